@@ -1,0 +1,375 @@
+//! Every setting of a server with its default, and the sequence that makes a listening socket.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+use crate::connection::Connection;
+use crate::error::Error;
+use crate::handler::Failure;
+use crate::server::TcpServer;
+use crate::session::{ErrorHook, VerifyHook};
+
+/// Configures a [`TcpServer`].
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> Result<(), socketserver::Error> {
+/// use socketserver::TcpServer;
+/// use std::time::Duration;
+///
+/// let server = TcpServer::builder()
+///     .max_connections(100)
+///     .idle_timeout(Duration::from_secs(300))
+///     .verify_request(|conn| conn.peer_addr().ip().is_loopback())
+///     .bind("127.0.0.1:0")?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct Builder {
+    pub(crate) max_connections: usize,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) linger: Duration,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) verify_request: Option<VerifyHook>,
+    pub(crate) handle_error: Option<ErrorHook>,
+    idle_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+    keepalive: Option<Duration>,
+    backlog: u32,
+    reuse_port: bool,
+}
+
+impl Builder {
+    /// The default of [`max_connections`](Self::max_connections): 4000, which fits under a
+    /// descriptor limit of 4096, the lowest hard limit in common use.
+    pub const MAX_CONNECTIONS: usize = 4000;
+    /// The default of [`backlog`](Self::backlog): 4096, the most that Linux allows by default
+    /// (`net.core.somaxconn`).
+    pub const BACKLOG: u32 = 4096;
+    /// The default of [`drain_timeout`](Self::drain_timeout): 5 s, half of what container
+    /// runtimes commonly wait before they kill.
+    pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// Starts from the defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            max_connections: Self::MAX_CONNECTIONS,
+            drain_timeout: Self::DRAIN_TIMEOUT,
+            linger: Duration::from_secs(2),
+            timeout: None,
+            verify_request: None,
+            handle_error: None,
+            idle_timeout: None,
+            write_timeout: None,
+            keepalive: Some(Duration::from_secs(60)),
+            backlog: Self::BACKLOG,
+            reuse_port: false,
+        }
+    }
+
+    /// Sets how many connections may be live at the same time. Defaults to
+    /// [`MAX_CONNECTIONS`](Self::MAX_CONNECTIONS).
+    ///
+    /// At the limit no more are accepted: they wait in the kernel's backlog until one ends.
+    #[must_use]
+    pub fn max_connections(mut self, limit: usize) -> Self {
+        self.max_connections = limit;
+        self
+    }
+
+    /// Sets how long a connection may send nothing before a read of it fails with
+    /// [`TimedOut`](io::ErrorKind::TimedOut) (`SO_RCVTIMEO`). Defaults to `None`: for ever.
+    #[must_use]
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.idle_timeout = timeout.into();
+        self
+    }
+
+    /// Sets how long a peer may read nothing of what is due to it before a write fails with
+    /// [`TimedOut`](io::ErrorKind::TimedOut) (`SO_SNDTIMEO`). Defaults to `None`: for ever.
+    #[must_use]
+    pub fn write_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.write_timeout = timeout.into();
+        self
+    }
+
+    /// Sets how long live connections may take to end after a
+    /// [shutdown](crate::ServerHandle::shutdown) before they are cut. Defaults to
+    /// [`DRAIN_TIMEOUT`](Self::DRAIN_TIMEOUT).
+    #[doc(alias = "block_on_close")]
+    #[must_use]
+    pub fn drain_timeout(mut self, timeout: Duration) -> Self {
+        self.drain_timeout = timeout;
+        self
+    }
+
+    /// Sets how long after its handler a connection waits for the peer to finish sending.
+    /// Defaults to 2 s.
+    ///
+    /// Without it a peer that is still sending would be reset, and might lose the end of the
+    /// reply. The connection keeps its thread, and counts as live, in the meantime.
+    #[must_use]
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.linger = linger;
+        self
+    }
+
+    /// Sets how long [`handle_request`](TcpServer::handle_request) waits for a connection.
+    /// Defaults to `None`: for ever.
+    #[must_use]
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.timeout = timeout.into();
+        self
+    }
+
+    /// Sets how long a connection is silent before the kernel asks whether the peer is still
+    /// there (`SO_KEEPALIVE`), or `None` not to. Defaults to a minute.
+    ///
+    /// A peer that is gone then gives its slot back after minutes, and an address translator on
+    /// the path keeps the connection.
+    #[must_use]
+    pub fn keepalive(mut self, silence: impl Into<Option<Duration>>) -> Self {
+        self.keepalive = silence.into();
+        self
+    }
+
+    /// Sets how many connections the kernel completes ahead of `accept(2)` (`listen(2)`), for
+    /// each listener. Defaults to [`BACKLOG`](Self::BACKLOG); the kernel clamps it.
+    #[doc(alias = "request_queue_size")]
+    #[must_use]
+    pub fn backlog(mut self, backlog: u32) -> Self {
+        self.backlog = backlog;
+        self
+    }
+
+    /// Sets whether other sockets may listen on the same address (`SO_REUSEPORT`). Defaults to
+    /// no. `SO_REUSEADDR`, so that a restart need not wait for `TIME_WAIT`, is always on.
+    #[doc(alias = "allow_reuse_port")]
+    #[doc(alias = "allow_reuse_address")]
+    #[must_use]
+    pub fn reuse_port(mut self, reuse: bool) -> Self {
+        self.reuse_port = reuse;
+        self
+    }
+
+    /// Sets a hook that decides whether a connection is served. Defaults to serving all.
+    ///
+    /// It runs on the connection's thread. A rejected connection is closed, with a FIN. A panic
+    /// in the hook closes that connection and nothing else.
+    #[must_use]
+    pub fn verify_request<F>(mut self, hook: F) -> Self
+    where
+        F: Fn(&Connection) -> bool + Send + Sync + 'static,
+    {
+        self.verify_request = Some(Box::new(hook));
+        self
+    }
+
+    /// Sets a hook that is told of every error and panic of a handler. By default a panic is
+    /// logged as an error, and an error at debug level.
+    ///
+    /// Errors include the routine ones of a network: a peer's reset, a timeout. A panic in the
+    /// hook closes that connection and nothing else.
+    #[must_use]
+    pub fn handle_error<F>(mut self, hook: F) -> Self
+    where
+        F: Fn(&Connection, &Failure) + Send + Sync + 'static,
+    {
+        self.handle_error = Some(Box::new(hook));
+        self
+    }
+
+    /// Binds every address that `addr` resolves to, and makes a server that listens on them.
+    ///
+    /// It is [`listen`](Self::listen), then [`from_listeners`](Self::from_listeners).
+    ///
+    /// # Errors
+    ///
+    /// Those of both.
+    #[doc(alias = "server_bind")]
+    #[doc(alias = "server_activate")]
+    pub fn bind(self, addr: impl ToSocketAddrs + fmt::Debug) -> Result<TcpServer, Error> {
+        let listeners = self.listen(addr)?;
+        self.from_listeners(listeners)
+    }
+
+    /// Makes a listening socket for every address that `addr` resolves to, for servers with
+    /// several: collect the sockets, and pass them to [`from_listeners`](Self::from_listeners).
+    ///
+    /// `[::]` takes IPv4 clients, too (`IPV6_V6ONLY` off). Where a name has addresses that this
+    /// machine can't listen on, because it lacks their family or they are not its own, the others
+    /// are enough. `0.0.0.0` after `[::]` is left out: its clients arrive there.
+    ///
+    /// # Errors
+    ///
+    /// `addr` can't be resolved, or one of its addresses can't be bound; the error names it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), socketserver::Error> {
+    /// use socketserver::TcpServer;
+    ///
+    /// let builder = TcpServer::builder();
+    /// let mut listeners = builder.listen("127.0.0.1:0")?;
+    /// listeners.extend(builder.listen("127.0.0.2:0")?);
+    /// let server = builder.from_listeners(listeners)?;
+    /// assert_eq!(server.local_addrs().len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn listen(&self, addr: impl ToSocketAddrs + fmt::Debug) -> Result<Vec<TcpListener>, Error> {
+        let addrs: Vec<SocketAddr> = addr
+            .to_socket_addrs()
+            .map_err(|error| Error::new(format!("cannot resolve {addr:?}"), error))?
+            .collect();
+        let mut listeners = Vec::new();
+        let mut skipped = None;
+        for &one in &addrs {
+            if one.is_ipv4() && one.ip().is_unspecified() && has_dual_stack(&listeners) {
+                continue;
+            }
+            match self.listen_on(one) {
+                Ok(listener) => listeners.push(listener),
+                Err(error) if is_not_of_this_machine(&error) => {
+                    skipped = Some(Error::new(format!("cannot bind {one}"), error));
+                }
+                Err(error) => return Err(Error::new(format!("cannot bind {one}"), error)),
+            }
+        }
+        match skipped {
+            Some(error) if listeners.is_empty() => Err(error),
+            None if listeners.is_empty() => Err(Error::invalid(
+                format!("cannot bind {addr:?}"),
+                "there is no address to it",
+            )),
+            _ => Ok(listeners),
+        }
+    }
+
+    /// Makes a server that listens on sockets that were bound elsewhere, in an earlier process
+    /// for example.
+    ///
+    /// They are made non-blocking, and get the settings that accepted connections inherit from
+    /// their listener: no delay, keep-alive, urgent data in line, and the timeouts.
+    ///
+    /// # Errors
+    ///
+    /// There is no listener, one of them is not a listening TCP socket, a setting is zero that
+    /// can't be, or the process is out of descriptors.
+    #[allow(clippy::wrong_self_convention)] // It is `from` as in the constructor of the server.
+    pub fn from_listeners(
+        self,
+        listeners: impl IntoIterator<Item = TcpListener>,
+    ) -> Result<TcpServer, Error> {
+        if self.max_connections == 0 {
+            return Err(Error::invalid(
+                "cannot serve with max_connections 0",
+                "at least 1 is needed",
+            ));
+        }
+        let listeners: Vec<_> = listeners.into_iter().collect();
+        if listeners.is_empty() {
+            return Err(Error::invalid("cannot serve", "there is no listener"));
+        }
+        let mut addrs = Vec::new();
+        for listener in &listeners {
+            let addr = listener
+                .local_addr()
+                .map_err(|error| Error::new("cannot listen on a socket that is not IP", error))?;
+            self.prepare(listener)
+                .map_err(|error| Error::new(format!("cannot listen on {addr}"), error))?;
+            addrs.push(addr);
+        }
+        TcpServer::new(self, listeners, addrs)
+    }
+
+    fn listen_on(&self, addr: SocketAddr) -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+        if addr.is_ipv6() {
+            socket.set_only_v6(false)?;
+        }
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(self.reuse_port)?;
+        socket.bind(&addr.into())?;
+        socket.listen(i32::try_from(self.backlog).unwrap_or(i32::MAX))?;
+        Ok(socket.into())
+    }
+
+    /// Sets on the listener what connections inherit from it, which saves setting it on each.
+    fn prepare(&self, listener: &TcpListener) -> io::Result<()> {
+        let socket = SockRef::from(listener);
+        if socket.r#type()? != Type::STREAM || !socket.is_listener()? {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "it is not a listening stream socket",
+            ));
+        }
+        // An echo sends what it has: there is nothing to wait for (Nagle's algorithm, RFC 896).
+        socket.set_tcp_nodelay(true)?;
+        // Otherwise the last urgent byte would be lost to plain reads (RFC 6093).
+        socket.set_out_of_band_inline(true)?;
+        match self.keepalive {
+            Some(silence) => socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(silence))?,
+            None => socket.set_keepalive(false)?,
+        }
+        // Set even when there are none: a listener that outlives this process keeps them.
+        for (name, timeout) in [("idle", self.idle_timeout), ("write", self.write_timeout)] {
+            if timeout == Some(Duration::ZERO) {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("the {name} timeout is zero"),
+                ));
+            }
+        }
+        socket.set_read_timeout(self.idle_timeout)?;
+        socket.set_write_timeout(self.write_timeout)?;
+        // A connection that poll(2) has announced may be gone, or another's, when it is accepted.
+        socket.set_nonblocking(true)
+    }
+}
+
+fn has_dual_stack(listeners: &[TcpListener]) -> bool {
+    listeners.iter().any(|listener| {
+        let bound = listener.local_addr();
+        bound.is_ok_and(|addr| addr.is_ipv6() && addr.ip().is_unspecified())
+    })
+}
+
+fn is_not_of_this_machine(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT)
+    )
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("max_connections", &self.max_connections)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("write_timeout", &self.write_timeout)
+            .field("drain_timeout", &self.drain_timeout)
+            .field("linger", &self.linger)
+            .field("timeout", &self.timeout)
+            .field("keepalive", &self.keepalive)
+            .field("backlog", &self.backlog)
+            .field("reuse_port", &self.reuse_port)
+            .field("verify_request", &self.verify_request.is_some())
+            .field("handle_error", &self.handle_error.is_some())
+            .finish()
+    }
+}

@@ -1,0 +1,70 @@
+//! What other threads can do to a server: see how busy it is, and stop it.
+
+use std::sync::Arc;
+
+use crate::registry::Registry;
+use crate::shutdown::Phase;
+
+/// A handle to a server, to stop it from any thread.
+///
+/// It is cheap to clone, and usable before the server serves and after it has stopped.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use socketserver::{EchoHandler, TcpServer};
+/// use std::thread;
+///
+/// let server = TcpServer::bind("127.0.0.1:0")?;
+/// let handle = server.handle();
+/// let serving = thread::spawn(move || server.serve_forever(EchoHandler::new));
+///
+/// handle.shutdown();
+/// let totals = serving.join().expect("the server does not panic")?;
+/// assert_eq!(totals.cut(), 0);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ServerHandle {
+    registry: Arc<Registry>,
+}
+
+impl ServerHandle {
+    pub(crate) fn new(registry: Arc<Registry>) -> Self {
+        Self { registry }
+    }
+
+    /// Asks the server to stop: it accepts no more, and lets live connections come to an end.
+    ///
+    /// A read of a live connection still returns what had arrived, and then end of file, so that
+    /// handlers end by themselves. Those that have not when the
+    /// [drain timeout](crate::Builder::drain_timeout) is over are cut.
+    ///
+    /// The call never blocks. It may be made from any thread, a handler's too, before or while
+    /// the server serves, and more than once. It does not wait for the end:
+    /// [`serve_forever`](crate::TcpServer::serve_forever) returns then.
+    #[doc(alias = "server_close")]
+    pub fn shutdown(&self) {
+        self.registry.shutdown().request(Phase::Draining);
+    }
+
+    /// Asks the server to stop, and to cut live connections at once (`shutdown(2)` of both
+    /// directions) instead of waiting for the drain timeout.
+    ///
+    /// Otherwise it is like [`shutdown`](Self::shutdown), and may follow it.
+    pub fn shutdown_now(&self) {
+        self.registry.shutdown().request(Phase::Cutting);
+    }
+
+    /// Returns how many connections are live at this moment.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.registry.live()
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        self.registry.shutdown().phase()
+    }
+}

@@ -1,0 +1,225 @@
+//! What users implement: a handler for one connection, and how it is driven.
+//!
+//! A factory is the class, a handler is the instance. The private `drive` calls its three steps
+//! so that neither an error nor a panic in one of them gets past the connection.
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use crate::connection::Connection;
+
+/// Serves one connection.
+///
+/// The server makes one handler per connection, on that connection's own thread, so a handler
+/// may keep state of the connection in itself and needs to be neither `Send` nor `Sync`.
+///
+/// # Examples
+///
+/// ```
+/// use socketserver::{Connection, RequestHandler};
+/// use std::io::{self, Write};
+///
+/// struct Greeter {
+///     greeting: &'static str,
+/// }
+///
+/// impl RequestHandler for Greeter {
+///     fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
+///         writeln!(conn, "{}, {}!", self.greeting, conn.peer_addr().ip())
+///     }
+/// }
+/// ```
+#[doc(alias = "BaseRequestHandler")]
+#[doc(alias = "StreamRequestHandler")]
+pub trait RequestHandler {
+    /// Prepares the connection, before [`handle`](Self::handle). Does nothing by default.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the connection: neither `handle` nor [`finish`](Self::finish) runs.
+    fn setup(&mut self, _conn: &mut Connection) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Serves the connection. When it returns, the connection is closed.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the connection, and is passed to the
+    /// [error hook](crate::Builder::handle_error). Errors of reads and writes are best returned
+    /// with `?`: the server tells a peer's reset from a fault.
+    fn handle(&mut self, conn: &mut Connection) -> io::Result<()>;
+
+    /// Cleans up, after [`handle`](Self::handle). Does nothing by default.
+    ///
+    /// It runs if and only if [`setup`](Self::setup) succeeded, also after an error or a panic in
+    /// `handle`.
+    ///
+    /// # Errors
+    ///
+    /// An error is passed to the [error hook](crate::Builder::handle_error).
+    fn finish(&mut self, _conn: &mut Connection) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Makes a factory of handlers out of a function that serves a connection.
+///
+/// # Examples
+///
+/// ```no_run
+/// # fn main() -> Result<(), socketserver::Error> {
+/// use socketserver::{TcpServer, from_fn};
+/// use std::io::Write;
+///
+/// let server = TcpServer::bind("127.0.0.1:7007")?;
+/// server.serve_forever(from_fn(|conn| writeln!(conn, "you are {}", conn.peer_addr())))?;
+/// # Ok(())
+/// # }
+/// ```
+pub fn from_fn<F>(handle: F) -> impl Fn() -> FnHandler<F>
+where
+    F: Fn(&mut Connection) -> io::Result<()>,
+{
+    let handle = Arc::new(handle);
+    move || FnHandler(Arc::clone(&handle))
+}
+
+/// A handler that calls a function; made by [`from_fn`].
+pub struct FnHandler<F>(Arc<F>);
+
+impl<F> RequestHandler for FnHandler<F>
+where
+    F: Fn(&mut Connection) -> io::Result<()>,
+{
+    fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
+        (self.0)(conn)
+    }
+}
+
+impl<F> fmt::Debug for FnHandler<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FnHandler").finish_non_exhaustive()
+    }
+}
+
+/// How a handler, or a hook, failed.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> Result<(), socketserver::Error> {
+/// use socketserver::{Failure, TcpServer};
+///
+/// let server = TcpServer::builder()
+///     .handle_error(|conn, failure| match failure {
+///         Failure::Panic(message) => eprintln!("{}: bug: {message}", conn.peer_addr()),
+///         error => eprintln!("{}: {error}", conn.peer_addr()),
+///     })
+///     .bind("127.0.0.1:0")?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Failure {
+    /// It returned this error.
+    Error(io::Error),
+    /// It panicked with this message.
+    Panic(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Error(error) => error.fmt(f),
+            Self::Panic(message) => write!(f, "panicked: {message}"),
+        }
+    }
+}
+
+/// Makes a handler and takes it through setup, handle and finish. Every failure on the way,
+/// of its making and its dropping too, goes to `report`.
+pub(crate) fn drive<'h>(
+    make: &dyn Fn() -> Box<dyn RequestHandler + 'h>,
+    conn: &mut Connection,
+    report: &dyn Fn(&Connection, Failure),
+) {
+    let Some(mut handler) = guard(conn, report, |_| Ok(make())) else {
+        return;
+    };
+    if guard(conn, report, |conn| handler.setup(conn)).is_some() {
+        guard(conn, report, |conn| handler.handle(conn));
+        guard(conn, report, |conn| handler.finish(conn));
+    }
+    guard(conn, report, |_| {
+        drop(handler);
+        Ok(())
+    });
+}
+
+/// Runs one step of somebody else's code. An error or a panic goes to `report`.
+fn guard<T>(
+    conn: &mut Connection,
+    report: &dyn Fn(&Connection, Failure),
+    step: impl FnOnce(&mut Connection) -> io::Result<T>,
+) -> Option<T> {
+    let failure = match catch(|| step(conn)) {
+        Ok(Ok(value)) => return Some(value),
+        Ok(Err(error)) => Failure::Error(error),
+        Err(message) => Failure::Panic(message),
+    };
+    report(conn, failure);
+    None
+}
+
+/// Runs `step`, and turns a panic into its message.
+pub(crate) fn catch<T>(step: impl FnOnce() -> T) -> Result<T, String> {
+    // What a panic may have left half-done belongs to this connection, which is about to end.
+    catch_unwind(AssertUnwindSafe(step)).map_err(|payload| {
+        let message = message_of(&*payload);
+        // A payload is any value, and its `drop` may panic in turn. That one is let go of.
+        if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            mem::forget(again);
+        }
+        message
+    })
+}
+
+fn message_of(payload: &(dyn Any + Send)) -> String {
+    payload
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a value that is not text".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::panic_any;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_its_message() {
+        assert_eq!(catch(|| 7), Ok(7));
+        assert_eq!(catch(|| panic!("plain")), Err::<(), _>("plain".to_owned()));
+        assert_eq!(catch(|| panic!("{}", 1 + 1)), Err::<(), _>("2".to_owned()));
+    }
+
+    #[test]
+    fn a_payload_that_panics_when_dropped_goes_no_further() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("again");
+            }
+        }
+        let message = catch(|| panic_any(Bomb)).unwrap_err();
+        assert_eq!(message, "a value that is not text");
+    }
+}

@@ -1,0 +1,91 @@
+//! A threaded TCP server by handler objects: what Python's `socketserver` is to Python.
+//!
+//! A listener loop accepts connections and hands each to a [`RequestHandler`] on its own thread.
+//! A factory is the class, a handler is the instance:
+//!
+//! ```no_run
+//! use socketserver::{EchoHandler, TcpServer};
+//!
+//! fn main() -> Result<(), socketserver::Error> {
+//!     TcpServer::bind("127.0.0.1:7007")?.serve_forever(EchoHandler::new)?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # A handler of your own
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use socketserver::{Connection, RequestHandler, TcpServer};
+//! use std::io::{self, Read, Write};
+//!
+//! struct Upper;
+//!
+//! impl RequestHandler for Upper {
+//!     fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
+//!         let mut buffer = [0; 1024];
+//!         loop {
+//!             let n = conn.read(&mut buffer)?;
+//!             if n == 0 {
+//!                 return Ok(());
+//!             }
+//!             buffer[..n].make_ascii_uppercase();
+//!             conn.write_all(&buffer[..n])?;
+//!         }
+//!     }
+//! }
+//!
+//! let server = TcpServer::bind("127.0.0.1:0")?;
+//! let addr = server.local_addr();
+//! let handle = server.handle();
+//! let serving = std::thread::spawn(move || server.serve_forever(|| Upper));
+//!
+//! let mut client = std::net::TcpStream::connect(addr)?;
+//! client.write_all(b"shout")?;
+//! let mut reply = [0; 5];
+//! client.read_exact(&mut reply)?;
+//! assert_eq!(&reply, b"SHOUT");
+//!
+//! handle.shutdown();
+//! serving.join().expect("the server does not panic")?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What a server guarantees
+//!
+//! - A handler's error or panic ends its own connection and nothing else.
+//! - No more than [`max_connections`](Builder::max_connections) are live at once; others wait in
+//!   the kernel's backlog.
+//! - A shortage of descriptors, threads or memory loses no client, and ends by itself.
+//! - [`ServerHandle::shutdown`] works from any thread, at any time, and never blocks.
+//! - What a peer received is an exact prefix of what was written to it, however it ends.
+//!
+//! # Logging
+//!
+//! The [`log`] facade is told, at `error`, of panics and of an unusable listener; at `warn`, of a
+//! shortage, the connection limit and an unclean drain, once per episode; at `info`, of the start
+//! and the stop; at `debug`, of each connection's end: peer, bytes, seconds, and the reason.
+
+mod accept;
+mod acceptor;
+mod builder;
+mod connection;
+mod error;
+mod handle;
+mod handler;
+mod registry;
+mod server;
+mod services;
+mod session;
+mod shutdown;
+mod workers;
+
+pub use builder::Builder;
+pub use connection::Connection;
+pub use error::Error;
+pub use handle::ServerHandle;
+pub use handler::{Failure, FnHandler, RequestHandler, from_fn};
+pub use registry::Totals;
+pub use server::TcpServer;
+pub use services::EchoHandler;

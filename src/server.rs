@@ -1,0 +1,281 @@
+//! The server: its listeners, the loop that serves them, and its shutdown in three steps.
+
+use std::fmt;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+
+use crate::acceptor::{Acceptor, wait};
+use crate::builder::Builder;
+use crate::error::Error;
+use crate::handle::ServerHandle;
+use crate::handler::RequestHandler;
+use crate::registry::{Registry, Totals};
+use crate::session::Session;
+use crate::shutdown::Phase;
+use crate::workers::Workers;
+
+/// A TCP server that serves each connection by a handler of its own, on a thread of its own.
+///
+/// # Examples
+///
+/// ```no_run
+/// use socketserver::{EchoHandler, TcpServer};
+///
+/// fn main() -> Result<(), socketserver::Error> {
+///     TcpServer::bind("127.0.0.1:7007")?.serve_forever(EchoHandler::new)?;
+///     Ok(())
+/// }
+/// ```
+#[doc(alias = "TCPServer")]
+#[doc(alias = "ThreadingTCPServer")]
+#[doc(alias = "ThreadingMixIn")]
+#[derive(Debug)]
+pub struct TcpServer {
+    listeners: Vec<TcpListener>,
+    addrs: Vec<SocketAddr>,
+    registry: Arc<Registry>,
+    session: Session,
+    drain_timeout: Duration,
+    timeout: Option<Duration>,
+}
+
+type Factory = Arc<dyn Fn() -> Box<dyn RequestHandler> + Send + Sync>;
+
+impl TcpServer {
+    /// Binds every address that `addr` resolves to, with the default settings.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Builder::bind`].
+    pub fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<Self, Error> {
+        Self::builder().bind(addr)
+    }
+
+    /// Makes a server of a socket that already listens, with the default settings.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Builder::from_listeners`].
+    pub fn from_listener(listener: TcpListener) -> Result<Self, Error> {
+        Self::builder().from_listeners([listener])
+    }
+
+    /// Returns a builder, to change settings first.
+    #[must_use]
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(crate) fn new(
+        settings: Builder,
+        listeners: Vec<TcpListener>,
+        addrs: Vec<SocketAddr>,
+    ) -> Result<Self, Error> {
+        let registry = Registry::new(settings.max_connections)
+            .map_err(|error| Error::new("cannot make a wake-up pipe", error))?;
+        Ok(Self {
+            listeners,
+            addrs,
+            registry: Arc::new(registry),
+            session: Session {
+                verify: settings.verify_request,
+                handle_error: settings.handle_error,
+                linger: settings.linger,
+            },
+            drain_timeout: settings.drain_timeout,
+            timeout: settings.timeout,
+        })
+    }
+
+    /// Returns the address of the first listener, with the real port where 0 was asked for.
+    #[doc(alias = "server_address")]
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addrs[0]
+    }
+
+    /// Returns the addresses of all listeners, in the order in which they were bound.
+    #[must_use]
+    pub fn local_addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    /// Returns a handle, to stop the server from another thread.
+    #[must_use]
+    pub fn handle(&self) -> ServerHandle {
+        ServerHandle::new(Arc::clone(&self.registry))
+    }
+
+    /// Serves connections until a [shutdown](ServerHandle::shutdown) is requested, and returns
+    /// when the last one has ended.
+    ///
+    /// `factory` is called once per connection, on that connection's thread. The handler it
+    /// makes needs to be neither `Send` nor `Sync`.
+    ///
+    /// The loop sleeps until there is something to do: an idle server uses no CPU. Out of
+    /// descriptors, threads or memory, it warns once, leaves new connections in the backlog, and
+    /// tries again after 5 ms, doubling up to 1 s.
+    ///
+    /// A shutdown has three steps. The listeners are closed. Live connections drain: reads return
+    /// what had arrived, then end of file. Those still there after the
+    /// [drain timeout](Builder::drain_timeout) are cut, and counted in [`Totals::cut`].
+    /// A handler that ignores even that keeps its thread, and is not waited for.
+    ///
+    /// # Errors
+    ///
+    /// A listener became unusable, for example because another process that shares it has shut
+    /// it down. Connections are drained before the error is returned.
+    pub fn serve_forever<F, H>(self, factory: F) -> Result<Totals, Error>
+    where
+        F: Fn() -> H + Send + Sync + 'static,
+        H: RequestHandler + 'static,
+    {
+        let factory: Factory = Arc::new(move || Box::new(factory()));
+        self.serve(&factory)
+    }
+
+    /// Serves exactly one connection, on the calling thread, and returns its peer.
+    ///
+    /// Returns `None` if no connection came within the [timeout](Builder::timeout), or if a
+    /// shutdown was requested before one did. A connection that the
+    /// [verify hook](Builder::verify_request) rejects counts as the one. While it is served, a
+    /// shutdown ends the next read that its handler begins, but does not wake one that is blocked.
+    ///
+    /// # Errors
+    ///
+    /// A listener became unusable.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), socketserver::Error> {
+    /// use socketserver::{EchoHandler, TcpServer};
+    /// use std::time::Duration;
+    ///
+    /// let server = TcpServer::builder()
+    ///     .timeout(Duration::from_millis(10))
+    ///     .bind("127.0.0.1:0")?;
+    /// assert_eq!(server.handle_request(EchoHandler::new)?, None);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "handle_timeout")]
+    pub fn handle_request<F, H>(&self, factory: F) -> Result<Option<SocketAddr>, Error>
+    where
+        F: Fn() -> H,
+        H: RequestHandler,
+    {
+        let deadline = self.timeout.and_then(|t| Instant::now().checked_add(t));
+        let mut acceptor = Acceptor::new(&self.listeners, &self.registry);
+        let Some((conn, ())) = acceptor.next(deadline, || Ok(()))? else {
+            return Ok(None);
+        };
+        let peer = conn.peer_addr();
+        self.session.serve(conn, &|| Box::new(factory()));
+        Ok(Some(peer))
+    }
+
+    fn serve(self, factory: &Factory) -> Result<Totals, Error> {
+        let Self {
+            listeners,
+            addrs,
+            registry,
+            session,
+            drain_timeout,
+            ..
+        } = self;
+        for addr in &addrs {
+            log::info!("listening on {addr}");
+        }
+        let workers = Workers::default();
+        let outcome = accept_all(&listeners, &registry, &workers, &Arc::new(session), factory);
+        drop(listeners);
+        if let Err(error) = &outcome {
+            log::error!("{error}");
+        }
+        drain(&registry, drain_timeout)?;
+        let totals = registry.totals();
+        log::info!(
+            "stopped: connections={} in={} out={} cut={}",
+            totals.connections(),
+            totals.bytes_in(),
+            totals.bytes_out(),
+            totals.cut(),
+        );
+        outcome.map(|()| totals)
+    }
+}
+
+/// Serves connections until a shutdown is requested.
+fn accept_all(
+    listeners: &[TcpListener],
+    registry: &Arc<Registry>,
+    workers: &Workers,
+    session: &Arc<Session>,
+    factory: &Factory,
+) -> Result<(), Error> {
+    let mut acceptor = Acceptor::new(listeners, registry);
+    while let Some((conn, worker)) = acceptor.next(None, || workers.reserve())? {
+        let session = Arc::clone(session);
+        let factory = Arc::clone(factory);
+        worker.run(Box::new(move || session.serve(conn, &*factory)));
+    }
+    Ok(())
+}
+
+/// How long connections have to notice the shutdown by themselves, at their next read, before
+/// those that sleep in one are woken. A few round trips on a local network; no person sees it.
+const NOTICE: Duration = Duration::from_millis(20);
+
+/// How long threads have to close what was cut under them. One that needs longer is stuck in
+/// something else than its connection.
+const AFTER_CUT: Duration = Duration::from_millis(500);
+
+/// Waits for live connections to end by themselves, and cuts them at the deadline.
+fn drain(registry: &Registry, timeout: Duration) -> Result<(), Error> {
+    let shutdown = registry.shutdown();
+    // After an error of the loop nobody else has asked for it.
+    shutdown.request(Phase::Draining);
+    let now = Instant::now();
+    let deadline = now.checked_add(timeout);
+    let mut next_round = Some(now + NOTICE);
+    if !registry.is_empty() {
+        log::info!("draining: connections={}", registry.live());
+    }
+    while !registry.is_empty() && shutdown.phase() == Phase::Draining {
+        let now = Instant::now();
+        if deadline.is_some_and(|deadline| now >= deadline) {
+            log::warn!(
+                "drain timeout of {timeout:?} is over: connections={}",
+                registry.live()
+            );
+            shutdown.request(Phase::Cutting);
+        } else if next_round.is_some_and(|round| now >= round) {
+            next_round = registry.wake_readers().then_some(now + NOTICE);
+        } else {
+            sleep_until(registry, next_round.into_iter().chain(deadline).min())?;
+        }
+    }
+    if registry.is_empty() {
+        return Ok(());
+    }
+    let cut = registry.cut();
+    log::info!("cutting: connections={cut}");
+    let deadline = Instant::now() + AFTER_CUT;
+    while !registry.is_empty() && Instant::now() < deadline {
+        sleep_until(registry, Some(deadline))?;
+    }
+    Ok(())
+}
+
+/// Sleeps until the last connection ends, the shutdown goes a step further, or `until`.
+fn sleep_until(registry: &Registry, until: Option<Instant>) -> Result<(), Error> {
+    let waker = registry.shutdown().waker();
+    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+    wait(&mut [PollFd::new(waker, PollFlags::IN)], left)?;
+    waker.clear();
+    Ok(())
+}

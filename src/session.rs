@@ -1,0 +1,88 @@
+//! A connection's life on its thread: verified, handled, closed, logged.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::connection::{Connection, Ending};
+use crate::handler::{Failure, RequestHandler, catch, drive};
+
+pub(crate) type VerifyHook = Box<dyn Fn(&Connection) -> bool + Send + Sync>;
+pub(crate) type ErrorHook = Box<dyn Fn(&Connection, &Failure) + Send + Sync>;
+
+/// What happens to every connection of a server, whatever its handler.
+pub(crate) struct Session {
+    pub(crate) verify: Option<VerifyHook>,
+    pub(crate) handle_error: Option<ErrorHook>,
+    pub(crate) linger: Duration,
+}
+
+impl Session {
+    /// Takes one connection from its verification to its end. Nothing that a handler or a hook
+    /// does gets out of here.
+    pub(crate) fn serve<'h>(
+        &self,
+        mut conn: Connection,
+        make: &dyn Fn() -> Box<dyn RequestHandler + 'h>,
+    ) {
+        match self.verified(&conn) {
+            Ok(true) => drive(make, &mut conn, &|conn, failure| {
+                self.report(conn, &failure);
+            }),
+            Ok(false) => conn.set_ending(Ending::Rejected),
+            Err(message) => self.report(&conn, &Failure::Panic(message)),
+        }
+        conn.close(self.linger);
+    }
+
+    fn verified(&self, conn: &Connection) -> Result<bool, String> {
+        match &self.verify {
+            Some(verify) => catch(|| verify(conn)),
+            None => Ok(true),
+        }
+    }
+
+    fn report(&self, conn: &Connection, failure: &Failure) {
+        match failure {
+            Failure::Panic(_) => conn.set_ending(Ending::Panic),
+            // An error of the connection itself has set its ending when it happened.
+            Failure::Error(_) if conn.ending() == Ending::Done => conn.set_ending(Ending::Error),
+            Failure::Error(_) => {}
+        }
+        match &self.handle_error {
+            Some(hook) => {
+                if let Err(message) = catch(|| hook(conn, failure)) {
+                    conn.set_ending(Ending::Panic);
+                    log_failure(conn, &Failure::Panic(message));
+                }
+            }
+            None => log_failure(conn, failure),
+        }
+    }
+}
+
+/// A panic is a bug in the handler. An error is the end of one connection, and may be the
+/// client's doing, so it must not be able to fill the log.
+fn log_failure(conn: &Connection, failure: &Failure) {
+    let level = match failure {
+        Failure::Panic(_) => log::Level::Error,
+        Failure::Error(_) => log::Level::Debug,
+    };
+    // The text may quote the client, who must not be able to forge a line.
+    let text = failure.to_string();
+    log::log!(
+        level,
+        "peer={} handler: {}",
+        conn.peer_addr(),
+        text.escape_debug()
+    );
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("verify", &self.verify.is_some())
+            .field("handle_error", &self.handle_error.is_some())
+            .field("linger", &self.linger)
+            .finish()
+    }
+}

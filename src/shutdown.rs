@@ -1,0 +1,119 @@
+//! The request to stop, and the wake-up that carries it to the listener loop.
+//!
+//! The loop sleeps in `poll(2)` on its listeners and on a [`Waker`]. A request only ever goes
+//! forward: from serving to draining to cutting. Signals are not relied upon, because `accept`
+//! and `poll` may be restarted after one, and a listening socket is never shut down, because
+//! that would also kill it in the hands of whoever shares it.
+
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// How far the shutdown has been asked to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Connections are accepted and served.
+    Serving,
+    /// No more are accepted; those that live come to their own end.
+    Draining,
+    /// Those that still live are disconnected.
+    Cutting,
+}
+
+/// The phase a server is in, and the wake-up for the thread that must act on it.
+#[derive(Debug)]
+pub(crate) struct Shutdown {
+    phase: AtomicU8,
+    waker: Waker,
+}
+
+impl Shutdown {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            phase: AtomicU8::new(Phase::Serving as u8),
+            waker: Waker::new()?,
+        })
+    }
+
+    /// Moves on to `phase`, never back, and wakes the loop.
+    pub(crate) fn request(&self, phase: Phase) {
+        // Release pairs with the acquire in `phase`: who sees the new phase sees what was done
+        // before it was requested.
+        self.phase.fetch_max(phase as u8, Ordering::Release);
+        self.waker.wake();
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Serving,
+            1 => Phase::Draining,
+            _ => Phase::Cutting,
+        }
+    }
+
+    pub(crate) fn waker(&self) -> &Waker {
+        &self.waker
+    }
+}
+
+/// A pipe whose readable end is in the loop's `poll` set.
+///
+/// A pipe and not an `eventfd(2)`, which only some systems have: it is written to when a
+/// shutdown is requested or a loop waits for a connection to end, never per message.
+#[derive(Debug)]
+pub(crate) struct Waker {
+    reader: PipeReader,
+    writer: PipeWriter,
+}
+
+impl Waker {
+    fn new() -> io::Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        rustix::io::ioctl_fionbio(&reader, true)?;
+        rustix::io::ioctl_fionbio(&writer, true)?;
+        Ok(Self { reader, writer })
+    }
+
+    /// Makes the next, or the current, `poll` return.
+    pub(crate) fn wake(&self) {
+        // The only failure that can happen is a full pipe, and then a wake-up is pending.
+        let _ = (&self.writer).write(&[1]);
+    }
+
+    /// Takes back all wake-ups so far. What they announce must be looked at afterwards.
+    pub(crate) fn clear(&self) {
+        let mut scratch = [0; 64];
+        while matches!((&self.reader).read(&mut scratch), Ok(64)) {}
+    }
+}
+
+impl AsFd for Waker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_phase_never_goes_back() {
+        let shutdown = Shutdown::new().unwrap();
+        assert_eq!(shutdown.phase(), Phase::Serving);
+        shutdown.request(Phase::Cutting);
+        shutdown.request(Phase::Draining);
+        assert_eq!(shutdown.phase(), Phase::Cutting);
+    }
+
+    #[test]
+    fn a_hundred_thousand_wake_ups_neither_block_nor_outlive_a_clear() {
+        let waker = Waker::new().unwrap();
+        for _ in 0..100_000 {
+            waker.wake();
+        }
+        waker.clear();
+        let error = (&waker.reader).read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
+}
