@@ -1,0 +1,183 @@
+//! The command line: every flag, its environment variable, its default, and its help.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use clap::{ArgAction, Parser, value_parser};
+use jiff::SignedDuration;
+use log::LevelFilter;
+use socketserver::Builder;
+
+use crate::address::ListenAddr;
+
+const AFTER_HELP: &str = "\
+Addresses:
+  127.0.0.1:7007  one address          localhost:echo  a name, and a service by name
+  :7              all, IPv4 and IPv6   [::1]:7007      IPv6, in brackets
+
+Signals:
+  SIGINT, SIGTERM, SIGHUP  stop accepting, let connections end, exit
+  a second one             cut what is left, and exit
+
+Exit status:
+  0  a clean stop
+  1  it could not start, or a connection had to be cut at the stop
+  2  the command line is wrong
+
+Try it:
+  echod &
+  printf 'hello\\n' | nc -N 127.0.0.1 7007
+
+RUST_LOG, if set, decides what is logged instead of -v and -q.";
+
+/// A TCP echo server: it sends back whatever it receives (RFC 862).
+///
+/// It runs in the foreground, logs to standard error, and stops at Ctrl-C.
+#[derive(Debug, Parser)]
+#[command(name = "echod", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Listen here; may be given several times, or with commas
+    #[arg(
+        short,
+        long,
+        value_name = "ADDR",
+        env = "ECHOD_LISTEN",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:7007"
+    )]
+    pub(crate) listen: Vec<ListenAddr>,
+
+    /// Serve at most this many connections at once; more wait in the backlog
+    #[arg(
+        short = 'c',
+        long,
+        value_name = "N",
+        env = "ECHOD_MAX_CONNECTIONS",
+        value_parser = count,
+        default_value_t = default_max_connections()
+    )]
+    pub(crate) max_connections: NonZeroUsize,
+
+    /// Close a connection that sends nothing for this long [default: never]
+    #[arg(long, value_name = "DUR", env = "ECHOD_IDLE_TIMEOUT", value_parser = positive)]
+    pub(crate) idle_timeout: Option<Duration>,
+
+    /// Close a connection that reads nothing of its echo for this long [default: never]
+    #[arg(long, value_name = "DUR", env = "ECHOD_WRITE_TIMEOUT", value_parser = positive)]
+    pub(crate) write_timeout: Option<Duration>,
+
+    /// At a stop, cut the connections that have not ended after this long
+    #[arg(
+        long,
+        value_name = "DUR",
+        env = "ECHOD_DRAIN_TIMEOUT",
+        value_parser = duration,
+        default_value = "5s"
+    )]
+    pub(crate) drain_timeout: Duration,
+
+    /// Let the kernel complete this many connections ahead, for each address
+    #[arg(
+        long,
+        value_name = "N",
+        env = "ECHOD_BACKLOG",
+        value_parser = value_parser!(u32).range(1..),
+        default_value_t = Builder::BACKLOG
+    )]
+    pub(crate) backlog: u32,
+
+    /// Print each address on a line of standard output once all listen, then close it
+    #[arg(long, env = "ECHOD_PRINT_ADDR")]
+    pub(crate) print_addr: bool,
+
+    /// Log each connection (-v), or everything (-vv)
+    #[arg(short, long, action = ArgAction::Count, env = "ECHOD_VERBOSE")]
+    verbose: u8,
+
+    /// Log only warnings (-q), or only errors (-qq)
+    #[arg(
+        short,
+        long,
+        action = ArgAction::Count,
+        env = "ECHOD_QUIET",
+        conflicts_with = "verbose"
+    )]
+    quiet: u8,
+}
+
+impl Cli {
+    pub(crate) fn log_level(&self) -> LevelFilter {
+        match (self.quiet, self.verbose) {
+            (0, 0) => LevelFilter::Info,
+            (0, 1) => LevelFilter::Debug,
+            (0, _) => LevelFilter::Trace,
+            (1, _) => LevelFilter::Warn,
+            _ => LevelFilter::Error,
+        }
+    }
+}
+
+fn default_max_connections() -> NonZeroUsize {
+    NonZeroUsize::new(Builder::MAX_CONNECTIONS).unwrap_or(NonZeroUsize::MIN)
+}
+
+fn count(text: &str) -> Result<NonZeroUsize, &'static str> {
+    text.parse().map_err(|_| "expected a number, 1 or more")
+}
+
+/// Reads a duration as people write it.
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    text.parse::<SignedDuration>()
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .ok_or("expected a duration such as 500ms, 30s, 5m or 1h30m")
+}
+
+fn positive(text: &str) -> Result<Duration, &'static str> {
+    match duration(text)? {
+        Duration::ZERO => Err("expected more than nothing; leave it out for no timeout"),
+        duration => Ok(duration),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        for wrong in ["", "30", "soon", "-5s", "5 parsecs", "1e400s"] {
+            assert!(duration(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(positive("0s").is_err());
+    }
+
+    #[test]
+    fn the_drain_timeout_defaults_to_the_librarys() {
+        let cli = Cli::try_parse_from(["echod"]).unwrap();
+        assert_eq!(cli.drain_timeout, Builder::DRAIN_TIMEOUT);
+    }
+
+    #[test]
+    fn v_and_q_choose_the_level() {
+        let level = |args: &[&str]| Cli::try_parse_from(args).unwrap().log_level();
+        assert_eq!(level(&["echod"]), LevelFilter::Info);
+        assert_eq!(level(&["echod", "-v"]), LevelFilter::Debug);
+        assert_eq!(level(&["echod", "-vv"]), LevelFilter::Trace);
+        assert_eq!(level(&["echod", "-q"]), LevelFilter::Warn);
+        assert_eq!(level(&["echod", "-qq"]), LevelFilter::Error);
+        assert!(Cli::try_parse_from(["echod", "-v", "-q"]).is_err());
+    }
+}

@@ -1,0 +1,34 @@
+//! The limit on open descriptors: raised as far as allowed, and checked against what is needed.
+
+use std::fs;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+/// Raises the soft limit to the hard one (`setrlimit(2)`, `RLIMIT_NOFILE`).
+pub(crate) fn raise_limit() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(errno) = setrlimit(Resource::Nofile, limit) {
+        log::warn!("cannot raise the descriptor limit: {errno}");
+    }
+}
+
+/// Warns if `connections` more descriptors than are open now would exceed the limit.
+pub(crate) fn check_limit(connections: usize) {
+    let Some(limit) = getrlimit(Resource::Nofile).current else {
+        return;
+    };
+    let room = limit.saturating_sub(open() as u64);
+    if connections as u64 > room {
+        log::warn!(
+            "--max-connections {connections} does not fit under the descriptor limit of {limit}: \
+             after {room} connections new ones will wait"
+        );
+    }
+}
+
+fn open() -> usize {
+    // Listing the directory takes one itself. Where there is none, the standard three, the
+    // listener and the wake-up are close enough.
+    fs::read_dir("/proc/self/fd").map_or(6, |entries| entries.count() - 1)
+}

@@ -1,0 +1,109 @@
+//! `echod`, a TCP echo daemon: the library's [`EchoHandler`] with a command line, a log and
+//! signals.
+
+mod address;
+mod cli;
+mod descriptors;
+mod logging;
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{self, Write};
+use std::iter::successors;
+use std::net::{SocketAddr, TcpListener};
+use std::process::{self, ExitCode};
+use std::sync::{Arc, OnceLock};
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
+use socketserver::{Builder, EchoHandler, ServerHandle, TcpServer, Totals};
+
+use crate::cli::Cli;
+
+fn main() -> ExitCode {
+    let serving = Arc::new(OnceLock::new());
+    let outcome = stop_at_signals(Arc::clone(&serving)).and_then(|()| run(&Cli::parse(), &serving));
+    match outcome {
+        Ok(totals) if totals.cut() == 0 => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::FAILURE,
+        Err(error) => {
+            let chain: Vec<_> = successors(Some(&*error as &dyn Error), |&error| error.source())
+                .map(ToString::to_string)
+                .collect();
+            // With standard error closed there is nobody to tell.
+            let _ = writeln!(io::stderr(), "echod: {}", chain.join(": "));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Lets SIGINT, SIGTERM and SIGHUP stop the server, and a second one cut its connections.
+///
+/// It comes first, so that there is no moment in which a signal has another effect: as long as
+/// nothing is served, there is nothing to end.
+fn stop_at_signals(serving: Arc<OnceLock<ServerHandle>>) -> Result<(), Box<dyn Error>> {
+    let mut stopping = false;
+    ctrlc::set_handler(move || match serving.get() {
+        None => process::exit(0),
+        Some(server) if stopping => server.shutdown_now(),
+        Some(server) => {
+            stopping = true;
+            server.shutdown();
+        }
+    })?;
+    Ok(())
+}
+
+fn run(cli: &Cli, serving: &OnceLock<ServerHandle>) -> Result<Totals, Box<dyn Error>> {
+    logging::start(cli.log_level());
+    descriptors::raise_limit();
+    let builder = TcpServer::builder()
+        .max_connections(cli.max_connections.get())
+        .idle_timeout(cli.idle_timeout)
+        .write_timeout(cli.write_timeout)
+        .drain_timeout(cli.drain_timeout)
+        .backlog(cli.backlog);
+    let listeners = listen(cli, &builder)?;
+    let server = builder.from_listeners(listeners)?;
+    descriptors::check_limit(cli.max_connections.get());
+    if cli.print_addr {
+        print_and_close(server.local_addrs())
+            .map_err(|error| format!("cannot print to standard output: {error}"))?;
+    }
+    serving.get_or_init(|| server.handle());
+    Ok(server.serve_forever(EchoHandler::new)?)
+}
+
+/// Binds everything that was asked for, or nothing.
+fn listen(cli: &Cli, builder: &Builder) -> Result<Vec<TcpListener>, Box<dyn Error>> {
+    let mut seen: Vec<SocketAddr> = Vec::new();
+    let mut listeners = Vec::new();
+    for addr in &cli.listen {
+        let resolved = addr
+            .resolve()
+            .map_err(|error| format!("cannot resolve {addr}: {error}"))?;
+        // With port 0 the system gives each a port of its own.
+        if let Some(twice) = resolved.iter().find(|a| a.port() != 0 && seen.contains(a)) {
+            let message = format!("--listen {addr}: {twice} is listened on already");
+            Cli::command()
+                .error(ErrorKind::ArgumentConflict, message)
+                .exit();
+        }
+        listeners.extend(builder.listen(&resolved[..])?);
+        seen.extend(resolved);
+    }
+    Ok(listeners)
+}
+
+/// Writes the addresses for a script to read, and ends the script's input: standard output is
+/// replaced by the null device, so that nothing that is opened later takes its number.
+fn print_and_close(addrs: &[SocketAddr]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    for addr in addrs {
+        writeln!(stdout, "{addr}")?;
+    }
+    stdout.flush()?;
+    let null = File::options().write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdout(null)?;
+    Ok(())
+}
