@@ -32,7 +32,6 @@ pub(crate) fn classify(error: &io::Error) -> Verdict {
             | Errno::INTR
             | Errno::CONNABORTED
             | Errno::CONNRESET
-            | Errno::PERM
             | Errno::PROTO
             | Errno::NOPROTOOPT
             | Errno::TIMEDOUT
@@ -105,12 +104,13 @@ mod tests {
             (Errno::CONNABORTED, Verdict::NextOne),
             (Errno::CONNRESET, Verdict::NextOne),
             (Errno::PROTO, Verdict::NextOne),
-            (Errno::PERM, Verdict::NextOne),
             (Errno::MFILE, Verdict::Shortage),
             (Errno::NFILE, Verdict::Shortage),
             (Errno::NOBUFS, Verdict::Shortage),
             (Errno::NOMEM, Verdict::Shortage),
             (Errno::NOSPC, Verdict::Shortage),
+            // A filter of system calls leaves the connection where it is: at once would be a spin.
+            (Errno::PERM, Verdict::Shortage),
             (Errno::BADF, Verdict::Unusable),
             (Errno::INVAL, Verdict::Unusable),
             (Errno::NOTSOCK, Verdict::Unusable),

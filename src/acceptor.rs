@@ -34,8 +34,8 @@ pub(crate) struct Acceptor<'s> {
 enum Setback {
     /// It is gone, or someone else has it.
     Nothing,
-    /// The system is out of something.
-    Shortage(io::Error),
+    /// The system is out of something, so this could not be done.
+    Shortage(&'static str, io::Error),
     /// This listener is at its end.
     Unusable(io::Error),
 }
@@ -83,7 +83,7 @@ impl<'s> Acceptor<'s> {
                         return Ok(Some(taken));
                     }
                     Err(Setback::Nothing) => {}
-                    Err(Setback::Shortage(error)) => self.back_off(&error, left)?,
+                    Err(Setback::Shortage(what, error)) => self.back_off(what, &error, left)?,
                     Err(Setback::Unusable(error)) => {
                         let listener = self.name_of(index);
                         return Err(Error::new(format!("cannot accept on {listener}"), error));
@@ -102,19 +102,24 @@ impl<'s> Acceptor<'s> {
         slot: Slot,
         reserve: &mut impl FnMut() -> io::Result<R>,
     ) -> Result<(Connection, R), Setback> {
-        let reserved = reserve().map_err(Setback::Shortage)?;
+        let reserved = reserve().map_err(|error| Setback::Shortage("start a thread", error))?;
         let (stream, peer) = self.accept(index)?;
         Ok((Connection::new(stream, peer, slot), reserved))
     }
 
     fn accept(&self, index: usize) -> Result<(TcpStream, SocketAddr), Setback> {
-        self.listeners[index]
-            .accept()
-            .map_err(|error| match classify(&error) {
-                Verdict::NextOne => Setback::Nothing,
-                Verdict::Shortage => Setback::Shortage(error),
-                Verdict::Unusable => Setback::Unusable(error),
-            })
+        let accepted = self.listeners[index].accept().and_then(|(stream, peer)| {
+            // Where it does not start out blocking, as on Linux, it is like its listener.
+            if !cfg!(any(target_os = "linux", target_os = "android")) {
+                stream.set_nonblocking(false)?;
+            }
+            Ok((stream, peer))
+        });
+        accepted.map_err(|error| match classify(&error) {
+            Verdict::NextOne => Setback::Nothing,
+            Verdict::Shortage => Setback::Shortage("accept", error),
+            Verdict::Unusable => Setback::Unusable(error),
+        })
     }
 
     /// Returns the index of a listener with something pending, each in its turn.
@@ -147,9 +152,14 @@ impl<'s> Acceptor<'s> {
         Ok(())
     }
 
-    fn back_off(&mut self, error: &io::Error, left: Option<Duration>) -> Result<(), Error> {
+    fn back_off(
+        &mut self,
+        what: &str,
+        error: &io::Error,
+        left: Option<Duration>,
+    ) -> Result<(), Error> {
         if self.shortage.begins(Instant::now()) {
-            log::warn!("cannot accept: {error}; new connections wait in the backlog");
+            log::warn!("cannot {what}: {error}; new connections wait in the backlog");
         }
         let delay = self.backoff.next_delay();
         self.wait_for_wake_up(Some(left.map_or(delay, |left| left.min(delay))))

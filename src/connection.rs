@@ -56,6 +56,12 @@ pub struct Connection {
     due: AtomicU64,
 }
 
+/// Apple's systems have no `MSG_NOSIGNAL`; there the standard library sets `SO_NOSIGPIPE`.
+#[cfg(target_vendor = "apple")]
+const WITHOUT_WAITING: SendFlags = SendFlags::DONTWAIT;
+#[cfg(not(target_vendor = "apple"))]
+const WITHOUT_WAITING: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+
 /// What `due` holds until a read notices the shutdown.
 const NOT_NOTICED: u64 = u64::MAX;
 
@@ -212,9 +218,8 @@ impl Connection {
         let mut due = self.due.load(Ordering::Relaxed);
         if due == NOT_NOTICED {
             due = rustix::io::ioctl_fionread(self.stream())?;
-            // A connection so young that its first bytes are still under way gets them served,
-            // if they arrive before its blocked read is woken.
-            if due == 0 && self.bytes_in() == 0 && !self.link.reached(Stage::Draining) {
+            // What is under way at this moment is still served, until the thread is woken.
+            if due == 0 && !self.link.reached(Stage::Draining) {
                 return Ok(None);
             }
             self.link.advance(Stage::Draining);
@@ -254,8 +259,7 @@ impl Connection {
             // a blocked send only once a third of the send buffer is free, and a peer may need
             // longer than the timeout to read that much. If it has read anything, there is room.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-                Ok(rustix::net::send(self.stream(), buf, flags)?)
+                Ok(rustix::net::send(self.stream(), buf, WITHOUT_WAITING)?)
             }
             written => written,
         }

@@ -89,3 +89,8 @@ pub use handler::{Failure, FnHandler, RequestHandler, from_fn};
 pub use registry::Totals;
 pub use server::TcpServer;
 pub use services::EchoHandler;
+
+/// Compiles the README's snippets.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

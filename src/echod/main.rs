@@ -65,12 +65,13 @@ fn run(cli: &Cli, serving: &OnceLock<ServerHandle>) -> Result<Totals, Box<dyn Er
         .backlog(cli.backlog);
     let listeners = listen(cli, &builder)?;
     let server = builder.from_listeners(listeners)?;
+    // Before anybody is told of the addresses: from now on a signal has something to end.
+    serving.get_or_init(|| server.handle());
     descriptors::check_limit(cli.max_connections.get());
     if cli.print_addr {
         print_and_close(server.local_addrs())
             .map_err(|error| format!("cannot print to standard output: {error}"))?;
     }
-    serving.get_or_init(|| server.handle());
     Ok(server.serve_forever(EchoHandler::new)?)
 }
 
