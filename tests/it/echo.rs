@@ -1,0 +1,169 @@
+//! The echo is exact: every byte, once, in order, whoever reads how.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::thread;
+
+use rustix::net::{SendFlags, send};
+use socket2::{Domain, Socket, Type};
+use socketserver::EchoHandler;
+
+use crate::support::{Daemon, PATIENCE, TestServer, connect, exchange, noise, ping, read_to_end};
+
+/// Sends all of `bytes` from a thread of its own, half-closes, and has `receive` take the echo.
+fn stream(client: &TcpStream, bytes: &[u8], receive: impl FnOnce(&TcpStream) -> Vec<u8>) {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut writer = client;
+            writer.write_all(bytes).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+        });
+        let echo = receive(client);
+        assert_eq!(echo.len(), bytes.len());
+        assert!(echo == bytes, "the echo differs");
+    });
+}
+
+#[test]
+fn nothing_comes_back_for_nothing() {
+    let daemon = Daemon::start(&[]);
+    assert_eq!(exchange(daemon.addr, b""), b"");
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn every_byte_value_comes_back() {
+    let server = TestServer::start(EchoHandler::new);
+    let bytes: Vec<u8> = (0..=255).collect();
+    assert_eq!(exchange(server.addr, &bytes), bytes);
+}
+
+#[test]
+fn messages_of_every_size_around_the_buffers_come_back() {
+    let server = TestServer::start(EchoHandler::new);
+    let client = connect(server.addr);
+    for exponent in 0..=18 {
+        for size in [(1 << exponent) - 1, 1 << exponent, (1 << exponent) + 1] {
+            ping(&client, &noise(size as u64, size));
+        }
+    }
+}
+
+#[test]
+fn a_stream_of_64_mib_comes_back_to_a_client_that_reads_at_once() {
+    let daemon = Daemon::start(&[]);
+    let bytes = noise(64, 64 << 20);
+    stream(&connect(daemon.addr), &bytes, |client| {
+        read_to_end(client).unwrap()
+    });
+    let output = daemon.stop();
+    let counts = format!("in={0} out={0}", bytes.len());
+    assert_eq!(output.log.matches(&counts).count(), 2, "{}", output.log);
+}
+
+#[test]
+fn a_stream_of_64_mib_comes_back_to_a_client_that_reads_slowly() {
+    let daemon = Daemon::start(&[]);
+    let bytes = noise(65, 64 << 20);
+    // A small receive buffer, read in small pieces: the sender is always ahead, and waits.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(8 * 1024).unwrap();
+    socket.connect(&daemon.addr.into()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream(&socket.into(), &bytes, |mut client| {
+        let mut echo = Vec::new();
+        let mut piece = [0; 1000];
+        loop {
+            match client.read(&mut piece).unwrap() {
+                0 => return echo,
+                n => echo.extend_from_slice(&piece[..n]),
+            }
+        }
+    });
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn a_client_that_sends_everything_before_it_reads_gets_everything() {
+    // More than the server holds for it, and less than the kernel's buffers on the way.
+    let server = TestServer::start(EchoHandler::new);
+    let bytes = noise(66, 1 << 20);
+    let mut client = connect(server.addr);
+    client.write_all(&bytes).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert!(read_to_end(&client).unwrap() == bytes);
+}
+
+#[test]
+fn two_hundred_streams_of_1_mib_at_the_same_time_come_back() {
+    let daemon = Daemon::start(&[]);
+    let addr = daemon.addr;
+    thread::scope(|scope| {
+        for seed in 0..200 {
+            scope.spawn(move || {
+                let bytes = noise(seed, 1 << 20);
+                stream(&connect(addr), &bytes, |client| {
+                    read_to_end(client).unwrap()
+                });
+            });
+        }
+    });
+    let output = daemon.stop();
+    assert_eq!(output.log.matches("in=1048576 out=1048576").count(), 200);
+    assert_eq!(output.log.matches("reason=eof").count(), 200);
+    let total = 200 << 20;
+    assert!(output.log.contains(&format!(
+        "stopped: connections=200 in={total} out={total} cut=0"
+    )));
+}
+
+#[test]
+fn one_byte_at_a_time_comes_back() {
+    let server = TestServer::start(EchoHandler::new);
+    let client = connect(server.addr);
+    for byte in noise(67, 2000) {
+        ping(&client, &[byte]);
+    }
+}
+
+#[test]
+fn an_urgent_byte_comes_back_in_its_place() {
+    let server = TestServer::start(EchoHandler::new);
+    let client = connect(server.addr);
+    for round in 0..50 {
+        (&client).write_all(b"before").unwrap();
+        send(&client, b"!", SendFlags::OOB).unwrap();
+        (&client).write_all(b"after").unwrap();
+        let mut echo = [0; 12];
+        (&client).read_exact(&mut echo).unwrap();
+        assert_eq!(&echo, b"before!after", "round {round}");
+    }
+}
+
+#[test]
+fn a_stalled_reader_hurts_no_neighbour() {
+    let server = TestServer::start(EchoHandler::new);
+    let stalled = fill(server.addr);
+    for seed in 0..20 {
+        let bytes = noise(seed, 100_000);
+        assert!(exchange(server.addr, &bytes) == bytes);
+    }
+    drop(stalled);
+}
+
+/// Sends until neither side takes any more: the server has stopped reading.
+fn fill(addr: SocketAddr) -> TcpStream {
+    let client = connect(addr);
+    client.set_nonblocking(true).unwrap();
+    let block = noise(68, 1 << 16);
+    let mut refused = 0;
+    while refused < 100 {
+        match (&client).write(&block) {
+            Ok(_) => refused = 0,
+            Err(_) => refused += 1,
+        }
+        // Let the server move what it can.
+        thread::yield_now();
+    }
+    client
+}

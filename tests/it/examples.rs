@@ -1,0 +1,156 @@
+//! The examples, run as a student runs them.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use socketserver::EchoHandler;
+
+use crate::support::{Daemon, TestServer, connect, eventually, exchange, finish, skip};
+
+/// Where the examples' and the daemon's documentation says that they listen.
+const ADDR: &str = "127.0.0.1:7007";
+
+/// Cargo builds the examples with the tests, next to the daemon.
+fn example(name: &str) -> Command {
+    let mut path = PathBuf::from(env!("CARGO_BIN_EXE_echod"));
+    path.set_file_name("examples");
+    path.push(name);
+    assert!(
+        path.exists(),
+        "`cargo test` builds it; so does `cargo build --examples`"
+    );
+    Command::new(path)
+}
+
+struct Running(Child);
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        let child = command
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        eventually("a server on port 7007", || TcpStream::connect(ADDR).is_ok());
+        Self(child)
+    }
+
+    fn interrupt(mut self) {
+        kill_process(Pid::from_child(&self.0), Signal::INT).unwrap();
+        finish(&mut self.0);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// All that use the documented address, one after another.
+#[test]
+fn servers_at_the_documented_address_do_what_they_say() {
+    if let Err(error) = TcpListener::bind(ADDR) {
+        return skip(&format!("{ADDR} is not free: {error}"));
+    }
+    let addr: SocketAddr = ADDR.parse().unwrap();
+
+    let daemon = Running::start(Daemon::command());
+    assert_eq!(exchange(addr, b"hello\n"), b"hello\n");
+    daemon.interrupt();
+
+    let server = Running::start(example("echo"));
+    assert_eq!(exchange(addr, b"hello\n"), b"hello\n");
+    server.interrupt();
+
+    let server = Running::start(example("custom_handler"));
+    let mut adder = BufReader::new(connect(addr));
+    let greeting = format!(
+        "Hello {}, type numbers.\n",
+        adder.get_ref().local_addr().unwrap()
+    );
+    assert_eq!(line(&mut adder), greeting);
+    adder.get_mut().write_all(b"40\n2\n").unwrap();
+    assert_eq!(line(&mut adder), "= 40\n");
+    assert_eq!(line(&mut adder), "= 42\n");
+    adder.get_mut().write_all(b"two\n\n").unwrap();
+    let mut rest = String::new();
+    adder.read_to_string(&mut rest).unwrap();
+    assert_eq!(
+        rest,
+        "invalid digit found in string\n= 42\nYour sum is 42. Bye!\n"
+    );
+    server.interrupt();
+
+    let server = Running::start(example("shared_state"));
+    let empty = "--- guest book ---\n\n--- your turn ---\n";
+    let first = connect(addr);
+    let from = first.local_addr().unwrap();
+    (&first).write_all("nice place\n".as_bytes()).unwrap();
+    first.shutdown(Shutdown::Write).unwrap();
+    let mut seen = String::new();
+    (&first).read_to_string(&mut seen).unwrap();
+    assert_eq!(seen, empty);
+    let seen = String::from_utf8(exchange(addr, b"")).unwrap();
+    assert_eq!(
+        seen,
+        empty.replace("\n\n", &format!("\n{from}: nice place\n"))
+    );
+    server.interrupt();
+}
+
+fn line(reader: &mut impl BufRead) -> String {
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    line
+}
+
+#[test]
+fn the_readme_shows_the_echo_example_as_it_is() {
+    let example = include_str!("../../examples/echo.rs");
+    let code = &example[example.find("use ").unwrap()..];
+    assert!(include_str!("../../README.md").contains(code));
+}
+
+fn client(args: &[&str]) -> (Option<i32>, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = example("client").args(args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+#[test]
+fn the_client_prints_the_reply() {
+    let server = TestServer::start(EchoHandler::new);
+    let name = format!("localhost:{}", server.addr.port());
+    let (code, stdout, stderr) = client(&[&name, "hello, world"]);
+    assert_eq!((code, &*stdout, &*stderr), (Some(0), "hello, world\n", ""));
+}
+
+#[test]
+fn the_client_says_what_is_wrong() {
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    for (server, words) in [
+        (&*free.to_string(), "is the server running?"),
+        ("no-such-host.invalid:7", "failed to lookup address"),
+        ("localhost", "HOST:PORT"),
+    ] {
+        let (code, stdout, stderr) = client(&[server]);
+        assert_eq!((code, &*stdout), (Some(1), ""));
+        assert!(
+            stderr.starts_with(server) && stderr.contains(words),
+            "{stderr}"
+        );
+        assert_eq!(stderr.lines().count(), 1);
+    }
+}

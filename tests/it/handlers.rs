@@ -1,0 +1,338 @@
+//! What handlers and hooks may do, and what it must not touch.
+
+use std::cell::Cell;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use socketserver::{Connection, EchoHandler, Failure, RequestHandler, TcpServer, from_fn};
+
+use crate::support::{
+    PATIENCE, TestServer, connect, eventually, exchange, noise, ping, read_to_end,
+};
+
+/// Reports its steps, and fails in the one that the client names: `error` or `panic`, and where.
+struct Scripted {
+    script: String,
+    steps: Sender<String>,
+}
+
+impl Scripted {
+    fn step(&self, step: &str) -> io::Result<()> {
+        self.steps.send(step.to_owned()).unwrap();
+        match self.script.strip_suffix(step) {
+            Some("error ") => Err(io::Error::other("scripted")),
+            Some("panic ") => panic!("scripted"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl RequestHandler for Scripted {
+    fn setup(&mut self, conn: &mut Connection) -> io::Result<()> {
+        conn.read_to_string(&mut self.script)?;
+        self.step("setup")
+    }
+
+    fn handle(&mut self, _conn: &mut Connection) -> io::Result<()> {
+        self.step("handle")
+    }
+
+    fn finish(&mut self, conn: &mut Connection) -> io::Result<()> {
+        self.step("finish")?;
+        conn.write_all(b"finished")
+    }
+}
+
+impl Drop for Scripted {
+    fn drop(&mut self) {
+        self.steps.send("drop".to_owned()).unwrap();
+    }
+}
+
+/// Serves `script` once, and returns the reply, the steps and the failures.
+fn play(script: &str) -> (String, Vec<String>, Vec<String>) {
+    let (steps, seen_steps) = mpsc::channel();
+    let (failures, seen_failures) = mpsc::channel();
+    let server = TestServer::with(
+        TcpServer::builder().handle_error(move |_, failure| {
+            failures.send(failure.to_string()).unwrap();
+        }),
+        move || Scripted {
+            script: String::new(),
+            steps: steps.clone(),
+        },
+    );
+    let reply = String::from_utf8(exchange(server.addr, script.as_bytes())).unwrap();
+    // Whatever happened, the server goes on.
+    exchange(server.addr, b"");
+    server.stop();
+    let mut steps: Vec<_> = seen_steps.iter().collect();
+    assert_eq!(
+        steps.split_off(steps.len() - 4),
+        ["setup", "handle", "finish", "drop"]
+    );
+    (reply, steps, seen_failures.iter().collect())
+}
+
+#[test]
+fn a_handler_goes_through_setup_handle_and_finish() {
+    let (reply, steps, failures) = play("");
+    assert_eq!(reply, "finished");
+    assert_eq!(steps, ["setup", "handle", "finish", "drop"]);
+    assert!(failures.is_empty());
+}
+
+#[test]
+fn finish_runs_after_an_error_or_a_panic_in_handle() {
+    for (script, failure) in [
+        ("error handle", "scripted"),
+        ("panic handle", "panicked: scripted"),
+    ] {
+        let (reply, steps, failures) = play(script);
+        assert_eq!(reply, "finished");
+        assert_eq!(steps, ["setup", "handle", "finish", "drop"]);
+        assert_eq!(failures, [failure]);
+    }
+}
+
+#[test]
+fn neither_handle_nor_finish_runs_when_setup_fails() {
+    for (script, failure) in [
+        ("error setup", "scripted"),
+        ("panic setup", "panicked: scripted"),
+    ] {
+        let (reply, steps, failures) = play(script);
+        assert_eq!(reply, "");
+        assert_eq!(steps, ["setup", "drop"]);
+        assert_eq!(failures, [failure]);
+    }
+}
+
+#[test]
+fn a_failing_finish_reaches_the_error_hook() {
+    for (script, failure) in [
+        ("error finish", "scripted"),
+        ("panic finish", "panicked: scripted"),
+    ] {
+        let (reply, steps, failures) = play(script);
+        assert_eq!(reply, "");
+        assert_eq!(steps, ["setup", "handle", "finish", "drop"]);
+        assert_eq!(failures, [failure]);
+    }
+}
+
+#[test]
+fn a_factory_that_panics_ends_its_connection_only() {
+    let made = AtomicUsize::new(0);
+    let server = TestServer::start(move || {
+        assert!(
+            made.fetch_add(1, Ordering::Relaxed) > 0,
+            "the first one fails"
+        );
+        EchoHandler::new()
+    });
+    assert_eq!(exchange(server.addr, b""), b"");
+    assert_eq!(exchange(server.addr, b"second"), b"second");
+}
+
+#[test]
+fn a_handler_that_panics_when_dropped_ends_its_connection_only() {
+    struct Bomb;
+    impl RequestHandler for Bomb {
+        fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
+            conn.write_all(b"tick")
+        }
+    }
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("boom");
+        }
+    }
+    let server = TestServer::start(|| Bomb);
+    for _ in 0..3 {
+        assert_eq!(exchange(server.addr, b""), b"tick");
+    }
+    assert_eq!(server.stop().connections(), 3);
+}
+
+#[test]
+fn a_handler_needs_to_be_neither_send_nor_sync() {
+    struct Counter(Rc<Cell<u32>>);
+    impl RequestHandler for Counter {
+        fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
+            self.0.set(self.0.get() + 1);
+            write!(conn, "{}", self.0.get())
+        }
+    }
+    let server = TestServer::start(|| Counter(Rc::new(Cell::new(6))));
+    assert_eq!(exchange(server.addr, b""), b"7");
+}
+
+#[test]
+fn one_part_of_a_handler_reads_while_another_writes() {
+    let server = TestServer::start(from_fn(|conn| {
+        let conn = &*conn;
+        io::copy(&mut io::BufReader::new(conn), &mut &*conn).map(drop)
+    }));
+    assert_eq!(exchange(server.addr, b"both ways"), b"both ways");
+}
+
+#[test]
+fn a_handler_sees_what_was_counted() {
+    let (sender, counted) = mpsc::channel();
+    let server = TestServer::start(from_fn(move |conn| {
+        let mut word = [0; 5];
+        conn.read_exact(&mut word)?;
+        conn.write_all(b"ok")?;
+        sender.send((conn.bytes_in(), conn.bytes_out())).unwrap();
+        Ok(())
+    }));
+    assert_eq!(exchange(server.addr, b"hello"), b"ok");
+    assert_eq!(counted.recv_timeout(PATIENCE).unwrap(), (5, 2));
+    let totals = server.stop();
+    assert_eq!((totals.bytes_in(), totals.bytes_out()), (5, 2));
+}
+
+#[test]
+fn a_rejected_connection_is_closed_with_a_fin_and_never_handled() {
+    let handled = Arc::new(AtomicUsize::new(0));
+    let server = TestServer::with(
+        TcpServer::builder().verify_request(|conn| conn.peer_addr().ip().is_ipv6()),
+        from_fn({
+            let handled = Arc::clone(&handled);
+            move |_| {
+                handled.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
+        }),
+    );
+    let mut client = connect(server.addr);
+    client.write_all(b"never read by a handler").unwrap();
+    assert_eq!(read_to_end(&client).unwrap(), b"");
+    drop(client);
+    assert_eq!(server.stop().connections(), 1);
+    assert_eq!(handled.load(Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_hook_that_panics_closes_its_connection_only() {
+    let calls = AtomicUsize::new(0);
+    let server = TestServer::with(
+        TcpServer::builder()
+            .verify_request(move |_| {
+                assert!(
+                    calls.fetch_add(1, Ordering::Relaxed) != 0,
+                    "the first one fails"
+                );
+                true
+            })
+            .handle_error(|_, _| panic!("so does this")),
+        EchoHandler::new,
+    );
+    assert_eq!(exchange(server.addr, b""), b"");
+    assert_eq!(exchange(server.addr, b"second"), b"second");
+}
+
+#[test]
+fn a_reset_is_an_error_of_its_kind_for_the_hook_and_harms_nobody() {
+    let failures = Arc::new(Mutex::new(Vec::new()));
+    let server = TestServer::with(
+        TcpServer::builder().handle_error({
+            let failures = Arc::clone(&failures);
+            move |_, failure| {
+                if let Failure::Error(error) = failure {
+                    failures.lock().unwrap().push(error.kind());
+                }
+            }
+        }),
+        EchoHandler::new,
+    );
+    let neighbour = connect(server.addr);
+    let client = connect(server.addr);
+    ping(&client, b"x");
+    // Close with a reset: linger on, for no time.
+    socket2::SockRef::from(&client)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(client);
+    eventually("the failure", || !failures.lock().unwrap().is_empty());
+    assert_eq!(*failures.lock().unwrap(), [ErrorKind::ConnectionReset]);
+    ping(&neighbour, b"still here");
+}
+
+#[test]
+fn a_client_that_is_gone_before_its_handler_starts_harms_nobody() {
+    let (release, gate) = gate();
+    let server = TestServer::with(
+        TcpServer::builder().verify_request(move |_| {
+            let _ = gate.lock().unwrap().recv();
+            true
+        }),
+        EchoHandler::new,
+    );
+    for _ in 0..10 {
+        let client = connect(server.addr);
+        socket2::SockRef::from(&client)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+    }
+    drop(release);
+    assert_eq!(exchange(server.addr, b"next"), b"next");
+}
+
+fn gate() -> (Sender<()>, Mutex<Receiver<()>>) {
+    let (sender, receiver) = mpsc::channel();
+    (sender, Mutex::new(receiver))
+}
+
+#[test]
+fn a_huge_write_is_never_cut_short() {
+    let payload = noise(1, 16 << 20);
+    let server = TestServer::start(from_fn({
+        let payload = payload.clone();
+        move |conn| conn.write_all(&payload)
+    }));
+    assert!(exchange(server.addr, b"") == payload);
+}
+
+#[test]
+fn a_reply_reaches_a_client_that_is_still_sending() {
+    // The handler reads nothing at all. Closing right away would reset the client.
+    let reply = noise(2, 300_000);
+    let server = TestServer::start(from_fn({
+        let reply = reply.clone();
+        move |conn| conn.write_all(&reply)
+    }));
+    let client = connect(server.addr);
+    let upload = noise(3, 5_000_000);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            (&client).write_all(&upload).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+        });
+        assert!(read_to_end(&client).unwrap() == reply);
+    });
+}
+
+#[test]
+fn a_thread_is_reused_and_none_is_kept_per_connection() {
+    let threads = Arc::new(Mutex::new(std::collections::HashSet::new()));
+    let server = TestServer::start(from_fn({
+        let threads = Arc::clone(&threads);
+        move |_| {
+            threads.lock().unwrap().insert(std::thread::current().id());
+            Ok(())
+        }
+    }));
+    for _ in 0..200 {
+        exchange(server.addr, b"");
+        eventually("the end", || server.handle.connections() == 0);
+    }
+    // One, were it not for the moment between a connection's end and its thread's being idle.
+    assert!(threads.lock().unwrap().len() < 20);
+}

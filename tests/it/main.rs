@@ -1,0 +1,25 @@
+//! Tests from outside: the library over loopback sockets, the daemon as a process, and the
+//! programs that its users have.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+#![allow(
+    clippy::needless_for_each,
+    clippy::similar_names,
+    reason = "`server` and `served`, and one line where one line will do"
+)]
+
+mod cli;
+mod clients;
+mod echo;
+mod examples;
+mod handlers;
+mod limits;
+mod server;
+mod shutdown;
+mod signals;
+mod support;

@@ -1,0 +1,279 @@
+//! The three steps of a shutdown, as a library user meets them.
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socketserver::{EchoHandler, TcpServer, from_fn};
+
+use crate::support::{
+    PATIENCE, TestServer, connect, eventually, exchange, noise, ping, read_to_end,
+};
+
+#[test]
+fn twenty_immediate_start_and_shutdown_pairs_end() {
+    for _ in 0..20 {
+        let server = TestServer::start(EchoHandler::new);
+        assert_eq!(server.stop().connections(), 0);
+    }
+}
+
+#[test]
+fn ten_start_and_stop_cycles_serve_on_the_same_address() {
+    let addr = TestServer::start(EchoHandler::new).addr;
+    for round in 0..10_u8 {
+        let server = TestServer::serve(TcpServer::bind(addr).unwrap(), EchoHandler::new);
+        assert_eq!(exchange(addr, &[round]), [round]);
+        server.stop();
+    }
+}
+
+#[test]
+fn shutdown_wakes_an_idle_listener() {
+    let server = TestServer::start(EchoHandler::new);
+    // Served once, so it is in its loop.
+    exchange(server.addr, b"");
+    eventually("idle", || server.handle.connections() == 0);
+    let start = Instant::now();
+    server.stop();
+    assert!(start.elapsed() < Duration::from_millis(500));
+}
+
+#[test]
+fn shutdown_before_serving_makes_serving_return_at_once() {
+    let server = TcpServer::bind("127.0.0.1:0").unwrap();
+    server.handle().shutdown();
+    // In the backlog, and never accepted.
+    let _client = connect(server.local_addr());
+    let totals = server.serve_forever(EchoHandler::new).unwrap();
+    assert_eq!(totals.connections(), 0);
+}
+
+#[test]
+fn shutdown_twice_and_after_the_end_is_harmless() {
+    let server = TestServer::start(EchoHandler::new);
+    let handle = server.handle.clone();
+    handle.shutdown();
+    handle.shutdown();
+    server.join();
+    handle.shutdown();
+    handle.shutdown_now();
+}
+
+#[test]
+fn shutdown_works_from_a_handler() {
+    let server = TestServer::start(from_fn(|conn| {
+        conn.server().shutdown();
+        conn.write_all(b"good night")
+    }));
+    assert_eq!(exchange(server.addr, b""), b"good night");
+    assert_eq!(server.join().cut(), 0);
+}
+
+#[test]
+fn shutdown_works_from_a_hook_and_while_the_limit_is_reached() {
+    let server = TestServer::with(TcpServer::builder().max_connections(1), EchoHandler::new);
+    let client = connect(server.addr);
+    ping(&client, b"in");
+    let _waiting = connect(server.addr);
+    assert_eq!(server.stop().connections(), 1);
+    assert_eq!(read_to_end(&client).unwrap(), b"");
+
+    let server = TestServer::with(
+        TcpServer::builder().verify_request(|conn| {
+            conn.server().shutdown();
+            false
+        }),
+        EchoHandler::new,
+    );
+    exchange(server.addr, b"");
+    assert_eq!(server.join().connections(), 1);
+}
+
+#[test]
+fn idle_clients_see_a_clean_end_of_file() {
+    let server = TestServer::start(EchoHandler::new);
+    let clients: Vec<_> = (0..50).map(|_| connect(server.addr)).collect();
+    clients.iter().for_each(|client| ping(client, b"x"));
+    let totals = server.stop();
+    assert_eq!((totals.connections(), totals.cut()), (50, 0));
+    for client in clients {
+        assert_eq!(read_to_end(&client).unwrap(), b"");
+    }
+}
+
+#[test]
+fn new_connections_are_refused_as_soon_as_a_shutdown_begins() {
+    let (entered, inside) = mpsc::channel();
+    let (release, gate) = mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let server = TestServer::start(from_fn(move |_| {
+        entered.send(()).unwrap();
+        let _ = gate.lock().unwrap().recv();
+        Ok(())
+    }));
+    let client = connect(server.addr);
+    inside.recv_timeout(PATIENCE).unwrap();
+    server.handle.shutdown();
+    eventually("a refusal", || {
+        std::net::TcpStream::connect(server.addr).is_err()
+    });
+    drop(release);
+    drop(client);
+    assert_eq!(server.join().cut(), 0);
+}
+
+#[test]
+fn what_had_arrived_before_the_shutdown_is_echoed() {
+    // The handler waits until the shutdown has been requested, and reads only then.
+    let (release, gate) = mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let server = TestServer::start(from_fn(move |conn| {
+        let _ = gate.lock().unwrap().recv();
+        io::copy(&mut &*conn, &mut &*conn).map(drop)
+    }));
+    let sent = noise(7, 60_000);
+    let client = connect(server.addr);
+    (&client).write_all(&sent).unwrap();
+    eventually("the connection", || server.handle.connections() == 1);
+    server.handle.shutdown();
+    drop(release);
+    assert!(read_to_end(&client).unwrap() == sent);
+    drop(client);
+    assert_eq!(server.join().cut(), 0);
+}
+
+#[test]
+fn a_client_that_never_pauses_gets_a_prefix_and_does_not_hold_up_the_drain() {
+    for _ in 0..5 {
+        let server = TestServer::with(
+            TcpServer::builder().drain_timeout(PATIENCE),
+            EchoHandler::new,
+        );
+        let client = connect(server.addr);
+        let sent = noise(8, 32 << 20);
+        let flowing = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // It ends when the server has closed.
+                let _ = (&client).write_all(&sent);
+                let _ = client.shutdown(Shutdown::Write);
+            });
+            let reader = scope.spawn(|| {
+                let mut echo = Vec::new();
+                let mut buffer = vec![0; 1 << 16];
+                loop {
+                    match (&client).read(&mut buffer) {
+                        Ok(0) | Err(_) => return echo,
+                        Ok(n) => echo.extend_from_slice(&buffer[..n]),
+                    }
+                    flowing.store(echo.len() > 1 << 20, Ordering::Relaxed);
+                }
+            });
+            eventually("a flow", || flowing.load(Ordering::Relaxed));
+            let totals = server.stop();
+            assert_eq!(totals.cut(), 0);
+            let echo = reader.join().unwrap();
+            assert!(echo == sent[..echo.len()], "no prefix");
+            // All that the server says it sent has arrived: no reset overtook it.
+            assert_eq!(echo.len() as u64, totals.bytes_out());
+            assert_eq!(totals.bytes_in(), totals.bytes_out());
+        });
+    }
+}
+
+#[test]
+fn stuck_clients_are_cut_at_the_drain_timeout() {
+    let drain = Duration::from_millis(200);
+    let server = TestServer::with(TcpServer::builder().drain_timeout(drain), EchoHandler::new);
+    // It sends without reading, until the server is blocked in a write.
+    let mut client = connect(server.addr);
+    client
+        .set_write_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    let block = noise(9, 1 << 20);
+    while client.write_all(&block).is_ok() {}
+    let start = Instant::now();
+    let totals = server.stop();
+    assert!(start.elapsed() >= drain);
+    assert!(start.elapsed() < drain + Duration::from_secs(2));
+    assert_eq!(totals.cut(), 1);
+}
+
+#[test]
+fn a_handler_that_blocks_for_ever_does_not_hold_up_the_end() {
+    let (release, gate) = mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let server = TestServer::with(
+        TcpServer::builder().drain_timeout(Duration::ZERO),
+        from_fn(move |_| {
+            let _ = gate.lock().unwrap().recv();
+            Ok(())
+        }),
+    );
+    let _client = connect(server.addr);
+    eventually("the connection", || server.handle.connections() == 1);
+    let totals = server.stop();
+    assert_eq!(totals.cut(), 1);
+    drop(release);
+}
+
+#[test]
+fn shutdown_now_skips_the_drain() {
+    let server = TestServer::with(
+        TcpServer::builder().drain_timeout(PATIENCE),
+        from_fn(|conn| {
+            loop {
+                // End of file does not stop it: only the cut does.
+                if conn.read(&mut [0; 64])? == 0 {
+                    conn.write_all(&[0; 1 << 14])?;
+                }
+            }
+        }),
+    );
+    let client = connect(server.addr);
+    eventually("the connection", || server.handle.connections() == 1);
+    let handle = server.handle.clone();
+    handle.shutdown();
+    handle.shutdown_now();
+    let start = Instant::now();
+    assert_eq!(server.join().cut(), 1);
+    assert!(start.elapsed() < Duration::from_secs(5));
+    drop(client);
+}
+
+#[test]
+fn a_silent_new_connection_does_not_hold_up_the_drain() {
+    let server = TestServer::with(
+        TcpServer::builder().drain_timeout(PATIENCE),
+        EchoHandler::new,
+    );
+    let client = connect(server.addr);
+    eventually("the connection", || server.handle.connections() == 1);
+    let start = Instant::now();
+    assert_eq!(server.stop().cut(), 0);
+    assert!(start.elapsed() < Duration::from_secs(5));
+    assert_eq!(read_to_end(&client).unwrap(), b"");
+}
+
+#[test]
+fn threads_end_with_their_server() {
+    let ended = Arc::new(());
+    let server = TestServer::start({
+        let ended = Arc::clone(&ended);
+        move || {
+            assert!(Arc::strong_count(&ended) > 0);
+            EchoHandler::new()
+        }
+    });
+    for _ in 0..50 {
+        exchange(server.addr, b"x");
+    }
+    server.stop();
+    // The factory is held by every thread that is still at work.
+    eventually("the end of all threads", || Arc::strong_count(&ended) == 1);
+}

@@ -1,0 +1,184 @@
+//! Ctrl-C: real signals to the real daemon, in every state it can be in.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{Daemon, available, connect, eventually, finish, noise, ping, read_to_end};
+
+#[test]
+fn every_stop_signal_ends_an_idle_daemon_cleanly() {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let daemon = Daemon::start(&[]);
+        daemon.signal(signal);
+        let output = daemon.wait();
+        assert_eq!(output.code, Some(0));
+        assert!(
+            output
+                .log
+                .contains("stopped: connections=0 in=0 out=0 cut=0")
+        );
+    }
+}
+
+#[test]
+fn under_load_every_client_gets_an_exact_prefix() {
+    let daemon = Daemon::start(&["--drain-timeout", "20s"]);
+    let addr = daemon.addr;
+    let (flowing, flows) = mpsc::channel();
+    thread::scope(|scope| {
+        for seed in 0..20 {
+            let flowing = flowing.clone();
+            scope.spawn(move || {
+                let sent = noise(seed, 1 << 20);
+                let client = connect(addr);
+                let mut echoed = 0;
+                let mut echo = vec![0; sent.len()];
+                // Message after message, until the daemon ends.
+                loop {
+                    for message in sent.chunks(1000) {
+                        if (&client).write_all(message).is_err() {
+                            return;
+                        }
+                        let mut part = 0;
+                        while part < message.len() {
+                            match (&client).read(&mut echo[..message.len() - part]) {
+                                Ok(0) | Err(_) => return,
+                                Ok(n) => {
+                                    assert_eq!(echo[..n], message[part..part + n]);
+                                    part += n;
+                                }
+                            }
+                        }
+                        echoed += 1;
+                        if echoed == 10 {
+                            flowing.send(()).unwrap();
+                        }
+                    }
+                }
+            });
+        }
+        (0..20).for_each(|_| flows.recv().unwrap());
+        let output = daemon.stop();
+        assert_eq!(output.code, Some(0), "{}", output.log);
+        assert!(output.log.contains("stopped: connections=20 "));
+    });
+}
+
+#[test]
+fn a_second_signal_cuts_stuck_clients_and_the_exit_code_says_so() {
+    let daemon = Daemon::start(&["--drain-timeout", "1h"]);
+    let _stuck = stuck_client(&daemon);
+    daemon.signal(Signal::INT);
+    daemon.wait_for_log("draining: connections=1");
+    daemon.signal(Signal::INT);
+    let output = daemon.wait();
+    assert_eq!(output.code, Some(1));
+    assert!(output.log.contains("cut=1"), "{}", output.log);
+    assert!(output.log.contains("reason=shutdown"), "{}", output.log);
+}
+
+#[test]
+fn stuck_clients_are_cut_at_the_drain_timeout_and_the_exit_code_says_so() {
+    let daemon = Daemon::start(&["--drain-timeout", "300ms"]);
+    let _stuck = stuck_client(&daemon);
+    let start = Instant::now();
+    let output = daemon.stop();
+    assert_eq!(output.code, Some(1));
+    assert!(start.elapsed() >= Duration::from_millis(300));
+    assert!(start.elapsed() < Duration::from_secs(3));
+    assert!(
+        output
+            .log
+            .contains("drain timeout of 300ms is over: connections=1")
+    );
+}
+
+/// A client that sends and doesn't read, until the daemon is blocked in a write to it.
+fn stuck_client(daemon: &Daemon) -> TcpStream {
+    let mut client = connect(daemon.addr);
+    client
+        .set_write_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    let block = noise(10, 1 << 20);
+    while client.write_all(&block).is_ok() {}
+    client
+}
+
+#[test]
+fn a_signal_before_it_listens_ends_it_cleanly() {
+    // From the moment it catches signals, at whatever point of its start that finds it.
+    for _ in 0..30 {
+        let mut child = Daemon::command()
+            .args(["--listen", "127.0.0.1:0"])
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        eventually("a handler of SIGINT", || catches_sigint(child.id()));
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        assert_eq!(finish(&mut child).code(), Some(0));
+    }
+}
+
+/// Whether bit 2 of the mask of caught signals is set (`SigCgt`, `proc(5)`).
+fn catches_sigint(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    mask.is_some_and(|mask| u64::from_str_radix(mask.trim(), 16).unwrap() & 0b10 != 0)
+}
+
+#[test]
+fn a_daemon_that_is_stopped_and_continued_goes_on() {
+    // With a timeout set, SIGCONT interrupts a blocked read.
+    let daemon = Daemon::start(&["--idle-timeout", "1h", "--write-timeout", "1h"]);
+    let client = connect(daemon.addr);
+    ping(&client, b"before");
+    for _ in 0..10 {
+        daemon.signal(Signal::STOP);
+        daemon.signal(Signal::CONT);
+        ping(&client, b"after");
+    }
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read_to_end(&client).unwrap(), b"");
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn an_idle_daemon_makes_no_system_call() {
+    if !available(&["strace"]) {
+        return;
+    }
+    let daemon = Daemon::start(&[]);
+    let client = connect(daemon.addr);
+    ping(&client, b"x");
+    let pid = daemon.pid().as_raw_nonzero().to_string();
+    let mut strace = Command::new("strace")
+        .args(["-f", "-c", "-p", &pid])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = strace.stderr.take().unwrap();
+    let mut attached = [0; 256];
+    let n = stderr.read(&mut attached).unwrap();
+    let attached = String::from_utf8_lossy(&attached[..n]).into_owned();
+    assert!(attached.contains("attached"), "{attached}");
+    // Nothing is sent here: this is the time in which nothing happens.
+    let (_open, silence) = mpsc::channel::<()>();
+    let _ = silence.recv_timeout(Duration::from_secs(5));
+    kill_process(Pid::from_child(&strace), Signal::INT).unwrap();
+    let mut report = String::new();
+    stderr.read_to_string(&mut report).unwrap();
+    finish(&mut strace);
+    // With a call counted there would be a table, and its line of totals.
+    assert!(!report.contains("total"), "{report}");
+
+    // It was attached to something that works.
+    ping(&client, b"y");
+    assert_eq!(daemon.stop().code, Some(0));
+}

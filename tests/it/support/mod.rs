@@ -1,0 +1,90 @@
+//! What the tests share: servers and daemons that end with their test, clients that don't hang.
+
+mod daemon;
+mod server;
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub(crate) use daemon::{Daemon, finish};
+pub(crate) use server::TestServer;
+
+/// Longer than anything takes on a busy machine; what takes longer hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Connects, with timeouts that turn a hang into a failure.
+pub(crate) fn connect(addr: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&addr, PATIENCE).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Sends `message`, and returns once its echo has come back whole.
+pub(crate) fn ping(mut stream: &TcpStream, message: &[u8]) {
+    stream.write_all(message).unwrap();
+    let mut echo = vec![0; message.len()];
+    stream.read_exact(&mut echo).unwrap();
+    assert_eq!(echo, message);
+}
+
+/// Sends `message`, half-closes, and returns all that comes back.
+pub(crate) fn exchange(addr: SocketAddr, message: &[u8]) -> Vec<u8> {
+    let mut stream = connect(addr);
+    stream.write_all(message).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    read_to_end(&stream).unwrap()
+}
+
+pub(crate) fn read_to_end(mut stream: &TcpStream) -> io::Result<Vec<u8>> {
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).map(|_| all)
+}
+
+/// Bytes that differ from seed to seed and show any loss, doubling or swap.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    fastrand::Rng::with_seed(seed).fill(&mut bytes);
+    bytes
+}
+
+/// Waits until `condition` holds, and fails if it doesn't within [`PATIENCE`].
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::park_timeout(Duration::from_millis(1));
+    }
+}
+
+/// Returns whether every one of `programs` is there, and skips the test otherwise.
+pub(crate) fn available(programs: &[&str]) -> bool {
+    let missing: Vec<_> = programs
+        .iter()
+        .filter(|program| {
+            let found = Command::new("sh")
+                .args(["-c", "command -v \"$0\"", program])
+                .output();
+            !found.unwrap().status.success()
+        })
+        .collect();
+    if missing.is_empty() {
+        return true;
+    }
+    skip(&format!("for want of {missing:?}"));
+    false
+}
+
+/// Says on the test's output that it is skipped, and fails where it must not be: in CI.
+pub(crate) fn skip(reason: &str) {
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "must not be skipped: {reason}"
+    );
+    // Straight to standard error, past the capture of passing tests' output.
+    let name = thread::current().name().unwrap_or("a test").to_owned();
+    let _ = io::stderr().write_all(format!("{name}: skipped, {reason}\n").as_bytes());
+}

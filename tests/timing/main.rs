@@ -1,0 +1,73 @@
+//! How long a stop takes. A test binary of its own, because Cargo runs those one after another:
+//! nothing else of this project keeps the machine busy meanwhile.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "it is shared with the other tests"
+)]
+#[path = "../it/support/mod.rs"]
+mod support;
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use support::{Daemon, connect, ping, read_to_end};
+
+/// What a person takes for immediate.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+/// Fails unless one of ten stops is immediate. A busy machine can only make one slower, so the
+/// quickest says what the daemon itself needs.
+fn assert_at_once(stop: impl Fn() -> Duration) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock();
+    let mut times = Vec::new();
+    for _ in 0..10 {
+        times.push(stop());
+        if times.last() < Some(&AT_ONCE) {
+            return;
+        }
+    }
+    panic!("no stop took less than {AT_ONCE:?}: {times:?}");
+}
+
+fn quiet_daemon() -> Daemon {
+    Daemon::spawn(Daemon::command().args(["--listen", "127.0.0.1:0"]))
+}
+
+#[test]
+fn an_idle_daemon_stops_at_once() {
+    assert_at_once(|| {
+        let daemon = quiet_daemon();
+        let start = Instant::now();
+        assert_eq!(daemon.stop().code, Some(0));
+        start.elapsed()
+    });
+}
+
+#[test]
+fn a_daemon_with_a_thousand_idle_clients_stops_at_once_and_each_sees_end_of_file() {
+    assert_at_once(|| {
+        let daemon = quiet_daemon();
+        let clients: Vec<_> = (0..1000).map(|_| connect(daemon.addr)).collect();
+        for client in &clients {
+            ping(client, b"x");
+        }
+        let start = Instant::now();
+        let output = daemon.stop();
+        let time = start.elapsed();
+        assert_eq!(output.code, Some(0), "{}", output.log);
+        for client in clients {
+            assert_eq!(read_to_end(&client).unwrap(), b"");
+        }
+        time
+    });
+}
