@@ -12,10 +12,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::accept::{Backoff, Episode, Verdict, classify};
-use crate::connection::Connection;
+use crate::builder::AtLimit;
+use crate::connection::{Connection, canonical};
 use crate::error::Error;
-use crate::registry::{Registry, Slot};
+use crate::registry::Registry;
 use crate::shutdown::Phase;
+use crate::turned_away::TurnedAway;
 
 /// Takes connections from a server's listeners, one after another.
 pub(crate) struct Acceptor<'s> {
@@ -25,9 +27,12 @@ pub(crate) struct Acceptor<'s> {
     fds: Vec<PollFd<'s>>,
     /// The listener that was served last. The next one has the next turn.
     last: usize,
+    at_limit: AtLimit,
+    turned_away: TurnedAway,
     backoff: Backoff,
     shortage: Episode,
     limit: Episode,
+    source_limit: Episode,
 }
 
 /// Why no connection came of a listener that was ready.
@@ -41,7 +46,12 @@ enum Setback {
 }
 
 impl<'s> Acceptor<'s> {
-    pub(crate) fn new(listeners: &'s [TcpListener], registry: &'s Arc<Registry>) -> Self {
+    pub(crate) fn new(
+        listeners: &'s [TcpListener],
+        registry: &'s Arc<Registry>,
+        at_limit: AtLimit,
+        linger: Duration,
+    ) -> Self {
         let waker = PollFd::new(registry.shutdown().waker(), PollFlags::IN);
         let sockets = listeners
             .iter()
@@ -51,9 +61,12 @@ impl<'s> Acceptor<'s> {
             registry,
             fds: std::iter::once(waker).chain(sockets).collect(),
             last: 0,
+            at_limit,
+            turned_away: TurnedAway::new(linger),
             backoff: Backoff::default(),
             shortage: Episode::default(),
             limit: Episode::default(),
+            source_limit: Episode::default(),
         }
     }
 
@@ -69,15 +82,15 @@ impl<'s> Acceptor<'s> {
                 return Ok(None);
             }
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            let ready = if self.registry.has_room() {
+            let ready = if self.at_limit == AtLimit::Refuse || self.registry.has_room() {
                 self.wait_for_client(left)?
             } else {
-                self.report_limit();
+                self.report_limit("wait in the backlog");
                 self.wait_for_wake_up(left)?;
                 None
             };
-            if let (Some(index), Some(slot)) = (ready, self.registry.admit()) {
-                match self.take(index, slot, &mut reserve) {
+            if let Some(index) = ready {
+                match self.take(index, &mut reserve) {
                     Ok(taken) => {
                         self.backoff.reset();
                         return Ok(Some(taken));
@@ -97,14 +110,44 @@ impl<'s> Acceptor<'s> {
     }
 
     fn take<R>(
-        &self,
+        &mut self,
         index: usize,
-        slot: Slot,
         reserve: &mut impl FnMut() -> io::Result<R>,
     ) -> Result<(Connection, R), Setback> {
+        let Some(mut slot) = self.registry.admit() else {
+            return Err(self.refuse_one(index));
+        };
         let reserved = reserve().map_err(|error| Setback::Shortage("start a thread", error))?;
         let (stream, peer) = self.accept(index)?;
+        if !slot.claim_source(peer.ip()) {
+            if self.source_limit.begins(Instant::now()) {
+                log::warn!("{} has all the connections one source may have", peer.ip());
+            }
+            self.turn_away(stream, peer);
+            return Err(Setback::Nothing);
+        }
         Ok((Connection::new(stream, peer, slot), reserved))
+    }
+
+    /// Does at the limit what is to be done there.
+    fn refuse_one(&mut self, index: usize) -> Setback {
+        if self.at_limit == AtLimit::Wait {
+            return Setback::Nothing;
+        }
+        self.report_limit("are refused");
+        match self.accept(index) {
+            Ok((stream, peer)) => {
+                self.turn_away(stream, peer);
+                Setback::Nothing
+            }
+            Err(setback) => setback,
+        }
+    }
+
+    fn turn_away(&mut self, stream: TcpStream, peer: SocketAddr) {
+        self.registry.count_refused();
+        log::debug!("peer={peer} in=0 out=0 duration=0 reason=limit");
+        self.turned_away.add(stream);
     }
 
     fn accept(&self, index: usize) -> Result<(TcpStream, SocketAddr), Setback> {
@@ -113,7 +156,7 @@ impl<'s> Acceptor<'s> {
             if !cfg!(any(target_os = "linux", target_os = "android")) {
                 stream.set_nonblocking(false)?;
             }
-            Ok((stream, peer))
+            Ok((stream, canonical(peer)))
         });
         accepted.map_err(|error| match classify(&error) {
             Verdict::NextOne => Setback::Nothing,
@@ -139,8 +182,22 @@ impl<'s> Acceptor<'s> {
     }
 
     fn poll(&mut self, watched: usize, timeout: Option<Duration>) -> Result<(), Error> {
+        let deadlines = [
+            self.registry.next_deadline(),
+            self.turned_away.next_deadline(),
+        ];
+        let next = deadlines.into_iter().flatten().min();
+        let until_next = next.map(|at| at.saturating_duration_since(Instant::now()));
         self.fds.iter_mut().for_each(PollFd::clear_revents);
-        wait(&mut self.fds[..watched], timeout)?;
+        wait(
+            &mut self.fds[..watched],
+            timeout.into_iter().chain(until_next).min(),
+        )?;
+        if next.is_some() {
+            let now = Instant::now();
+            self.registry.expire(now);
+            self.turned_away.expire(now);
+        }
         if !self.fds[0].revents().is_empty() {
             let shutdown = self.registry.shutdown();
             shutdown.waker().clear();
@@ -161,14 +218,15 @@ impl<'s> Acceptor<'s> {
         if self.shortage.begins(Instant::now()) {
             log::warn!("cannot {what}: {error}; new connections wait in the backlog");
         }
+        self.turned_away.close_all();
         let delay = self.backoff.next_delay();
         self.wait_for_wake_up(Some(left.map_or(delay, |left| left.min(delay))))
     }
 
-    fn report_limit(&mut self) {
+    fn report_limit(&mut self, consequence: &str) {
         if self.limit.begins(Instant::now()) {
             log::warn!(
-                "limit of {} connections reached; new ones wait in the backlog",
+                "limit of {} connections reached; new ones {consequence}",
                 self.registry.limit()
             );
         }

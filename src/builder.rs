@@ -1,18 +1,15 @@
-//! Every setting of a server with its default, and the sequence that makes a listening socket.
+//! Every setting of a server with its default.
 
 use std::fmt;
-use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::time::Duration;
-
-use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::handler::Failure;
 use crate::server::TcpServer;
 use crate::session::{ErrorHook, VerifyHook};
+use crate::sockets;
 
 /// Configures a [`TcpServer`].
 ///
@@ -38,11 +35,25 @@ pub struct Builder {
     pub(crate) timeout: Option<Duration>,
     pub(crate) verify_request: Option<VerifyHook>,
     pub(crate) handle_error: Option<ErrorHook>,
+    pub(crate) at_limit: AtLimit,
+    pub(crate) max_per_source: Option<usize>,
+    pub(crate) max_lifetime: Option<Duration>,
     idle_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
     keepalive: Option<Duration>,
     backlog: u32,
     reuse_port: bool,
+}
+
+/// What happens to a client that connects while the limit of connections is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AtLimit {
+    /// It waits in the kernel's backlog until a connection ends.
+    #[default]
+    Wait,
+    /// It is accepted, sent a FIN and nothing else, and counted as
+    /// [refused](crate::Totals::refused).
+    Refuse,
 }
 
 impl Builder {
@@ -66,6 +77,9 @@ impl Builder {
             timeout: None,
             verify_request: None,
             handle_error: None,
+            at_limit: AtLimit::Wait,
+            max_per_source: None,
+            max_lifetime: None,
             idle_timeout: None,
             write_timeout: None,
             keepalive: Some(Duration::from_secs(60)),
@@ -77,15 +91,46 @@ impl Builder {
     /// Sets how many connections may be live at the same time. Defaults to
     /// [`MAX_CONNECTIONS`](Self::MAX_CONNECTIONS).
     ///
-    /// At the limit no more are accepted: they wait in the kernel's backlog until one ends.
+    /// What happens to more is up to [`at_limit`](Self::at_limit). The limit can be changed while
+    /// the server runs: [`ServerHandle::set_max_connections`](crate::ServerHandle).
     #[must_use]
     pub fn max_connections(mut self, limit: usize) -> Self {
         self.max_connections = limit;
         self
     }
 
+    /// Sets what happens to a client while the limit of connections is reached. Defaults to
+    /// [`AtLimit::Wait`].
+    #[must_use]
+    pub fn at_limit(mut self, at_limit: AtLimit) -> Self {
+        self.at_limit = at_limit;
+        self
+    }
+
+    /// Sets how many connections one source may have at the same time: one IPv4 address, or one
+    /// IPv6 network of 64 bits. Defaults to `None`: as many as all.
+    ///
+    /// More from the same source are refused, whatever [`at_limit`](Self::at_limit) says: in the
+    /// backlog they would be in the way of others.
+    #[must_use]
+    pub fn max_per_source(mut self, limit: impl Into<Option<usize>>) -> Self {
+        self.max_per_source = limit.into();
+        self
+    }
+
+    /// Sets how long a connection may live in all. Defaults to `None`: for ever.
+    ///
+    /// Then it ends as at a [shutdown](crate::ServerHandle::shutdown): reads return what had
+    /// arrived, then end of file. If its handler is not done within the
+    /// [linger](Self::linger), it is cut.
+    #[must_use]
+    pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
+        self.max_lifetime = lifetime.into();
+        self
+    }
+
     /// Sets how long a connection may send nothing before a read of it fails with
-    /// [`TimedOut`](io::ErrorKind::TimedOut) (`SO_RCVTIMEO`). Defaults to `None`: for ever.
+    /// [`TimedOut`](std::io::ErrorKind::TimedOut) (`SO_RCVTIMEO`). Defaults to `None`: for ever.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.idle_timeout = timeout.into();
@@ -93,7 +138,7 @@ impl Builder {
     }
 
     /// Sets how long a peer may read nothing of what is due to it before a write fails with
-    /// [`TimedOut`](io::ErrorKind::TimedOut) (`SO_SNDTIMEO`). Defaults to `None`: for ever.
+    /// [`TimedOut`](std::io::ErrorKind::TimedOut) (`SO_SNDTIMEO`). Defaults to `None`: for ever.
     #[must_use]
     pub fn write_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.write_timeout = timeout.into();
@@ -233,12 +278,12 @@ impl Builder {
         let mut listeners = Vec::new();
         let mut skipped = None;
         for &one in &addrs {
-            if one.is_ipv4() && one.ip().is_unspecified() && has_dual_stack(&listeners) {
+            if one.is_ipv4() && one.ip().is_unspecified() && sockets::has_dual_stack(&listeners) {
                 continue;
             }
-            match self.listen_on(one) {
+            match sockets::listen(one, self.backlog, self.reuse_port) {
                 Ok(listener) => listeners.push(listener),
-                Err(error) if is_not_of_this_machine(&error) => {
+                Err(error) if sockets::is_not_of_this_machine(&error) => {
                     skipped = Some(Error::new(format!("cannot bind {one}"), error));
                 }
                 Err(error) => return Err(Error::new(format!("cannot bind {one}"), error)),
@@ -269,12 +314,7 @@ impl Builder {
         self,
         listeners: impl IntoIterator<Item = TcpListener>,
     ) -> Result<TcpServer, Error> {
-        if self.max_connections == 0 {
-            return Err(Error::invalid(
-                "cannot serve with max_connections 0",
-                "at least 1 is needed",
-            ));
-        }
+        self.check()?;
         let listeners: Vec<_> = listeners.into_iter().collect();
         if listeners.is_empty() {
             return Err(Error::invalid("cannot serve", "there is no listener"));
@@ -284,70 +324,34 @@ impl Builder {
             let addr = listener
                 .local_addr()
                 .map_err(|error| Error::new("cannot listen on a socket that is not IP", error))?;
-            self.prepare(listener)
-                .map_err(|error| Error::new(format!("cannot listen on {addr}"), error))?;
+            sockets::prepare(
+                listener,
+                self.keepalive,
+                self.idle_timeout,
+                self.write_timeout,
+            )
+            .map_err(|error| Error::new(format!("cannot listen on {addr}"), error))?;
             addrs.push(addr);
         }
         TcpServer::new(self, listeners, addrs)
     }
 
-    fn listen_on(&self, addr: SocketAddr) -> io::Result<TcpListener> {
-        let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-        if addr.is_ipv6() {
-            socket.set_only_v6(false)?;
-        }
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(self.reuse_port)?;
-        socket.bind(&addr.into())?;
-        socket.listen(i32::try_from(self.backlog).unwrap_or(i32::MAX))?;
-        Ok(socket.into())
-    }
-
-    /// Sets on the listener what connections inherit from it, which saves setting it on each.
-    fn prepare(&self, listener: &TcpListener) -> io::Result<()> {
-        let socket = SockRef::from(listener);
-        if socket.r#type()? != Type::STREAM || !socket.is_listener()? {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "it is not a listening stream socket",
-            ));
-        }
-        // An echo sends what it has: there is nothing to wait for (Nagle's algorithm, RFC 896).
-        socket.set_tcp_nodelay(true)?;
-        // Otherwise the last urgent byte would be lost to plain reads (RFC 6093).
-        socket.set_out_of_band_inline(true)?;
-        match self.keepalive {
-            Some(silence) => socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(silence))?,
-            None => socket.set_keepalive(false)?,
-        }
-        // Set even when there are none: a listener that outlives this process keeps them.
-        for (name, timeout) in [("idle", self.idle_timeout), ("write", self.write_timeout)] {
-            if timeout == Some(Duration::ZERO) {
-                return Err(io::Error::new(
-                    io::ErrorKind::InvalidInput,
-                    format!("the {name} timeout is zero"),
-                ));
+    /// Refuses a zero where it would mean that nobody is served.
+    fn check(&self) -> Result<(), Error> {
+        for (name, is_zero) in [
+            ("max_connections", self.max_connections == 0),
+            ("max_per_source", self.max_per_source == Some(0)),
+            ("idle_timeout", self.idle_timeout == Some(Duration::ZERO)),
+            ("write_timeout", self.write_timeout == Some(Duration::ZERO)),
+            ("max_lifetime", self.max_lifetime == Some(Duration::ZERO)),
+        ] {
+            if is_zero {
+                let cause = "it must be more than zero";
+                return Err(Error::invalid(format!("cannot serve with {name} 0"), cause));
             }
         }
-        socket.set_read_timeout(self.idle_timeout)?;
-        socket.set_write_timeout(self.write_timeout)?;
-        // A connection that poll(2) has announced may be gone, or another's, when it is accepted.
-        socket.set_nonblocking(true)
+        Ok(())
     }
-}
-
-fn has_dual_stack(listeners: &[TcpListener]) -> bool {
-    listeners.iter().any(|listener| {
-        let bound = listener.local_addr();
-        bound.is_ok_and(|addr| addr.is_ipv6() && addr.ip().is_unspecified())
-    })
-}
-
-fn is_not_of_this_machine(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT)
-    )
 }
 
 impl Default for Builder {
@@ -360,6 +364,9 @@ impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
             .field("max_connections", &self.max_connections)
+            .field("at_limit", &self.at_limit)
+            .field("max_per_source", &self.max_per_source)
+            .field("max_lifetime", &self.max_lifetime)
             .field("idle_timeout", &self.idle_timeout)
             .field("write_timeout", &self.write_timeout)
             .field("drain_timeout", &self.drain_timeout)

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use rustix::net::SendFlags;
 
 use crate::handle::ServerHandle;
-use crate::registry::{Link, Slot, Stage};
+use crate::link::{Link, Stage};
+use crate::registry::Slot;
 use crate::shutdown::Phase;
 
 /// A connection, as a handler sees it: [`Read`], [`Write`], and who is at the other end.
@@ -21,7 +22,8 @@ use crate::shutdown::Phase;
 /// of a handler can read through a [`BufReader`](std::io::BufReader) while another writes.
 ///
 /// A read returns end of file (0 bytes) when the peer has half-closed, and also once a shutdown
-/// was requested and everything that had arrived by then has been read.
+/// was requested, or the connection's [lifetime](crate::Builder::max_lifetime) is over, and
+/// everything that had arrived by then has been read.
 ///
 /// After the handler the server closes the connection: FIN, then what still arrives is read and
 /// dropped until the peer's FIN or the end of the [linger](crate::Builder::linger), and only then
@@ -52,7 +54,7 @@ pub struct Connection {
     peer: SocketAddr,
     accepted: Instant,
     ending: AtomicU8,
-    /// How much of what had arrived when the shutdown was noticed is still unread.
+    /// How much of what had arrived when the end was noticed is still unread.
     due: AtomicU64,
 }
 
@@ -62,7 +64,7 @@ const WITHOUT_WAITING: SendFlags = SendFlags::DONTWAIT;
 #[cfg(not(target_vendor = "apple"))]
 const WITHOUT_WAITING: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 
-/// What `due` holds until a read notices the shutdown.
+/// What `due` holds until a read notices that the connection shall end.
 const NOT_NOTICED: u64 = u64::MAX;
 
 /// The last thing that happened to a connection: the reason of its log line.
@@ -78,6 +80,8 @@ pub(crate) enum Ending {
     Idle,
     /// The peer read nothing for the write timeout.
     Stalled,
+    /// Its lifetime was over.
+    Lifetime,
     /// The server was asked to stop.
     Shutdown,
     /// The verify hook said no.
@@ -89,12 +93,13 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
-    const ALL: [(Self, &str); 9] = [
+    const ALL: [(Self, &str); 10] = [
         (Self::Done, "done"),
         (Self::Eof, "eof"),
         (Self::Reset, "reset"),
         (Self::Idle, "idle"),
         (Self::Stalled, "stalled"),
+        (Self::Lifetime, "lifetime"),
         (Self::Shutdown, "shutdown"),
         (Self::Rejected, "rejected"),
         (Self::Error, "error"),
@@ -109,13 +114,14 @@ impl Ending {
 impl Connection {
     pub(crate) fn new(stream: TcpStream, peer: SocketAddr, slot: Slot) -> Self {
         let link = Arc::new(Link::new(stream));
-        slot.attach(&link);
+        let accepted = Instant::now();
+        slot.attach(&link, accepted);
         Self {
             server: ServerHandle::new(Arc::clone(slot.registry())),
             link,
             slot,
-            peer: canonical(peer),
-            accepted: Instant::now(),
+            peer,
+            accepted,
             ending: AtomicU8::new(Ending::Done as u8),
             due: AtomicU64::new(NOT_NOTICED),
         }
@@ -211,7 +217,15 @@ impl Connection {
         }
     }
 
-    /// Returns how many of `wanted` bytes may still be read now that a shutdown was requested:
+    /// Returns who asked the connection to end.
+    fn asked_by(&self) -> Ending {
+        match self.server.phase() {
+            Phase::Serving => Ending::Lifetime,
+            Phase::Draining | Phase::Cutting => Ending::Shutdown,
+        }
+    }
+
+    /// Returns how many of `wanted` bytes may still be read now that the connection shall end:
     /// all that had arrived when the first read noticed it, and no more, however fast the peer
     /// goes on sending. `None` lets the read block.
     fn allowance(&self, wanted: usize) -> io::Result<Option<usize>> {
@@ -237,12 +251,8 @@ impl Connection {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.failed(error, Ending::Idle)),
                 Ok(0) => {
-                    let drained = self.link.reached(Stage::Draining);
-                    self.set_ending(if drained {
-                        Ending::Shutdown
-                    } else {
-                        Ending::Eof
-                    });
+                    let asked = self.link.reached(Stage::Draining);
+                    self.set_ending(if asked { self.asked_by() } else { Ending::Eof });
                     return Ok(0);
                 }
                 Ok(n) => {
@@ -269,7 +279,8 @@ impl Connection {
     /// reports it as `EAGAIN`.
     fn failed(&self, error: io::Error, timeout: Ending) -> io::Error {
         let (ending, error) = match error.kind() {
-            _ if self.server.phase() == Phase::Cutting => (Ending::Shutdown, error),
+            // It was cut: what the peer did is not what ended it.
+            _ if self.link.is_cut() => (self.asked_by(), error),
             ErrorKind::WouldBlock => {
                 let what = match timeout {
                     Ending::Idle => "the peer sent nothing for too long",
@@ -295,13 +306,13 @@ impl Read for &Connection {
         if buf.is_empty() {
             return Ok(0);
         }
-        if self.server.phase() == Phase::Serving {
+        if self.server.phase() == Phase::Serving && !self.link.reached(Stage::Asked) {
             return self.receive(buf);
         }
         match self.allowance(buf.len())? {
             None => self.receive(buf),
             Some(0) => {
-                self.set_ending(Ending::Shutdown);
+                self.set_ending(self.asked_by());
                 Ok(0)
             }
             Some(allowed) => {

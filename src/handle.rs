@@ -64,6 +64,20 @@ impl ServerHandle {
         self.registry.live()
     }
 
+    /// Returns how many connections may be live at the same time.
+    #[must_use]
+    pub fn max_connections(&self) -> usize {
+        self.registry.limit()
+    }
+
+    /// Changes how many connections may be live at the same time.
+    ///
+    /// Raising the limit admits those who wait. Lowering it ends no connection; no more are
+    /// admitted until fewer are live. At 0 nobody is.
+    pub fn set_max_connections(&self, limit: usize) {
+        self.registry.set_limit(limit);
+    }
+
     pub(crate) fn phase(&self) -> Phase {
         self.registry.shutdown().phase()
     }

@@ -5,13 +5,16 @@
 //! closed. The lock is held for a few instructions at the start and at the end of a connection,
 //! and never per message.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::{self, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::net::IpAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
+use crate::link::{Link, Stage};
 use crate::shutdown::Shutdown;
+use crate::sources::{Source, Sources};
 
 /// What a server has done, from its start to its end.
 ///
@@ -33,11 +36,12 @@ pub struct Totals {
     connections: u64,
     bytes_in: u64,
     bytes_out: u64,
+    refused: u64,
     cut: u64,
 }
 
 impl Totals {
-    /// Returns how many connections were accepted.
+    /// Returns how many connections were accepted and served.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.connections
@@ -55,6 +59,12 @@ impl Totals {
         self.bytes_out
     }
 
+    /// Returns how many connections were accepted only to be closed, at a limit.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
     /// Returns how many connections a shutdown had to cut. Zero means that it was clean.
     #[must_use]
     pub fn cut(&self) -> u64 {
@@ -62,75 +72,73 @@ impl Totals {
     }
 }
 
-/// How far a connection is, as far as a shutdown is concerned. It only goes forward.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stage {
-    /// Its thread may be blocked in a read, not knowing of the shutdown.
-    Open,
-    /// Its thread knows of the shutdown, or was woken for it: no read blocks any more.
-    Draining,
-    /// Its handler is done.
-    Closing,
-}
-
-/// The part of a connection that a shutdown reaches from outside: the stream, and where its
-/// thread stands. Nobody else duplicates the descriptor.
-#[derive(Debug)]
-pub(crate) struct Link {
-    pub(crate) stream: TcpStream,
-    stage: AtomicU8,
-    /// Whether the thread is in the middle of a write. It will learn of a shutdown by itself.
-    pub(crate) writing: AtomicBool,
-}
-
-impl Link {
-    pub(crate) fn new(stream: TcpStream) -> Self {
-        Self {
-            stream,
-            stage: AtomicU8::new(Stage::Open as u8),
-            writing: AtomicBool::new(false),
-        }
-    }
-
-    // Relaxed is enough for both: the stage publishes nothing but itself.
-    pub(crate) fn advance(&self, stage: Stage) {
-        self.stage.fetch_max(stage as u8, Ordering::Relaxed);
-    }
-
-    pub(crate) fn reached(&self, stage: Stage) -> bool {
-        self.stage.load(Ordering::Relaxed) >= stage as u8
-    }
+/// What a [`Registry`] holds connections to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) connections: usize,
+    pub(crate) per_source: Option<usize>,
+    pub(crate) lifetime: Option<Duration>,
+    /// How long a connection that has outlived its lifetime has to end before it is cut.
+    pub(crate) grace: Duration,
 }
 
 /// The live connections of one server.
 #[derive(Debug)]
 pub(crate) struct Registry {
     shutdown: Shutdown,
+    limits: Limits,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
+    /// It starts as the one in `limits`, and can be changed.
     limit: usize,
     live: usize,
     /// The loop sleeps until fewer connections than this are live; 0 if it need not be woken.
     wake_below: usize,
     next_id: u64,
-    /// Weak, so that a connection's own thread is who closes its descriptor.
-    links: HashMap<u64, Weak<Link>>,
+    entries: HashMap<u64, Entry>,
+    /// When something is to be done about which connection, if there is a lifetime.
+    deadlines: BTreeSet<(Instant, u64)>,
+    /// Empty unless they are limited.
+    sources: Sources,
     totals: Totals,
 }
 
+#[derive(Debug)]
+struct Entry {
+    /// Weak, so that a connection's own thread is who closes its descriptor.
+    link: Weak<Link>,
+    deadline: Option<(Instant, Step)>,
+}
+
+/// What is due for a connection that outlives its lifetime.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Ask,
+    Wake,
+    Cut,
+}
+
+/// How long connections have to notice that they shall end by themselves, at their next read,
+/// before those that sleep in one are woken. A few round trips on a local network; no person
+/// sees it.
+pub(crate) const NOTICE: Duration = Duration::from_millis(10);
+
 impl Registry {
-    pub(crate) fn new(limit: usize) -> io::Result<Self> {
+    pub(crate) fn new(limits: Limits) -> io::Result<Self> {
         Ok(Self {
             shutdown: Shutdown::new()?,
+            limits,
             state: Mutex::new(State {
-                limit,
+                limit: limits.connections,
                 live: 0,
                 wake_below: 0,
                 next_id: 0,
-                links: HashMap::new(),
+                entries: HashMap::new(),
+                deadlines: BTreeSet::new(),
+                sources: Sources::default(),
                 totals: Totals::default(),
             }),
         })
@@ -152,6 +160,12 @@ impl Registry {
         self.lock().totals
     }
 
+    /// Changes the limit of connections, and lets the loop look again.
+    pub(crate) fn set_limit(&self, limit: usize) {
+        self.lock().limit = limit;
+        self.shutdown.waker().wake();
+    }
+
     /// Takes a slot, if one is free.
     pub(crate) fn admit(self: &Arc<Self>) -> Option<Slot> {
         let mut state = self.lock();
@@ -163,6 +177,7 @@ impl Registry {
         Some(Slot {
             registry: Arc::clone(self),
             id: state.next_id,
+            source: None,
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
         })
@@ -184,48 +199,70 @@ impl Registry {
         empty
     }
 
-    /// Ends the blocked reads of connections whose threads don't know of the shutdown yet.
-    /// Returns whether some are left, in the middle of a write.
-    ///
-    /// A woken read still returns what is queued, then end of file. But once the peer has been
-    /// sent a FIN as well, its next byte is answered by a reset (Linux, `tcp_rcv_state_process`),
-    /// which can overtake the echo. So a thread that will see the shutdown by itself is left
-    /// alone, and only those that sleep are woken.
+    pub(crate) fn count_refused(&self) {
+        self.lock().totals.refused += 1;
+    }
+
+    /// Wakes the connections that don't know of the shutdown yet. Returns whether some are left,
+    /// in the middle of a write.
     pub(crate) fn wake_readers(&self) -> bool {
-        let mut left = false;
-        for link in self.links() {
-            if link.reached(Stage::Draining) {
-                continue;
-            }
-            if link.writing.load(Ordering::Relaxed) {
-                left = true;
-                continue;
-            }
-            link.advance(Stage::Draining);
-            // It fails if the peer has reset the connection, and then no read blocks either.
-            let _ = link.stream.shutdown(net::Shutdown::Read);
-        }
-        left
+        let links = self.links();
+        links.iter().filter(|link| !link.wake()).count() > 0
     }
 
     /// Disconnects whoever is left. Returns how many handlers were not done.
     pub(crate) fn cut(&self) -> u64 {
-        let mut cut = 0;
-        for link in self.links() {
-            cut += u64::from(!link.reached(Stage::Closing));
-            link.advance(Stage::Draining);
-            let _ = link.stream.shutdown(net::Shutdown::Both);
-        }
+        let cut = self.links().iter().map(|link| u64::from(link.cut())).sum();
         self.lock().totals.cut += cut;
         cut
+    }
+
+    /// Returns when [`expire`](Self::expire) will have something to do.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.limits.lifetime?;
+        self.lock().deadlines.first().map(|&(at, _)| at)
+    }
+
+    /// Takes the connections whose lifetime is over one step further to their end.
+    pub(crate) fn expire(&self, now: Instant) {
+        let mut due = Vec::new();
+        let mut state = self.lock();
+        let State {
+            entries, deadlines, ..
+        } = &mut *state;
+        while let Some(&(at, id)) = deadlines.first().filter(|&&(at, _)| at <= now) {
+            deadlines.remove(&(at, id));
+            let Some(entry) = entries.get_mut(&id) else {
+                continue;
+            };
+            let Some((_, step)) = entry.deadline.take() else {
+                continue;
+            };
+            entry.deadline = match step {
+                Step::Ask => Some((now + NOTICE, Step::Wake)),
+                Step::Wake => Some((now + self.limits.grace, Step::Cut)),
+                Step::Cut => None,
+            };
+            deadlines.extend(entry.deadline.map(|(at, _)| (at, id)));
+            due.push((Weak::clone(&entry.link), step));
+        }
+        drop(state);
+        for (link, step) in due {
+            match (link.upgrade(), step) {
+                (Some(link), Step::Ask) => link.advance(Stage::Asked),
+                (Some(link), Step::Wake) => _ = link.wake(),
+                (Some(link), Step::Cut) => _ = link.cut(),
+                (None, _) => {}
+            }
+        }
     }
 
     /// Snapshots the live links, so that no system call is made under the lock.
     fn links(&self) -> Vec<Arc<Link>> {
         self.lock()
-            .links
+            .entries
             .values()
-            .filter_map(Weak::upgrade)
+            .filter_map(|entry| entry.link.upgrade())
             .collect()
     }
 
@@ -240,16 +277,35 @@ impl Registry {
 pub(crate) struct Slot {
     registry: Arc<Registry>,
     id: u64,
+    source: Option<Source>,
     pub(crate) bytes_in: AtomicU64,
     pub(crate) bytes_out: AtomicU64,
 }
 
 impl Slot {
-    /// Enters the connection that took this slot, so that a shutdown finds it.
-    pub(crate) fn attach(&self, link: &Arc<Link>) {
+    /// Counts the connection as one of its source's. Returns whether that one may have it.
+    pub(crate) fn claim_source(&mut self, peer: IpAddr) -> bool {
+        let Some(limit) = self.registry.limits.per_source else {
+            return true;
+        };
+        let source = Source::from(peer);
+        let claimed = self.registry.lock().sources.claim(source, limit);
+        self.source = claimed.then_some(source);
+        claimed
+    }
+
+    /// Enters the connection that took this slot, so that it can be ended from outside.
+    pub(crate) fn attach(&self, link: &Arc<Link>, accepted: Instant) {
+        let lifetime = self.registry.limits.lifetime;
+        let expires = lifetime.and_then(|lifetime| accepted.checked_add(lifetime));
         let mut state = self.registry.lock();
         state.totals.connections += 1;
-        state.links.insert(self.id, Arc::downgrade(link));
+        state.deadlines.extend(expires.map(|at| (at, self.id)));
+        let entry = Entry {
+            link: Arc::downgrade(link),
+            deadline: expires.map(|at| (at, Step::Ask)),
+        };
+        state.entries.insert(self.id, entry);
     }
 
     pub(crate) fn registry(&self) -> &Arc<Registry> {
@@ -260,7 +316,13 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut state = self.registry.lock();
-        state.links.remove(&self.id);
+        let entry = state.entries.remove(&self.id);
+        if let Some((at, _)) = entry.and_then(|entry| entry.deadline) {
+            state.deadlines.remove(&(at, self.id));
+        }
+        if let Some(source) = self.source {
+            state.sources.release(source);
+        }
         state.totals.bytes_in += *self.bytes_in.get_mut();
         state.totals.bytes_out += *self.bytes_out.get_mut();
         state.live -= 1;
@@ -277,11 +339,22 @@ impl Drop for Slot {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use super::*;
+
+    fn limits(connections: usize) -> Limits {
+        Limits {
+            connections,
+            per_source: None,
+            lifetime: None,
+            grace: Duration::ZERO,
+        }
+    }
 
     #[test]
     fn the_limit_is_hard_and_a_dropped_slot_is_free_again() {
-        let registry = Arc::new(Registry::new(2).unwrap());
+        let registry = Arc::new(Registry::new(limits(2)).unwrap());
         let first = registry.admit().unwrap();
         let _second = registry.admit().unwrap();
         assert!(registry.admit().is_none());
@@ -293,7 +366,7 @@ mod tests {
 
     #[test]
     fn totals_add_up_what_ended_connections_counted() {
-        let registry = Arc::new(Registry::new(9).unwrap());
+        let registry = Arc::new(Registry::new(limits(9)).unwrap());
         for _ in 0..3 {
             let slot = registry.admit().unwrap();
             slot.bytes_in.store(5, Ordering::Relaxed);

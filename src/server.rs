@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::acceptor::{Acceptor, wait};
-use crate::builder::Builder;
+use crate::builder::{AtLimit, Builder};
 use crate::error::Error;
 use crate::handle::ServerHandle;
 use crate::handler::RequestHandler;
-use crate::registry::{Registry, Totals};
+use crate::registry::{Limits, NOTICE, Registry, Totals};
 use crate::session::Session;
 use crate::shutdown::Phase;
 use crate::workers::Workers;
@@ -37,7 +37,8 @@ pub struct TcpServer {
     listeners: Vec<TcpListener>,
     addrs: Vec<SocketAddr>,
     registry: Arc<Registry>,
-    session: Session,
+    session: Arc<Session>,
+    at_limit: AtLimit,
     drain_timeout: Duration,
     timeout: Option<Duration>,
 }
@@ -74,17 +75,24 @@ impl TcpServer {
         listeners: Vec<TcpListener>,
         addrs: Vec<SocketAddr>,
     ) -> Result<Self, Error> {
-        let registry = Registry::new(settings.max_connections)
+        let limits = Limits {
+            connections: settings.max_connections,
+            per_source: settings.max_per_source,
+            lifetime: settings.max_lifetime,
+            grace: settings.linger,
+        };
+        let registry = Registry::new(limits)
             .map_err(|error| Error::new("cannot make a wake-up pipe", error))?;
         Ok(Self {
             listeners,
             addrs,
             registry: Arc::new(registry),
-            session: Session {
+            session: Arc::new(Session {
                 verify: settings.verify_request,
                 handle_error: settings.handle_error,
                 linger: settings.linger,
-            },
+            }),
+            at_limit: settings.at_limit,
             drain_timeout: settings.drain_timeout,
             timeout: settings.timeout,
         })
@@ -169,7 +177,7 @@ impl TcpServer {
         H: RequestHandler,
     {
         let deadline = self.timeout.and_then(|t| Instant::now().checked_add(t));
-        let mut acceptor = Acceptor::new(&self.listeners, &self.registry);
+        let mut acceptor = self.acceptor();
         let Some((conn, ())) = acceptor.next(deadline, || Ok(()))? else {
             return Ok(None);
         };
@@ -179,59 +187,57 @@ impl TcpServer {
     }
 
     fn serve(self, factory: &Factory) -> Result<Totals, Error> {
-        let Self {
-            listeners,
-            addrs,
-            registry,
-            session,
-            drain_timeout,
-            ..
-        } = self;
-        for addr in &addrs {
+        for addr in &self.addrs {
             log::info!("listening on {addr}");
         }
         let workers = Workers::default();
-        let outcome = accept_all(&listeners, &registry, &workers, &Arc::new(session), factory);
+        let outcome = self.accept_all(&workers, factory);
+        if let Err(error) = &outcome {
+            log::error!("{error}");
+        }
+        let Self {
+            registry,
+            drain_timeout,
+            listeners,
+            ..
+        } = self;
         drop(listeners);
         // From here on threads end with their connections. To let them become idle, and then wake
         // a thousand of them to end while the process exits, takes longer than the drain.
         drop(workers);
-        if let Err(error) = &outcome {
-            log::error!("{error}");
-        }
         drain(&registry, drain_timeout)?;
         let totals = registry.totals();
         log::info!(
-            "stopped: connections={} in={} out={} cut={}",
+            "stopped: connections={} refused={} in={} out={} cut={}",
             totals.connections(),
+            totals.refused(),
             totals.bytes_in(),
             totals.bytes_out(),
             totals.cut(),
         );
         outcome.map(|()| totals)
     }
-}
 
-/// Serves connections until a shutdown is requested.
-fn accept_all(
-    listeners: &[TcpListener],
-    registry: &Arc<Registry>,
-    workers: &Workers,
-    session: &Arc<Session>,
-    factory: &Factory,
-) -> Result<(), Error> {
-    let mut acceptor = Acceptor::new(listeners, registry);
-    while let Some((conn, worker)) = acceptor.next(None, || workers.reserve())? {
-        let session = Arc::clone(session);
-        let factory = Arc::clone(factory);
-        worker.run(Box::new(move || session.serve(conn, &*factory)));
+    /// Serves connections until a shutdown is requested.
+    fn accept_all(&self, workers: &Workers, factory: &Factory) -> Result<(), Error> {
+        let mut acceptor = self.acceptor();
+        while let Some((conn, worker)) = acceptor.next(None, || workers.reserve())? {
+            let session = Arc::clone(&self.session);
+            let factory = Arc::clone(factory);
+            worker.run(Box::new(move || session.serve(conn, &*factory)));
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-/// How long connections have to notice the shutdown by themselves, at their next read, before
-/// those that sleep in one are woken. A few round trips on a local network; no person sees it.
-const NOTICE: Duration = Duration::from_millis(10);
+    fn acceptor(&self) -> Acceptor<'_> {
+        Acceptor::new(
+            &self.listeners,
+            &self.registry,
+            self.at_limit,
+            self.session.linger,
+        )
+    }
+}
 
 /// How long threads have to close what was cut under them. One that needs longer is stuck in
 /// something else than its connection.

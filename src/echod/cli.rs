@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use clap::{ArgAction, Parser, value_parser};
+use clap::{ArgAction, Parser, ValueEnum, value_parser};
 use jiff::SignedDuration;
 use log::LevelFilter;
 use socketserver::Builder;
@@ -47,7 +47,7 @@ pub(crate) struct Cli {
     )]
     pub(crate) listen: Vec<ListenAddr>,
 
-    /// Serve at most this many connections at once; more wait in the backlog
+    /// Serve at most this many connections at once
     #[arg(
         short = 'c',
         long,
@@ -58,6 +58,21 @@ pub(crate) struct Cli {
     )]
     pub(crate) max_connections: NonZeroUsize,
 
+    /// At that limit, let new clients wait in the backlog, or accept and close them
+    #[arg(
+        long,
+        value_name = "WHAT",
+        env = "ECHOD_AT_LIMIT",
+        value_enum,
+        default_value_t = AtLimit::Wait
+    )]
+    pub(crate) at_limit: AtLimit,
+
+    /// Serve at most this many connections of one IPv4 address or IPv6 /64; close more of them
+    /// [default: no limit]
+    #[arg(long, value_name = "N", env = "ECHOD_MAX_PER_SOURCE", value_parser = count)]
+    pub(crate) max_per_source: Option<NonZeroUsize>,
+
     /// Close a connection that sends nothing for this long [default: never]
     #[arg(long, value_name = "DUR", env = "ECHOD_IDLE_TIMEOUT", value_parser = positive)]
     pub(crate) idle_timeout: Option<Duration>,
@@ -65,6 +80,10 @@ pub(crate) struct Cli {
     /// Close a connection that reads nothing of its echo for this long [default: never]
     #[arg(long, value_name = "DUR", env = "ECHOD_WRITE_TIMEOUT", value_parser = positive)]
     pub(crate) write_timeout: Option<Duration>,
+
+    /// End a connection that has lived this long [default: never]
+    #[arg(long, value_name = "DUR", env = "ECHOD_MAX_LIFETIME", value_parser = positive)]
+    pub(crate) max_lifetime: Option<Duration>,
 
     /// At a stop, cut the connections that have not ended after this long
     #[arg(
@@ -103,6 +122,21 @@ pub(crate) struct Cli {
         conflicts_with = "verbose"
     )]
     quiet: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AtLimit {
+    Wait,
+    Refuse,
+}
+
+impl From<AtLimit> for socketserver::AtLimit {
+    fn from(at_limit: AtLimit) -> Self {
+        match at_limit {
+            AtLimit::Wait => Self::Wait,
+            AtLimit::Refuse => Self::Refuse,
+        }
+    }
 }
 
 impl Cli {

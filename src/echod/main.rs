@@ -11,6 +11,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::iter::successors;
 use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroUsize;
 use std::process::{self, ExitCode};
 use std::sync::{Arc, OnceLock};
 
@@ -59,6 +60,9 @@ fn run(cli: &Cli, serving: &OnceLock<ServerHandle>) -> Result<Totals, Box<dyn Er
     descriptors::raise_limit();
     let builder = TcpServer::builder()
         .max_connections(cli.max_connections.get())
+        .at_limit(cli.at_limit.into())
+        .max_per_source(cli.max_per_source.map(NonZeroUsize::get))
+        .max_lifetime(cli.max_lifetime)
         .idle_timeout(cli.idle_timeout)
         .write_timeout(cli.write_timeout)
         .drain_timeout(cli.drain_timeout)

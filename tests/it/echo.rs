@@ -113,7 +113,7 @@ fn two_hundred_streams_of_1_mib_at_the_same_time_come_back() {
     assert_eq!(output.log.matches("reason=eof").count(), 200);
     let total = 200 << 20;
     assert!(output.log.contains(&format!(
-        "stopped: connections=200 in={total} out={total} cut=0"
+        "stopped: connections=200 refused=0 in={total} out={total} cut=0"
     )));
 }
 

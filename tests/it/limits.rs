@@ -1,11 +1,10 @@
-//! The connection limit and the timeouts.
+//! The limits of connections: in all, and of one source.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use socketserver::{Connection, EchoHandler, RequestHandler, TcpServer};
 
@@ -108,71 +107,99 @@ fn reaching_the_limit_again_and_again_is_reported_once() {
 }
 
 #[test]
-fn an_idle_connection_ends_after_the_idle_timeout_and_a_busy_one_does_not() {
-    let daemon = Daemon::start(&["--idle-timeout", "300ms"]);
-    let start = Instant::now();
-    let idle = connect(daemon.addr);
-    let busy = connect(daemon.addr);
-    let (sender, ended) = mpsc::channel();
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            assert_eq!(read_to_end(&idle).unwrap(), b"");
-            sender.send(start.elapsed()).unwrap();
-        });
-        let elapsed = loop {
-            ping(&busy, b"busy");
-            if let Ok(elapsed) = ended.recv_timeout(Duration::from_millis(20)) {
-                break elapsed;
-            }
-        };
-        assert!(elapsed >= Duration::from_millis(300), "{elapsed:?}");
-    });
-    ping(&busy, b"still there");
-    daemon.wait_for_log("reason=idle");
-    drop(busy);
-    assert_eq!(daemon.stop().code, Some(0));
-}
+fn raising_the_limit_admits_those_who_wait_and_lowering_it_ends_nobody() {
+    let server = TestServer::with(TcpServer::builder().max_connections(1), EchoHandler::new);
+    let clients: Vec<_> = (0..5).map(|_| connect(server.addr)).collect();
+    ping(&clients[0], b"in");
+    server.handle.set_max_connections(5);
+    assert_eq!(server.handle.max_connections(), 5);
+    clients.iter().for_each(|client| ping(client, b"all in"));
 
-#[test]
-fn a_client_that_reads_nothing_ends_after_the_write_timeout() {
-    let daemon = Daemon::start(&["--write-timeout", "300ms"]);
-    let neighbour = connect(daemon.addr);
-    let mut stalled = connect(daemon.addr);
-    stalled
-        .set_write_timeout(Some(Duration::from_millis(100)))
+    server.handle.set_max_connections(2);
+    clients.iter().for_each(|client| ping(client, b"still in"));
+    let sixth = connect(server.addr);
+    sixth
+        .set_read_timeout(Some(Duration::from_millis(100)))
         .unwrap();
-    // Until the kernel's buffers on both sides are full.
-    let block = noise(4, 1 << 20);
-    while stalled.write(&block).is_ok_and(|n| n > 0) && !daemon.log().contains("stalled") {
-        ping(&neighbour, b"unhurt");
+    (&sixth).write_all(b"x").unwrap();
+    let mut clients = clients.into_iter();
+    for left in [4, 3, 2] {
+        drop(clients.next());
+        eventually("one less", || server.handle.connections() == left);
+        assert!((&sixth).read(&mut [0]).is_err(), "admitted beside {left}");
     }
-    daemon.wait_for_log("reason=stalled");
-    ping(&neighbour, b"unhurt");
-    assert_eq!(daemon.log().matches("reason=").count(), 1);
+    drop(clients.next());
+    sixth.set_read_timeout(Some(PATIENCE)).unwrap();
+    (&sixth).read_exact(&mut [0]).unwrap();
 }
 
 #[test]
-fn a_slow_reader_is_not_taken_for_a_stalled_one() {
-    let server = TestServer::with(
-        TcpServer::builder().write_timeout(Duration::from_millis(150)),
-        EchoHandler::new,
-    );
-    let client = connect(server.addr);
-    let sent = noise(5, 12 << 20);
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            (&client).write_all(&sent).unwrap();
-            client.shutdown(Shutdown::Write).unwrap();
-        });
-        // Slower than a third of a send buffer in the timeout, but never silent for as long.
-        let (_open, pause) = mpsc::channel::<()>();
-        let mut received = vec![0; 2 << 20];
-        for part in received.chunks_mut(128 << 10) {
-            (&client).read_exact(part).unwrap();
-            let _ = pause.recv_timeout(Duration::from_millis(60));
-        }
-        received.extend(read_to_end(&client).unwrap());
-        assert!(received == sent);
+fn at_the_limit_a_client_is_refused_cleanly_if_so_chosen() {
+    let daemon = Daemon::start(&["--max-connections", "2", "--at-limit", "refuse"]);
+    let inside: Vec<_> = (0..2).map(|_| connect(daemon.addr)).collect();
+    inside.iter().for_each(|client| ping(client, b"in"));
+    for _ in 0..200 {
+        let refused = connect(daemon.addr);
+        // It may send before it learns of its end, and still sees an end and not a reset.
+        (&refused).write_all(b"hello?").unwrap();
+        assert_eq!(read_to_end(&refused).unwrap(), b"");
+    }
+    inside.iter().for_each(|client| ping(client, b"unhurt"));
+    drop(inside);
+    daemon.wait_for_log("reason=eof");
+    eventually("room", || {
+        let next = connect(daemon.addr);
+        (&next).write_all(b"x").unwrap();
+        (&next).read(&mut [0]).unwrap() == 1
     });
-    eventually("the end", || server.handle.connections() == 0);
+    let output = daemon.stop();
+    assert_eq!(output.log.matches("WARN").count(), 1, "{}", output.log);
+    let refused = output
+        .log
+        .matches("in=0 out=0 duration=0 reason=limit")
+        .count();
+    assert!(refused >= 200);
+    assert!(
+        output
+            .log
+            .contains(&format!("connections=3 refused={refused} "))
+    );
+}
+
+#[test]
+fn each_source_has_its_own_limit() {
+    let daemon =
+        Daemon::spawn(Daemon::command().args(["-v", "--listen", ":0", "--max-per-source", "2"]));
+    let port = daemon.addr.port();
+    // All of 127.0.0.0/8 is this machine: many sources.
+    let from = |source: &str| {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let source: SocketAddr = format!("{source}:0").parse().unwrap();
+        socket.bind(&source.into()).unwrap();
+        let server: SocketAddr = format!("127.0.0.1:{port}").parse().unwrap();
+        socket.connect(&server.into()).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    };
+    let first = [from("127.0.0.7"), from("127.0.0.7")];
+    first.iter().for_each(|client| ping(client, b"in"));
+    assert_eq!(read_to_end(&from("127.0.0.7")).unwrap(), b"");
+    let others: Vec<_> = (8..40).map(|n| from(&format!("127.0.0.{n}"))).collect();
+    others.iter().for_each(|client| ping(client, b"in"));
+    drop(first);
+    eventually("room for the first source", || {
+        let next = from("127.0.0.7");
+        (&next).write_all(b"x").unwrap();
+        (&next).read(&mut [0]).unwrap() == 1
+    });
+    let output = daemon.stop();
+    assert_eq!(output.code, Some(0));
+    assert!(
+        output
+            .log
+            .contains("127.0.0.7 has all the connections one source may have")
+    );
+    assert!(output.log.contains("reason=limit"));
 }

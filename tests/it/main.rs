@@ -23,3 +23,4 @@ mod server;
 mod shutdown;
 mod signals;
 mod support;
+mod timeouts;

@@ -21,7 +21,7 @@ fn every_stop_signal_ends_an_idle_daemon_cleanly() {
         assert!(
             output
                 .log
-                .contains("stopped: connections=0 in=0 out=0 cut=0")
+                .contains("stopped: connections=0 refused=0 in=0 out=0 cut=0")
         );
     }
 }

@@ -1,25 +1,9 @@
-//! How long a stop takes. A test binary of its own, because Cargo runs those one after another:
-//! nothing else of this project keeps the machine busy meanwhile.
+//! How long a stop takes.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "it is shared with the other tests"
-)]
-#[path = "../it/support/mod.rs"]
-mod support;
-
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use support::{Daemon, connect, ping, read_to_end};
+use crate::support::{Daemon, connect, ping, read_to_end};
+use crate::turn;
 
 /// What a person takes for immediate.
 const AT_ONCE: Duration = Duration::from_millis(100);
@@ -27,8 +11,7 @@ const AT_ONCE: Duration = Duration::from_millis(100);
 /// Fails unless one of ten stops is immediate. A busy machine can only make one slower, so the
 /// quickest says what the daemon itself needs.
 fn assert_at_once(stop: impl Fn() -> Duration) {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _turn = ONE_AT_A_TIME.lock();
+    let _turn = turn();
     let mut times = Vec::new();
     for _ in 0..10 {
         times.push(stop());

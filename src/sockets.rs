@@ -1,0 +1,65 @@
+//! How a listening socket is made, and what its connections inherit from it.
+
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+/// Binds and listens.
+pub(crate) fn listen(addr: SocketAddr, backlog: u32, reuse_port: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    if addr.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    socket.bind(&addr.into())?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
+
+/// Sets on the listener what connections inherit from it, which saves setting it on each.
+///
+/// All of it is set even when it is off: a socket that outlives this process keeps it.
+pub(crate) fn prepare(
+    listener: &TcpListener,
+    keepalive: Option<Duration>,
+    idle_timeout: Option<Duration>,
+    write_timeout: Option<Duration>,
+) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    if socket.r#type()? != Type::STREAM || !socket.is_listener()? {
+        let cause = "it is not a listening stream socket";
+        return Err(io::Error::new(ErrorKind::InvalidInput, cause));
+    }
+    // An echo sends what it has: there is nothing to wait for (Nagle's algorithm, RFC 896).
+    socket.set_tcp_nodelay(true)?;
+    // Otherwise the last urgent byte would be lost to plain reads (RFC 6093).
+    socket.set_out_of_band_inline(true)?;
+    match keepalive {
+        Some(silence) => socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(silence))?,
+        None => socket.set_keepalive(false)?,
+    }
+    socket.set_read_timeout(idle_timeout)?;
+    socket.set_write_timeout(write_timeout)?;
+    // A connection that poll(2) has announced may be gone, or another's, when it is accepted.
+    socket.set_nonblocking(true)
+}
+
+/// Returns whether a socket among `listeners` takes the clients of every address.
+pub(crate) fn has_dual_stack(listeners: &[TcpListener]) -> bool {
+    listeners.iter().any(|listener| {
+        let bound = listener.local_addr();
+        bound.is_ok_and(|addr| addr.is_ipv6() && addr.ip().is_unspecified())
+    })
+}
+
+/// Returns whether an address can't be bound because this machine has neither it nor its family.
+pub(crate) fn is_not_of_this_machine(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT)
+    )
+}

@@ -1,0 +1,217 @@
+//! Out of descriptors, threads, memory: inflicted on a running daemon with `prlimit(2)`.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::geteuid;
+
+use crate::support::{Daemon, PATIENCE, available, connect, ping};
+use crate::turn;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What there can be too little of, as `prlimit(1)` names it.
+type Resource = &'static str;
+const DESCRIPTORS: Resource = "nofile";
+const THREADS: Resource = "nproc";
+const MEMORY: Resource = "as";
+
+/// Sets the soft limit of a running daemon, and returns the one before.
+fn limit(daemon: &Daemon, resource: Resource, to: &str) -> String {
+    let pid = daemon.pid().as_raw_nonzero();
+    // As the daemon's own user: another's limits are not even root's to change in a sandbox.
+    let user = fs::metadata(format!("/proc/{pid}")).unwrap().uid();
+    let prlimit = |args: &[&str]| {
+        let mut command = as_user(user, "prlimit");
+        let output = command
+            .args([&format!("--pid={pid}")])
+            .args(args)
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "prlimit: {stderr}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let flag = format!("--{resource}");
+    let before = prlimit(&[&flag, "--output=SOFT", "--noheadings", "--raw"]);
+    prlimit(&[&format!("{flag}={to}:")]);
+    before
+}
+
+/// A program as another user, if this one may become any.
+fn as_user(user: u32, program: impl AsRef<OsStr>) -> Command {
+    if !geteuid().is_root() || user == 0 {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command
+        .args([format!("--reuid={user}"), format!("--regid={user}")])
+        .args(["--clear-groups", "--inh-caps=-all", "--bounding-set=-all"])
+        .arg(program);
+    command
+}
+
+/// The lowest number of a descriptor that the daemon has not open: its next one.
+fn next_descriptor(daemon: &Daemon) -> String {
+    let path = format!("/proc/{}/fd", daemon.pid().as_raw_nonzero());
+    let free = (0..1000).find(|n| fs::symlink_metadata(format!("{path}/{n}")).is_err());
+    free.unwrap().to_string()
+}
+
+fn status(daemon: &Daemon, name: &str) -> u64 {
+    let path = format!("/proc/{}/status", daemon.pid().as_raw_nonzero());
+    let status = fs::read_to_string(path).unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// How much time on a CPU it has used, in hundredths of a second (`stat`, `proc(5)`).
+fn ticks(daemon: &Daemon) -> u64 {
+    let path = format!("/proc/{}/stat", daemon.pid().as_raw_nonzero());
+    let stat = fs::read_to_string(path).unwrap();
+    let fields: Vec<_> = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+/// Goes through one shortage: who is connected is served, who comes waits, the CPU rests, one
+/// line is logged, and a second after the relief the waiting are served.
+fn endure(daemon: &Daemon, resource: Resource, to: &str, warning: &str, inside: &[TcpStream]) {
+    let warnings = || daemon.log().matches("WARN").count();
+    let before = warnings();
+    let unlimited = limit(daemon, resource, to);
+    let waiting: Vec<_> = (0..20).map(|_| connect(daemon.addr)).collect();
+    for mut client in &waiting {
+        client.write_all(b"x").unwrap();
+    }
+    daemon.wait_for_log(warning);
+    let start = ticks(daemon);
+    // A read that times out: this is the second in which nobody is admitted.
+    waiting[0].set_read_timeout(Some(SECOND)).unwrap();
+    let error = (&waiting[0]).read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    assert!(ticks(daemon) - start < 20, "it spins");
+    for client in inside {
+        ping(client, b"unhurt");
+    }
+
+    limit(daemon, resource, &unlimited);
+    let relief = Instant::now();
+    for mut client in &waiting {
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.read_exact(&mut [0]).unwrap();
+    }
+    // The longest wait between two tries is a second. The rest is for a busy machine.
+    assert!(
+        relief.elapsed() < SECOND + SECOND / 2,
+        "{:?}",
+        relief.elapsed()
+    );
+    assert_eq!(warnings(), before + 1, "{}", daemon.log());
+}
+
+#[test]
+fn out_of_descriptors_clients_wait_and_are_served_after_the_relief() {
+    let _turn = turn();
+    if !available(&["prlimit"]) {
+        return;
+    }
+    let daemon = Daemon::start(&[]);
+    let inside = [connect(daemon.addr), connect(daemon.addr)];
+    ping(&inside[0], b"in");
+    ping(&inside[1], b"in");
+    endure(
+        &daemon,
+        DESCRIPTORS,
+        &next_descriptor(&daemon),
+        "cannot accept: Too many open files",
+        &inside,
+    );
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn out_of_descriptors_a_client_that_leaves_makes_room_for_the_next() {
+    let _turn = turn();
+    if !available(&["prlimit"]) {
+        return;
+    }
+    let daemon = Daemon::start(&[]);
+    let inside = connect(daemon.addr);
+    ping(&inside, b"in");
+    limit(&daemon, DESCRIPTORS, &next_descriptor(&daemon));
+    let mut waiting = connect(daemon.addr);
+    waiting.write_all(b"x").unwrap();
+    daemon.wait_for_log("cannot accept");
+    drop(inside);
+    waiting.read_exact(&mut [0]).unwrap();
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn out_of_threads_clients_wait_and_are_served_after_the_relief() {
+    let _turn = turn();
+    if !available(&["prlimit", "setpriv"]) {
+        return;
+    }
+    let nobody = Unprivileged::new();
+    let daemon = Daemon::spawn(nobody.command().args(["-v", "--listen", "127.0.0.1:0"]));
+    let inside = [connect(daemon.addr)];
+    ping(&inside[0], b"in");
+    let threads = status(&daemon, "Threads:").to_string();
+    let warning = "cannot start a thread: Resource temporarily unavailable";
+    endure(&daemon, THREADS, &threads, warning, &inside);
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn out_of_memory_for_a_thread_clients_wait_and_are_served_after_the_relief() {
+    let _turn = turn();
+    if !available(&["prlimit"]) {
+        return;
+    }
+    let daemon = Daemon::start(&[]);
+    let inside = [connect(daemon.addr)];
+    ping(&inside[0], b"in");
+    // Less than one more stack.
+    let size = ((status(&daemon, "VmSize:") + 100) * 1024).to_string();
+    let warning = "cannot start a thread: ";
+    endure(&daemon, MEMORY, &size, warning, &inside);
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+/// The daemon as a user who has no other process, since threads are counted per user, and not for
+/// root.
+struct Unprivileged {
+    binary: PathBuf,
+}
+
+impl Unprivileged {
+    fn new() -> Self {
+        // The build's own folder may be closed to that user.
+        let binary = std::env::temp_dir().join(format!("echod-{}", std::process::id()));
+        fs::copy(env!("CARGO_BIN_EXE_echod"), &binary).unwrap();
+        fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
+        Self { binary }
+    }
+
+    fn command(&self) -> Command {
+        as_user(64_999, &self.binary)
+    }
+}
+
+impl Drop for Unprivileged {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.binary);
+    }
+}

@@ -1,0 +1,181 @@
+//! The times a connection has: to send, to read, and to live.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use socketserver::{EchoHandler, TcpServer, from_fn};
+
+use crate::support::{Daemon, TestServer, connect, eventually, noise, ping, read_to_end};
+
+#[test]
+fn an_idle_connection_ends_after_the_idle_timeout_and_a_busy_one_does_not() {
+    let daemon = Daemon::start(&["--idle-timeout", "300ms"]);
+    let start = Instant::now();
+    let idle = connect(daemon.addr);
+    let busy = connect(daemon.addr);
+    let (sender, ended) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            assert_eq!(read_to_end(&idle).unwrap(), b"");
+            sender.send(start.elapsed()).unwrap();
+        });
+        let elapsed = loop {
+            ping(&busy, b"busy");
+            if let Ok(elapsed) = ended.recv_timeout(Duration::from_millis(20)) {
+                break elapsed;
+            }
+        };
+        assert!(elapsed >= Duration::from_millis(300), "{elapsed:?}");
+    });
+    ping(&busy, b"still there");
+    daemon.wait_for_log("reason=idle");
+    drop(busy);
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn a_client_that_reads_nothing_ends_after_the_write_timeout() {
+    let daemon = Daemon::start(&["--write-timeout", "300ms"]);
+    let neighbour = connect(daemon.addr);
+    let mut stalled = connect(daemon.addr);
+    stalled
+        .set_write_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    // Until the kernel's buffers on both sides are full.
+    let block = noise(4, 1 << 20);
+    while stalled.write(&block).is_ok_and(|n| n > 0) && !daemon.log().contains("stalled") {
+        ping(&neighbour, b"unhurt");
+    }
+    daemon.wait_for_log("reason=stalled");
+    ping(&neighbour, b"unhurt");
+    assert_eq!(daemon.log().matches("reason=").count(), 1);
+}
+
+#[test]
+fn a_slow_reader_is_not_taken_for_a_stalled_one() {
+    let server = TestServer::with(
+        TcpServer::builder().write_timeout(Duration::from_millis(150)),
+        EchoHandler::new,
+    );
+    let client = connect(server.addr);
+    let sent = noise(5, 12 << 20);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            (&client).write_all(&sent).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+        });
+        // Slower than a third of a send buffer in the timeout, but never silent for as long.
+        let (_open, pause) = mpsc::channel::<()>();
+        let mut received = vec![0; 2 << 20];
+        for part in received.chunks_mut(128 << 10) {
+            (&client).read_exact(part).unwrap();
+            let _ = pause.recv_timeout(Duration::from_millis(60));
+        }
+        received.extend(read_to_end(&client).unwrap());
+        assert!(received == sent);
+    });
+    eventually("the end", || server.handle.connections() == 0);
+}
+
+#[test]
+fn a_connection_ends_with_its_lifetime_however_busy_it_is() {
+    let daemon = Daemon::start(&["--max-lifetime", "300ms"]);
+    let start = Instant::now();
+    let silent = connect(daemon.addr);
+    let mut busy = connect(daemon.addr);
+    let mut rounds = 0;
+    // It ends between two messages, or in the middle of one; what came back is what was sent.
+    let ended = loop {
+        let message = noise(rounds, 1000);
+        let mut echo = Vec::new();
+        if busy.write_all(&message).is_err() {
+            break start.elapsed();
+        }
+        while echo.len() < message.len() {
+            let mut part = [0; 1000];
+            match busy.read(&mut part) {
+                Ok(n @ 1..) => echo.extend_from_slice(&part[..n]),
+                Ok(0) | Err(_) => break,
+            }
+        }
+        assert_eq!(echo, message[..echo.len()]);
+        if echo.len() < message.len() {
+            break start.elapsed();
+        }
+        rounds += 1;
+    };
+    assert!(ended >= Duration::from_millis(300), "{ended:?}");
+    assert_eq!(read_to_end(&silent).unwrap(), b"");
+    drop(busy);
+    eventually("both ends", || {
+        daemon.log().matches("reason=lifetime").count() == 2
+    });
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn a_stream_that_outlives_its_lifetime_is_echoed_up_to_its_end() {
+    for seed in 0..5 {
+        let server = TestServer::with(
+            TcpServer::builder().max_lifetime(Duration::from_millis(100)),
+            EchoHandler::new,
+        );
+        let client = connect(server.addr);
+        let sent = noise(seed, 64 << 20);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // It ends when the server has closed.
+                while (&client).write_all(&sent).is_ok() {}
+            });
+            let mut echo = Vec::new();
+            let mut buffer = vec![0; 1 << 16];
+            while let Ok(n @ 1..) = (&client).read(&mut buffer) {
+                echo.extend_from_slice(&buffer[..n]);
+            }
+            let _ = client.shutdown(Shutdown::Both);
+            for (received, sent) in echo.chunks(sent.len()).zip(std::iter::repeat(&sent)) {
+                assert!(received == &sent[..received.len()], "no prefix");
+            }
+            let totals = server.stop();
+            // All that the server says it sent has arrived: no reset overtook it.
+            assert_eq!(echo.len() as u64, totals.bytes_out());
+            assert_eq!(totals.bytes_in(), totals.bytes_out());
+        });
+    }
+}
+
+#[test]
+fn a_stalled_connection_is_cut_after_its_lifetime_and_the_linger() {
+    let server = TestServer::with(
+        TcpServer::builder()
+            .max_lifetime(Duration::from_millis(50))
+            .linger(Duration::from_millis(50)),
+        from_fn(|conn| {
+            loop {
+                // It reads nothing, so only the cut can end it.
+                conn.write_all(&[0; 4096])?;
+            }
+        }),
+    );
+    let _stalled = connect(server.addr);
+    eventually("the connection", || server.handle.connections() == 1);
+    eventually("its end", || server.handle.connections() == 0);
+    assert_eq!(server.stop().cut(), 0);
+}
+
+#[test]
+fn a_connection_that_ends_before_its_lifetime_leaves_no_timer_behind() {
+    let server = TestServer::with(
+        TcpServer::builder().max_lifetime(Duration::from_secs(3600)),
+        EchoHandler::new,
+    );
+    for _ in 0..100 {
+        ping(&connect(server.addr), b"x");
+    }
+    eventually("no connection", || server.handle.connections() == 0);
+    let start = Instant::now();
+    server.stop();
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
