@@ -8,8 +8,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::event::{PollFd, PollFlags};
 
 use crate::accept::{Backoff, Episode, Verdict, classify};
 use crate::builder::AtLimit;
@@ -17,7 +16,9 @@ use crate::connection::{Connection, canonical};
 use crate::error::Error;
 use crate::registry::Registry;
 use crate::shutdown::Phase;
+use crate::times::Times;
 use crate::turned_away::TurnedAway;
+use crate::wait::wait;
 
 /// Takes connections from a server's listeners, one after another.
 pub(crate) struct Acceptor<'s> {
@@ -28,6 +29,7 @@ pub(crate) struct Acceptor<'s> {
     /// The listener that was served last. The next one has the next turn.
     last: usize,
     at_limit: AtLimit,
+    times: Times,
     turned_away: TurnedAway,
     backoff: Backoff,
     shortage: Episode,
@@ -50,7 +52,7 @@ impl<'s> Acceptor<'s> {
         listeners: &'s [TcpListener],
         registry: &'s Arc<Registry>,
         at_limit: AtLimit,
-        linger: Duration,
+        times: Times,
     ) -> Self {
         let waker = PollFd::new(registry.shutdown().waker(), PollFlags::IN);
         let sockets = listeners
@@ -62,7 +64,8 @@ impl<'s> Acceptor<'s> {
             fds: std::iter::once(waker).chain(sockets).collect(),
             last: 0,
             at_limit,
-            turned_away: TurnedAway::new(linger),
+            times,
+            turned_away: TurnedAway::new(times.linger),
             backoff: Backoff::default(),
             shortage: Episode::default(),
             limit: Episode::default(),
@@ -82,7 +85,7 @@ impl<'s> Acceptor<'s> {
                 return Ok(None);
             }
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            let ready = if self.at_limit == AtLimit::Refuse || self.registry.has_room() {
+            let ready = if self.at_limit == AtLimit::Refuse || self.registry.room_or_wake_up() {
                 self.wait_for_client(left)?
             } else {
                 self.report_limit("wait in the backlog");
@@ -126,7 +129,7 @@ impl<'s> Acceptor<'s> {
             self.turn_away(stream, peer);
             return Err(Setback::Nothing);
         }
-        Ok((Connection::new(stream, peer, slot), reserved))
+        Ok((Connection::new(stream, peer, slot, self.times), reserved))
     }
 
     /// Does at the limit what is to be done there.
@@ -182,29 +185,19 @@ impl<'s> Acceptor<'s> {
     }
 
     fn poll(&mut self, watched: usize, timeout: Option<Duration>) -> Result<(), Error> {
-        let deadlines = [
-            self.registry.next_deadline(),
-            self.turned_away.next_deadline(),
-        ];
-        let next = deadlines.into_iter().flatten().min();
+        let next = self.turned_away.next_deadline();
         let until_next = next.map(|at| at.saturating_duration_since(Instant::now()));
         self.fds.iter_mut().for_each(PollFd::clear_revents);
         wait(
             &mut self.fds[..watched],
             timeout.into_iter().chain(until_next).min(),
-        )?;
+        )
+        .map_err(|error| Error::new("cannot wait for connections", error))?;
         if next.is_some() {
-            let now = Instant::now();
-            self.registry.expire(now);
-            self.turned_away.expire(now);
+            self.turned_away.expire(Instant::now());
         }
         if !self.fds[0].revents().is_empty() {
-            let shutdown = self.registry.shutdown();
-            shutdown.waker().clear();
-            // `handle_request` may be waiting on several threads, and all must see the end.
-            if shutdown.phase() != Phase::Serving {
-                shutdown.waker().wake();
-            }
+            self.registry.shutdown().waker().clear();
         }
         Ok(())
     }
@@ -236,15 +229,5 @@ impl<'s> Acceptor<'s> {
         self.listeners[index]
             .local_addr()
             .map_or_else(|error| error.to_string(), |addr| addr.to_string())
-    }
-}
-
-/// Sleeps in `poll(2)` until one of `fds` is ready, the timeout is over, or a signal arrives.
-pub(crate) fn wait(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> Result<(), Error> {
-    // A timeout that the kernel's type can't hold is one that never comes.
-    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-    match poll(fds, timeout.as_ref()) {
-        Ok(_) | Err(Errno::INTR) => Ok(()),
-        Err(errno) => Err(Error::new("cannot wait for connections", errno.into())),
     }
 }

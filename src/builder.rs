@@ -1,7 +1,7 @@
 //! Every setting of a server with its default.
 
 use std::fmt;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::time::Duration;
 
 use crate::connection::Connection;
@@ -10,6 +10,7 @@ use crate::handler::Failure;
 use crate::server::TcpServer;
 use crate::session::{ErrorHook, VerifyHook};
 use crate::sockets;
+use crate::times::Times;
 
 /// Configures a [`TcpServer`].
 ///
@@ -31,15 +32,12 @@ use crate::sockets;
 pub struct Builder {
     pub(crate) max_connections: usize,
     pub(crate) drain_timeout: Duration,
-    pub(crate) linger: Duration,
+    pub(crate) times: Times,
     pub(crate) timeout: Option<Duration>,
     pub(crate) verify_request: Option<VerifyHook>,
     pub(crate) handle_error: Option<ErrorHook>,
     pub(crate) at_limit: AtLimit,
     pub(crate) max_per_source: Option<usize>,
-    pub(crate) max_lifetime: Option<Duration>,
-    idle_timeout: Option<Duration>,
-    write_timeout: Option<Duration>,
     keepalive: Option<Duration>,
     backlog: u32,
     reuse_port: bool,
@@ -73,15 +71,17 @@ impl Builder {
         Self {
             max_connections: Self::MAX_CONNECTIONS,
             drain_timeout: Self::DRAIN_TIMEOUT,
-            linger: Duration::from_secs(2),
+            times: Times {
+                idle: None,
+                write: None,
+                lifetime: None,
+                linger: Duration::from_secs(2),
+            },
             timeout: None,
             verify_request: None,
             handle_error: None,
             at_limit: AtLimit::Wait,
             max_per_source: None,
-            max_lifetime: None,
-            idle_timeout: None,
-            write_timeout: None,
             keepalive: Some(Duration::from_secs(60)),
             backlog: Self::BACKLOG,
             reuse_port: false,
@@ -121,27 +121,31 @@ impl Builder {
     /// Sets how long a connection may live in all. Defaults to `None`: for ever.
     ///
     /// Then it ends as at a [shutdown](crate::ServerHandle::shutdown): reads return what had
-    /// arrived, then end of file. If its handler is not done within the
-    /// [linger](Self::linger), it is cut.
+    /// arrived, then end of file. A write that is blocked for the [linger](Self::linger) after
+    /// that fails.
     #[must_use]
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
-        self.max_lifetime = lifetime.into();
+        self.times.lifetime = lifetime.into();
         self
     }
 
     /// Sets how long a connection may send nothing before a read of it fails with
-    /// [`TimedOut`](std::io::ErrorKind::TimedOut) (`SO_RCVTIMEO`). Defaults to `None`: for ever.
+    /// [`TimedOut`](std::io::ErrorKind::TimedOut). Defaults to `None`: for ever.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.idle_timeout = timeout.into();
+        self.times.idle = timeout.into();
         self
     }
 
-    /// Sets how long a peer may read nothing of what is due to it before a write fails with
+    /// Sets how long a peer may take nothing of what is due to it before a write fails with
     /// [`TimedOut`](std::io::ErrorKind::TimedOut) (`SO_SNDTIMEO`). Defaults to `None`: for ever.
+    ///
+    /// What it takes is seen when the kernel has room in its send buffer again, which it makes by
+    /// whole segments, of up to 64 KiB on fast paths. A peer that needs longer than the timeout
+    /// for one counts as stalled.
     #[must_use]
     pub fn write_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.write_timeout = timeout.into();
+        self.times.write = timeout.into();
         self
     }
 
@@ -162,7 +166,7 @@ impl Builder {
     /// reply. The connection keeps its thread, and counts as live, in the meantime.
     #[must_use]
     pub fn linger(mut self, linger: Duration) -> Self {
-        self.linger = linger;
+        self.times.linger = linger;
         self
     }
 
@@ -250,7 +254,8 @@ impl Builder {
     ///
     /// `[::]` takes IPv4 clients, too (`IPV6_V6ONLY` off). Where a name has addresses that this
     /// machine can't listen on, because it lacks their family or they are not its own, the others
-    /// are enough. `0.0.0.0` after `[::]` is left out: its clients arrive there.
+    /// are enough. `0.0.0.0` after `[::]` on the same port is left
+    /// out: its clients arrive there.
     ///
     /// # Errors
     ///
@@ -276,13 +281,19 @@ impl Builder {
             .map_err(|error| Error::new(format!("cannot resolve {addr:?}"), error))?
             .collect();
         let mut listeners = Vec::new();
+        let mut bound = Vec::new();
         let mut skipped = None;
         for &one in &addrs {
-            if one.is_ipv4() && one.ip().is_unspecified() && sockets::has_dual_stack(&listeners) {
+            // A dual-stack socket on the same port has its clients.
+            let covered = SocketAddr::from((Ipv6Addr::UNSPECIFIED, one.port()));
+            if one.ip() == Ipv4Addr::UNSPECIFIED && bound.contains(&covered) {
                 continue;
             }
             match sockets::listen(one, self.backlog, self.reuse_port) {
-                Ok(listener) => listeners.push(listener),
+                Ok(listener) => {
+                    listeners.push(listener);
+                    bound.push(one);
+                }
                 Err(error) if sockets::is_not_of_this_machine(&error) => {
                     skipped = Some(Error::new(format!("cannot bind {one}"), error));
                 }
@@ -324,13 +335,8 @@ impl Builder {
             let addr = listener
                 .local_addr()
                 .map_err(|error| Error::new("cannot listen on a socket that is not IP", error))?;
-            sockets::prepare(
-                listener,
-                self.keepalive,
-                self.idle_timeout,
-                self.write_timeout,
-            )
-            .map_err(|error| Error::new(format!("cannot listen on {addr}"), error))?;
+            sockets::prepare(listener, self.keepalive, self.times.write_tick())
+                .map_err(|error| Error::new(format!("cannot listen on {addr}"), error))?;
             addrs.push(addr);
         }
         TcpServer::new(self, listeners, addrs)
@@ -341,9 +347,9 @@ impl Builder {
         for (name, is_zero) in [
             ("max_connections", self.max_connections == 0),
             ("max_per_source", self.max_per_source == Some(0)),
-            ("idle_timeout", self.idle_timeout == Some(Duration::ZERO)),
-            ("write_timeout", self.write_timeout == Some(Duration::ZERO)),
-            ("max_lifetime", self.max_lifetime == Some(Duration::ZERO)),
+            ("idle_timeout", self.times.idle == Some(Duration::ZERO)),
+            ("write_timeout", self.times.write == Some(Duration::ZERO)),
+            ("max_lifetime", self.times.lifetime == Some(Duration::ZERO)),
         ] {
             if is_zero {
                 let cause = "it must be more than zero";
@@ -366,11 +372,8 @@ impl fmt::Debug for Builder {
             .field("max_connections", &self.max_connections)
             .field("at_limit", &self.at_limit)
             .field("max_per_source", &self.max_per_source)
-            .field("max_lifetime", &self.max_lifetime)
-            .field("idle_timeout", &self.idle_timeout)
-            .field("write_timeout", &self.write_timeout)
+            .field("times", &self.times)
             .field("drain_timeout", &self.drain_timeout)
-            .field("linger", &self.linger)
             .field("timeout", &self.timeout)
             .field("keepalive", &self.keepalive)
             .field("backlog", &self.backlog)

@@ -1,5 +1,6 @@
 //! What other threads can do to a server: see how busy it is, and stop it.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use crate::registry::Registry;
@@ -80,5 +81,9 @@ impl ServerHandle {
 
     pub(crate) fn phase(&self) -> Phase {
         self.registry.shutdown().phase()
+    }
+
+    pub(crate) fn stop(&self) -> BorrowedFd<'_> {
+        self.registry.shutdown().stop()
     }
 }

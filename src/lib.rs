@@ -57,7 +57,8 @@
 //! - A handler's error or panic ends its own connection and nothing else.
 //! - No more than [`max_connections`](Builder::max_connections) are live at once; others wait in
 //!   the kernel's backlog.
-//! - A shortage of descriptors, threads or memory loses no client, and ends by itself.
+//! - A shortage of descriptors or threads, or of the kernel's memory for either, loses no client,
+//!   and ends by itself. (Out of memory of its own, a Rust program aborts.)
 //! - [`ServerHandle::shutdown`] works from any thread, at any time, and never blocks.
 //! - What a peer received is an exact prefix of what was written to it, however it ends.
 //!
@@ -71,6 +72,7 @@ mod accept;
 mod acceptor;
 mod builder;
 mod connection;
+mod ending;
 mod error;
 mod handle;
 mod handler;
@@ -82,7 +84,9 @@ mod session;
 mod shutdown;
 mod sockets;
 mod sources;
+mod times;
 mod turned_away;
+mod wait;
 mod workers;
 
 pub use builder::{AtLimit, Builder};

@@ -5,14 +5,13 @@
 //! closed. The lock is held for a few instructions at the start and at the end of a connection,
 //! and never per message.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
 
-use crate::link::{Link, Stage};
+use crate::link::Link;
 use crate::shutdown::Shutdown;
 use crate::sources::{Source, Sources};
 
@@ -77,67 +76,42 @@ impl Totals {
 pub(crate) struct Limits {
     pub(crate) connections: usize,
     pub(crate) per_source: Option<usize>,
-    pub(crate) lifetime: Option<Duration>,
-    /// How long a connection that has outlived its lifetime has to end before it is cut.
-    pub(crate) grace: Duration,
 }
 
 /// The live connections of one server.
 #[derive(Debug)]
 pub(crate) struct Registry {
     shutdown: Shutdown,
-    limits: Limits,
+    per_source: Option<usize>,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    /// It starts as the one in `limits`, and can be changed.
     limit: usize,
     live: usize,
     /// The loop sleeps until fewer connections than this are live; 0 if it need not be woken.
     wake_below: usize,
     next_id: u64,
-    entries: HashMap<u64, Entry>,
-    /// When something is to be done about which connection, if there is a lifetime.
-    deadlines: BTreeSet<(Instant, u64)>,
+    /// Weak, so that a connection's own thread is who closes its descriptor, but for the moment
+    /// of a cut.
+    links: HashMap<u64, Weak<Link>>,
     /// Empty unless they are limited.
     sources: Sources,
     totals: Totals,
 }
 
-#[derive(Debug)]
-struct Entry {
-    /// Weak, so that a connection's own thread is who closes its descriptor.
-    link: Weak<Link>,
-    deadline: Option<(Instant, Step)>,
-}
-
-/// What is due for a connection that outlives its lifetime.
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    Ask,
-    Wake,
-    Cut,
-}
-
-/// How long connections have to notice that they shall end by themselves, at their next read,
-/// before those that sleep in one are woken. A few round trips on a local network; no person
-/// sees it.
-pub(crate) const NOTICE: Duration = Duration::from_millis(10);
-
 impl Registry {
     pub(crate) fn new(limits: Limits) -> io::Result<Self> {
         Ok(Self {
             shutdown: Shutdown::new()?,
-            limits,
+            per_source: limits.per_source,
             state: Mutex::new(State {
                 limit: limits.connections,
                 live: 0,
                 wake_below: 0,
                 next_id: 0,
-                entries: HashMap::new(),
-                deadlines: BTreeSet::new(),
+                links: HashMap::new(),
                 sources: Sources::default(),
                 totals: Totals::default(),
             }),
@@ -183,16 +157,16 @@ impl Registry {
         })
     }
 
-    /// Returns whether a slot is free. If not, the loop will be woken when one is.
-    pub(crate) fn has_room(&self) -> bool {
+    /// Returns whether a slot is free. If not, it arms the wake-up for when one is.
+    pub(crate) fn room_or_wake_up(&self) -> bool {
         let mut state = self.lock();
         let room = state.live < state.limit;
         state.wake_below = if room { 0 } else { state.limit };
         room
     }
 
-    /// Returns whether no connection is live. If one is, the loop will be woken when none is.
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Returns whether no connection is live. If one is, it arms the wake-up for when none is.
+    pub(crate) fn empty_or_wake_up(&self) -> bool {
         let mut state = self.lock();
         let empty = state.live == 0;
         state.wake_below = usize::from(!empty);
@@ -203,66 +177,22 @@ impl Registry {
         self.lock().totals.refused += 1;
     }
 
-    /// Wakes the connections that don't know of the shutdown yet. Returns whether some are left,
-    /// in the middle of a write.
-    pub(crate) fn wake_readers(&self) -> bool {
-        let links = self.links();
-        links.iter().filter(|link| !link.wake()).count() > 0
-    }
-
-    /// Disconnects whoever is left. Returns how many handlers were not done.
-    pub(crate) fn cut(&self) -> u64 {
-        let cut = self.links().iter().map(|link| u64::from(link.cut())).sum();
+    /// Disconnects whoever is left, and counts those that lost something by it.
+    pub(crate) fn cut(&self) {
+        let cut = self
+            .links()
+            .iter()
+            .map(|link| u64::from(link.cut()))
+            .sum::<u64>();
         self.lock().totals.cut += cut;
-        cut
-    }
-
-    /// Returns when [`expire`](Self::expire) will have something to do.
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.limits.lifetime?;
-        self.lock().deadlines.first().map(|&(at, _)| at)
-    }
-
-    /// Takes the connections whose lifetime is over one step further to their end.
-    pub(crate) fn expire(&self, now: Instant) {
-        let mut due = Vec::new();
-        let mut state = self.lock();
-        let State {
-            entries, deadlines, ..
-        } = &mut *state;
-        while let Some(&(at, id)) = deadlines.first().filter(|&&(at, _)| at <= now) {
-            deadlines.remove(&(at, id));
-            let Some(entry) = entries.get_mut(&id) else {
-                continue;
-            };
-            let Some((_, step)) = entry.deadline.take() else {
-                continue;
-            };
-            entry.deadline = match step {
-                Step::Ask => Some((now + NOTICE, Step::Wake)),
-                Step::Wake => Some((now + self.limits.grace, Step::Cut)),
-                Step::Cut => None,
-            };
-            deadlines.extend(entry.deadline.map(|(at, _)| (at, id)));
-            due.push((Weak::clone(&entry.link), step));
-        }
-        drop(state);
-        for (link, step) in due {
-            match (link.upgrade(), step) {
-                (Some(link), Step::Ask) => link.advance(Stage::Asked),
-                (Some(link), Step::Wake) => _ = link.wake(),
-                (Some(link), Step::Cut) => _ = link.cut(),
-                (None, _) => {}
-            }
-        }
     }
 
     /// Snapshots the live links, so that no system call is made under the lock.
     fn links(&self) -> Vec<Arc<Link>> {
         self.lock()
-            .entries
+            .links
             .values()
-            .filter_map(|entry| entry.link.upgrade())
+            .filter_map(Weak::upgrade)
             .collect()
     }
 
@@ -285,7 +215,7 @@ pub(crate) struct Slot {
 impl Slot {
     /// Counts the connection as one of its source's. Returns whether that one may have it.
     pub(crate) fn claim_source(&mut self, peer: IpAddr) -> bool {
-        let Some(limit) = self.registry.limits.per_source else {
+        let Some(limit) = self.registry.per_source else {
             return true;
         };
         let source = Source::from(peer);
@@ -294,18 +224,11 @@ impl Slot {
         claimed
     }
 
-    /// Enters the connection that took this slot, so that it can be ended from outside.
-    pub(crate) fn attach(&self, link: &Arc<Link>, accepted: Instant) {
-        let lifetime = self.registry.limits.lifetime;
-        let expires = lifetime.and_then(|lifetime| accepted.checked_add(lifetime));
+    /// Enters the connection that took this slot, so that it can be cut.
+    pub(crate) fn attach(&self, link: &Arc<Link>) {
         let mut state = self.registry.lock();
         state.totals.connections += 1;
-        state.deadlines.extend(expires.map(|at| (at, self.id)));
-        let entry = Entry {
-            link: Arc::downgrade(link),
-            deadline: expires.map(|at| (at, Step::Ask)),
-        };
-        state.entries.insert(self.id, entry);
+        state.links.insert(self.id, Arc::downgrade(link));
     }
 
     pub(crate) fn registry(&self) -> &Arc<Registry> {
@@ -316,10 +239,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut state = self.registry.lock();
-        let entry = state.entries.remove(&self.id);
-        if let Some((at, _)) = entry.and_then(|entry| entry.deadline) {
-            state.deadlines.remove(&(at, self.id));
-        }
+        state.links.remove(&self.id);
         if let Some(source) = self.source {
             state.sources.release(source);
         }
@@ -347,8 +267,6 @@ mod tests {
         Limits {
             connections,
             per_source: None,
-            lifetime: None,
-            grace: Duration::ZERO,
         }
     }
 
@@ -358,9 +276,9 @@ mod tests {
         let first = registry.admit().unwrap();
         let _second = registry.admit().unwrap();
         assert!(registry.admit().is_none());
-        assert!(!registry.has_room());
+        assert!(!registry.room_or_wake_up());
         drop(first);
-        assert!(registry.has_room());
+        assert!(registry.room_or_wake_up());
         assert!(registry.admit().is_some());
     }
 
@@ -374,6 +292,6 @@ mod tests {
         }
         let totals = registry.totals();
         assert_eq!((totals.bytes_in(), totals.bytes_out()), (15, 21));
-        assert!(registry.is_empty());
+        assert!(registry.empty_or_wake_up());
     }
 }

@@ -7,14 +7,16 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::acceptor::{Acceptor, wait};
+use crate::acceptor::Acceptor;
 use crate::builder::{AtLimit, Builder};
 use crate::error::Error;
 use crate::handle::ServerHandle;
 use crate::handler::RequestHandler;
-use crate::registry::{Limits, NOTICE, Registry, Totals};
+use crate::registry::{Limits, Registry, Totals};
 use crate::session::Session;
 use crate::shutdown::Phase;
+use crate::times::Times;
+use crate::wait::wait;
 use crate::workers::Workers;
 
 /// A TCP server that serves each connection by a handler of its own, on a thread of its own.
@@ -38,6 +40,7 @@ pub struct TcpServer {
     addrs: Vec<SocketAddr>,
     registry: Arc<Registry>,
     session: Arc<Session>,
+    times: Times,
     at_limit: AtLimit,
     drain_timeout: Duration,
     timeout: Option<Duration>,
@@ -78,8 +81,6 @@ impl TcpServer {
         let limits = Limits {
             connections: settings.max_connections,
             per_source: settings.max_per_source,
-            lifetime: settings.max_lifetime,
-            grace: settings.linger,
         };
         let registry = Registry::new(limits)
             .map_err(|error| Error::new("cannot make a wake-up pipe", error))?;
@@ -90,8 +91,8 @@ impl TcpServer {
             session: Arc::new(Session {
                 verify: settings.verify_request,
                 handle_error: settings.handle_error,
-                linger: settings.linger,
             }),
+            times: settings.times,
             at_limit: settings.at_limit,
             drain_timeout: settings.drain_timeout,
             timeout: settings.timeout,
@@ -124,7 +125,7 @@ impl TcpServer {
     /// makes needs to be neither `Send` nor `Sync`.
     ///
     /// The loop sleeps until there is something to do: an idle server uses no CPU. Out of
-    /// descriptors, threads or memory, it warns once, leaves new connections in the backlog, and
+    /// descriptors or threads, it warns once, leaves new connections in the backlog, and
     /// tries again after 5 ms, doubling up to 1 s.
     ///
     /// A shutdown has three steps. The listeners are closed. Live connections drain: reads return
@@ -149,8 +150,9 @@ impl TcpServer {
     ///
     /// Returns `None` if no connection came within the [timeout](Builder::timeout), or if a
     /// shutdown was requested before one did. A connection that the
-    /// [verify hook](Builder::verify_request) rejects counts as the one. While it is served, a
-    /// shutdown ends the next read that its handler begins, but does not wake one that is blocked.
+    /// [verify hook](Builder::verify_request) rejects counts as the one. A shutdown that is
+    /// requested while it is served ends its reads as in [`serve_forever`](Self::serve_forever);
+    /// nothing is cut.
     ///
     /// # Errors
     ///
@@ -163,7 +165,7 @@ impl TcpServer {
     /// use socketserver::{EchoHandler, TcpServer};
     /// use std::time::Duration;
     ///
-    /// let server = TcpServer::builder()
+    /// let mut server = TcpServer::builder()
     ///     .timeout(Duration::from_millis(10))
     ///     .bind("127.0.0.1:0")?;
     /// assert_eq!(server.handle_request(EchoHandler::new)?, None);
@@ -171,7 +173,7 @@ impl TcpServer {
     /// # }
     /// ```
     #[doc(alias = "handle_timeout")]
-    pub fn handle_request<F, H>(&self, factory: F) -> Result<Option<SocketAddr>, Error>
+    pub fn handle_request<F, H>(&mut self, factory: F) -> Result<Option<SocketAddr>, Error>
     where
         F: Fn() -> H,
         H: RequestHandler,
@@ -230,12 +232,7 @@ impl TcpServer {
     }
 
     fn acceptor(&self) -> Acceptor<'_> {
-        Acceptor::new(
-            &self.listeners,
-            &self.registry,
-            self.at_limit,
-            self.session.linger,
-        )
+        Acceptor::new(&self.listeners, &self.registry, self.at_limit, self.times)
     }
 }
 
@@ -248,33 +245,28 @@ fn drain(registry: &Registry, timeout: Duration) -> Result<(), Error> {
     let shutdown = registry.shutdown();
     // After an error of the loop nobody else has asked for it.
     shutdown.request(Phase::Draining);
-    let now = Instant::now();
-    let deadline = now.checked_add(timeout);
-    let mut next_round = Some(now + NOTICE);
-    if !registry.is_empty() {
+    let deadline = Instant::now().checked_add(timeout);
+    if !registry.empty_or_wake_up() {
         log::info!("draining: connections={}", registry.live());
     }
-    while !registry.is_empty() && shutdown.phase() == Phase::Draining {
-        let now = Instant::now();
-        if deadline.is_some_and(|deadline| now >= deadline) {
+    while !registry.empty_or_wake_up() && shutdown.phase() == Phase::Draining {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             log::warn!(
                 "drain timeout of {timeout:?} is over: connections={}",
                 registry.live()
             );
             shutdown.request(Phase::Cutting);
-        } else if next_round.is_some_and(|round| now >= round) {
-            next_round = registry.wake_readers().then_some(now + NOTICE);
         } else {
-            sleep_until(registry, next_round.into_iter().chain(deadline).min())?;
+            sleep_until(registry, deadline)?;
         }
     }
-    if registry.is_empty() {
+    if registry.empty_or_wake_up() {
         return Ok(());
     }
-    let cut = registry.cut();
-    log::info!("cutting: connections={cut}");
+    log::info!("cutting: connections={}", registry.live());
+    registry.cut();
     let deadline = Instant::now() + AFTER_CUT;
-    while !registry.is_empty() && Instant::now() < deadline {
+    while !registry.empty_or_wake_up() && Instant::now() < deadline {
         sleep_until(registry, Some(deadline))?;
     }
     Ok(())
@@ -284,7 +276,8 @@ fn drain(registry: &Registry, timeout: Duration) -> Result<(), Error> {
 fn sleep_until(registry: &Registry, until: Option<Instant>) -> Result<(), Error> {
     let waker = registry.shutdown().waker();
     let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-    wait(&mut [PollFd::new(waker, PollFlags::IN)], left)?;
+    wait(&mut [PollFd::new(waker, PollFlags::IN)], left)
+        .map_err(|error| Error::new("cannot wait for connections to end", error))?;
     waker.clear();
     Ok(())
 }

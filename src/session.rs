@@ -1,9 +1,10 @@
 //! A connection's life on its thread: verified, handled, closed, logged.
 
 use std::fmt;
-use std::time::Duration;
+use std::io::ErrorKind;
 
-use crate::connection::{Connection, Ending};
+use crate::connection::Connection;
+use crate::ending::Ending;
 use crate::handler::{Failure, RequestHandler, catch, drive};
 
 pub(crate) type VerifyHook = Box<dyn Fn(&Connection) -> bool + Send + Sync>;
@@ -13,7 +14,6 @@ pub(crate) type ErrorHook = Box<dyn Fn(&Connection, &Failure) + Send + Sync>;
 pub(crate) struct Session {
     pub(crate) verify: Option<VerifyHook>,
     pub(crate) handle_error: Option<ErrorHook>,
-    pub(crate) linger: Duration,
 }
 
 impl Session {
@@ -31,7 +31,7 @@ impl Session {
             Ok(false) => conn.set_ending(Ending::Rejected),
             Err(message) => self.report(&conn, &Failure::Panic(message)),
         }
-        conn.close(self.linger);
+        conn.close();
     }
 
     fn verified(&self, conn: &Connection) -> Result<bool, String> {
@@ -42,11 +42,13 @@ impl Session {
     }
 
     fn report(&self, conn: &Connection, failure: &Failure) {
-        match failure {
-            Failure::Panic(_) => conn.set_ending(Ending::Panic),
+        match (failure, conn.ending()) {
+            (Failure::Panic(_), _) => conn.set_ending(Ending::Panic),
+            // The end came where the handler expected more: that is the peer's doing.
+            (Failure::Error(error), Ending::Eof) if error.kind() == ErrorKind::UnexpectedEof => {}
+            (Failure::Error(_), Ending::Done | Ending::Eof) => conn.set_ending(Ending::Error),
             // An error of the connection itself has set its ending when it happened.
-            Failure::Error(_) if conn.ending() == Ending::Done => conn.set_ending(Ending::Error),
-            Failure::Error(_) => {}
+            (Failure::Error(_), _) => {}
         }
         match &self.handle_error {
             Some(hook) => {
@@ -67,8 +69,10 @@ fn log_failure(conn: &Connection, failure: &Failure) {
         Failure::Panic(_) => log::Level::Error,
         Failure::Error(_) => log::Level::Debug,
     };
-    // The text may quote the client, who must not be able to forge a line.
-    let text = failure.to_string();
+    // The text may quote the client, who must not be able to forge a line. To make it is to run
+    // the error's own code.
+    let text = catch(|| failure.to_string())
+        .unwrap_or_else(|message| format!("an error that panicked when displayed: {message}"));
     log::log!(
         level,
         "peer={} handler: {}",
@@ -82,7 +86,6 @@ impl fmt::Debug for Session {
         f.debug_struct("Session")
             .field("verify", &self.verify.is_some())
             .field("handle_error", &self.handle_error.is_some())
-            .field("linger", &self.linger)
             .finish()
     }
 }

@@ -1,9 +1,13 @@
-//! The request to stop, and the wake-up that carries it to the listener loop.
+//! The request to stop, and what carries it to those that sleep.
 //!
-//! The loop sleeps in `poll(2)` on its listeners and on a [`Waker`]. A request only ever goes
-//! forward: from serving to draining to cutting. Signals are not relied upon, because `accept`
-//! and `poll` may be restarted after one, and a listening socket is never shut down, because
-//! that would also kill it in the hands of whoever shares it.
+//! The listener loop sleeps in `poll(2)` on its listeners and on a [`Waker`]; a connection's thread
+//! on its stream and on the stop, which becomes readable once and for all. A request only ever
+//! goes forward: from serving to draining to cutting.
+//!
+//! Signals are not relied upon, because system calls may be restarted after one. A listening
+//! socket is never shut down: that would also kill it in the hands of whoever shares it. Nor is
+//! the receiving side of a connection: once a FIN is sent as well, Linux answers the peer's next
+//! byte with a reset (`tcp_rcv_state_process`), and drops what was still queued for it.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -25,6 +29,7 @@ pub(crate) enum Phase {
 pub(crate) struct Shutdown {
     phase: AtomicU8,
     waker: Waker,
+    stop: Waker,
 }
 
 impl Shutdown {
@@ -32,14 +37,16 @@ impl Shutdown {
         Ok(Self {
             phase: AtomicU8::new(Phase::Serving as u8),
             waker: Waker::new()?,
+            stop: Waker::new()?,
         })
     }
 
-    /// Moves on to `phase`, never back, and wakes the loop.
+    /// Moves on to `phase`, never back, and wakes everyone.
     pub(crate) fn request(&self, phase: Phase) {
         // Release pairs with the acquire in `phase`: who sees the new phase sees what was done
         // before it was requested.
         self.phase.fetch_max(phase as u8, Ordering::Release);
+        self.stop.wake();
         self.waker.wake();
     }
 
@@ -51,12 +58,18 @@ impl Shutdown {
         }
     }
 
+    /// Returns what the loop waits on.
     pub(crate) fn waker(&self) -> &Waker {
         &self.waker
     }
+
+    /// Returns what connections wait on. Once ready, it stays ready.
+    pub(crate) fn stop(&self) -> BorrowedFd<'_> {
+        self.stop.as_fd()
+    }
 }
 
-/// A pipe whose readable end is in the loop's `poll` set.
+/// A pipe whose readable end is in a `poll` set.
 ///
 /// A pipe and not an `eventfd(2)`, which only some systems have: it is written to when a
 /// shutdown is requested or a loop waits for a connection to end, never per message.

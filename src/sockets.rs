@@ -26,7 +26,6 @@ pub(crate) fn listen(addr: SocketAddr, backlog: u32, reuse_port: bool) -> io::Re
 pub(crate) fn prepare(
     listener: &TcpListener,
     keepalive: Option<Duration>,
-    idle_timeout: Option<Duration>,
     write_timeout: Option<Duration>,
 ) -> io::Result<()> {
     let socket = SockRef::from(listener);
@@ -42,18 +41,9 @@ pub(crate) fn prepare(
         Some(silence) => socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(silence))?,
         None => socket.set_keepalive(false)?,
     }
-    socket.set_read_timeout(idle_timeout)?;
     socket.set_write_timeout(write_timeout)?;
     // A connection that poll(2) has announced may be gone, or another's, when it is accepted.
     socket.set_nonblocking(true)
-}
-
-/// Returns whether a socket among `listeners` takes the clients of every address.
-pub(crate) fn has_dual_stack(listeners: &[TcpListener]) -> bool {
-    listeners.iter().any(|listener| {
-        let bound = listener.local_addr();
-        bound.is_ok_and(|addr| addr.is_ipv6() && addr.ip().is_unspecified())
-    })
 }
 
 /// Returns whether an address can't be bound because this machine has neither it nor its family.

@@ -10,6 +10,9 @@ use std::io::Read;
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+/// A year.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 #[derive(Debug)]
 pub(crate) struct TurnedAway {
     linger: Duration,
@@ -36,8 +39,10 @@ impl TurnedAway {
         while self.waiting.len() >= Self::MOST {
             self.close_first();
         }
-        self.waiting
-            .push_back((Instant::now() + self.linger, stream));
+        // A linger beyond the end of time ends in the crowd.
+        let now = Instant::now();
+        let until = now.checked_add(self.linger).unwrap_or(now + FOR_EVER);
+        self.waiting.push_back((until, stream));
     }
 
     /// Returns when [`expire`](Self::expire) will have something to do.

@@ -21,7 +21,7 @@ Signals:
 
 Exit status:
   0  a clean stop
-  1  it could not start, or a connection had to be cut at the stop
+  1  it could not start, a listener failed, or a connection had to be cut at the stop
   2  the command line is wrong
 
 Try it:
@@ -77,7 +77,7 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "DUR", env = "ECHOD_IDLE_TIMEOUT", value_parser = positive)]
     pub(crate) idle_timeout: Option<Duration>,
 
-    /// Close a connection that reads nothing of its echo for this long [default: never]
+    /// Close a connection that takes nothing of its echo for this long [default: never]
     #[arg(long, value_name = "DUR", env = "ECHOD_WRITE_TIMEOUT", value_parser = positive)]
     pub(crate) write_timeout: Option<Duration>,
 
@@ -113,14 +113,8 @@ pub(crate) struct Cli {
     #[arg(short, long, action = ArgAction::Count, env = "ECHOD_VERBOSE")]
     verbose: u8,
 
-    /// Log only warnings (-q), or only errors (-qq)
-    #[arg(
-        short,
-        long,
-        action = ArgAction::Count,
-        env = "ECHOD_QUIET",
-        conflicts_with = "verbose"
-    )]
+    /// Log only warnings (-q), or only errors (-qq); takes back as many -v
+    #[arg(short, long, action = ArgAction::Count, env = "ECHOD_QUIET")]
     quiet: u8,
 }
 
@@ -141,12 +135,12 @@ impl From<AtLimit> for socketserver::AtLimit {
 
 impl Cli {
     pub(crate) fn log_level(&self) -> LevelFilter {
-        match (self.quiet, self.verbose) {
-            (0, 0) => LevelFilter::Info,
-            (0, 1) => LevelFilter::Debug,
-            (0, _) => LevelFilter::Trace,
-            (1, _) => LevelFilter::Warn,
-            _ => LevelFilter::Error,
+        match i16::from(self.verbose) - i16::from(self.quiet) {
+            ..=-2 => LevelFilter::Error,
+            -1 => LevelFilter::Warn,
+            0 => LevelFilter::Info,
+            1 => LevelFilter::Debug,
+            2.. => LevelFilter::Trace,
         }
     }
 }
@@ -212,6 +206,6 @@ mod tests {
         assert_eq!(level(&["echod", "-vv"]), LevelFilter::Trace);
         assert_eq!(level(&["echod", "-q"]), LevelFilter::Warn);
         assert_eq!(level(&["echod", "-qq"]), LevelFilter::Error);
-        assert!(Cli::try_parse_from(["echod", "-v", "-q"]).is_err());
+        assert_eq!(level(&["echod", "-v", "-qq"]), LevelFilter::Warn);
     }
 }

@@ -19,7 +19,7 @@ use crate::handler::RequestHandler;
 /// use std::net::{Shutdown, TcpStream};
 /// use std::thread;
 ///
-/// let server = TcpServer::bind("127.0.0.1:0")?;
+/// let mut server = TcpServer::bind("127.0.0.1:0")?;
 /// let addr = server.local_addr();
 /// let serving = thread::spawn(move || server.handle_request(EchoHandler::new));
 ///
@@ -40,7 +40,7 @@ pub struct EchoHandler {
 }
 
 impl EchoHandler {
-    /// Enough for a line or a small message; an idle connection holds no more.
+    /// Enough for a line or a small message: what a connection holds until it sends more at once.
     const SMALLEST: usize = 4 * 1024;
     /// A stream in buffers of 64 KiB moves about five times as fast as in 4 KiB.
     const LARGEST: usize = 64 * 1024;

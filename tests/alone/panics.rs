@@ -83,15 +83,15 @@ fn count_errors() {
     });
 }
 
-/// Threads, descriptors, and resident kilobytes of this process.
-fn held() -> (usize, usize, usize) {
+/// Descriptors and resident kilobytes of this process.
+fn held() -> (usize, usize) {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let field = |name: &str| -> usize {
         let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     };
     let descriptors = fs::read_dir("/proc/self/fd").unwrap().count();
-    (field("Threads:"), descriptors, field("VmRSS:"))
+    (descriptors, field("VmRSS:"))
 }
 
 #[test]
@@ -109,9 +109,9 @@ fn ten_thousand_panics_leave_no_thread_descriptor_or_byte_behind() {
     };
     // What is kept for reuse, by the allocator and by the server, is there after some.
     panic_times(1000);
-    let (_, descriptors, resident) = held();
+    let (descriptors, resident) = held();
     panic_times(10_000);
-    let (_, descriptors_after, resident_after) = held();
+    let (descriptors_after, resident_after) = held();
     assert_eq!(descriptors_after, descriptors);
     assert!(
         resident_after < resident + 1024,
@@ -119,21 +119,35 @@ fn ten_thousand_panics_leave_no_thread_descriptor_or_byte_behind() {
     );
     // Each of them panics in `handle` and in `finish`.
     assert_eq!(COUNTER.errors.load(Ordering::Relaxed) - counted, 2 * 11_000);
-    let before = thread_count_without_server(server);
-    eventually("the end of the threads", || held().0 <= before);
+    server.stop();
+    eventually("the end of the threads", || serving_threads() == 0);
 }
 
-/// Stops the server, and returns how many threads there are if none of its is left.
-fn thread_count_without_server(server: TestServer) -> usize {
-    server.stop();
-    // The test's own thread, the harness's, and those of tests that wait for their turn.
+/// Returns how many threads of this process serve connections, or wait to.
+fn serving_threads() -> usize {
     fs::read_dir("/proc/self/task")
         .unwrap()
         .filter(|task| {
             let name = task.as_ref().unwrap().path().join("comm");
-            fs::read_to_string(name).is_ok_and(|name| name.trim() != "connection")
+            fs::read_to_string(name).is_ok_and(|name| name.trim() == "connection")
         })
         .count()
+}
+
+#[test]
+fn threads_end_with_their_server() {
+    let _turn = turn();
+    let server = TestServer::start(EchoHandler::new);
+    let clients: Vec<_> = (0..50).map(|_| connect(server.addr)).collect();
+    for client in &clients {
+        ping(client, b"x");
+    }
+    drop(clients);
+    eventually("no connection", || server.handle.connections() == 0);
+    // They are idle, and would be for a while.
+    assert_eq!(serving_threads(), 50);
+    server.stop();
+    eventually("the end of the threads", || serving_threads() == 0);
 }
 
 #[test]

@@ -320,6 +320,16 @@ fn a_reply_reaches_a_client_that_is_still_sending() {
 }
 
 #[test]
+fn a_linger_for_ever_ends_with_the_client() {
+    let server = TestServer::with(
+        TcpServer::builder().linger(Duration::MAX),
+        from_fn(|conn| conn.write_all(b"bye")),
+    );
+    assert_eq!(exchange(server.addr, b""), b"bye");
+    eventually("the end", || server.handle.connections() == 0);
+}
+
+#[test]
 fn a_thread_is_reused_and_none_is_kept_per_connection() {
     let threads = Arc::new(Mutex::new(std::collections::HashSet::new()));
     let server = TestServer::start(from_fn({

@@ -158,6 +158,12 @@ fn an_idle_daemon_makes_no_system_call() {
     let client = connect(daemon.addr);
     ping(&client, b"x");
     let pid = daemon.pid().as_raw_nonzero().to_string();
+    // A connection that has just fallen silent looks once more.
+    eventually("rest", || {
+        let before = switches(&pid);
+        thread::park_timeout(Duration::from_millis(100));
+        switches(&pid) == before
+    });
     let mut strace = Command::new("strace")
         .args(["-f", "-c", "-p", &pid])
         .stderr(Stdio::piped())
@@ -181,4 +187,16 @@ fn an_idle_daemon_makes_no_system_call() {
     // It was attached to something that works.
     ping(&client, b"y");
     assert_eq!(daemon.stop().code, Some(0));
+}
+
+/// How often the threads of a process have gone to sleep so far (`proc(5)`).
+fn switches(pid: &str) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let of_task = |task: std::io::Result<std::fs::DirEntry>| -> u64 {
+        let status = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let name = "voluntary_ctxt_switches:";
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap().trim().parse().unwrap()
+    };
+    tasks.map(of_task).sum()
 }
