@@ -77,6 +77,9 @@ const NOTICE: Duration = Duration::from_millis(10);
 /// What `due` holds until a read notices that the connection shall end.
 const NOT_NOTICED: u64 = u64::MAX;
 
+/// What `due` holds if the peer was silent then.
+const SILENT: u64 = u64::MAX - 1;
+
 /// Apple's systems have no `MSG_NOSIGNAL`; there the standard library sets `SO_NOSIGPIPE`.
 #[cfg(target_vendor = "apple")]
 const WITHOUT_WAITING: SendFlags = SendFlags::DONTWAIT;
@@ -186,7 +189,10 @@ impl Connection {
             // The peer has nothing more to send.
             Ending::Eof => {}
             // It may never do so. With everything sent, what it sends from now on comes too late.
-            Ending::Shutdown | Ending::Lifetime if settled => self.drop_input(NOTICE),
+            Ending::Shutdown | Ending::Lifetime if settled => {
+                let was_silent = self.due.load(Ordering::Relaxed) == SILENT;
+                self.drop_input(if was_silent { Duration::ZERO } else { NOTICE });
+            }
             _ => self.drop_input(Duration::MAX),
         }
     }
@@ -291,10 +297,13 @@ impl Connection {
     fn receive_rest(&self, buf: &mut [u8]) -> io::Result<usize> {
         let mut due = self.due.load(Ordering::Relaxed);
         if due == NOT_NOTICED {
-            let ready = self.wait_for(PollFlags::IN, NOTICE);
-            due = rustix::io::ioctl_fionread(self.stream())?;
+            due = if self.wait_for(PollFlags::IN, NOTICE) {
+                rustix::io::ioctl_fionread(self.stream())?
+            } else {
+                SILENT
+            };
             self.due.store(due, Ordering::Relaxed);
-            if ready && due == 0 {
+            if due == 0 {
                 // The peer's own end, by a FIN or a reset.
                 match self.receive_briefly(buf) {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
@@ -302,7 +311,7 @@ impl Connection {
                 }
             }
         }
-        if due == 0 {
+        if due == 0 || due == SILENT {
             self.set_ending(self.reason_to_end());
             return Ok(0);
         }
