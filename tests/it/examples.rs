@@ -2,28 +2,15 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 use socketserver::EchoHandler;
 
-use crate::support::{Daemon, TestServer, connect, eventually, exchange, finish, skip};
+use crate::support::{Daemon, TestServer, connect, eventually, example, exchange, finish, skip};
 
 /// Where the examples' and the daemon's documentation says that they listen.
 const ADDR: &str = "127.0.0.1:7007";
-
-/// Cargo builds the examples with the tests, next to the daemon.
-fn example(name: &str) -> Command {
-    let mut path = PathBuf::from(env!("CARGO_BIN_EXE_echod"));
-    path.set_file_name("examples");
-    path.push(name);
-    assert!(
-        path.exists(),
-        "`cargo test` builds it; so does `cargo build --examples`"
-    );
-    Command::new(path)
-}
 
 struct Running(Child);
 

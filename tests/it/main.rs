@@ -15,6 +15,7 @@
 
 mod cli;
 mod clients;
+mod conformance;
 mod echo;
 mod examples;
 mod handlers;

@@ -5,6 +5,7 @@ mod server;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +15,18 @@ pub(crate) use server::TestServer;
 
 /// Longer than anything takes on a busy machine; what takes longer hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Cargo builds the examples with the tests, next to the daemon.
+pub(crate) fn example(name: &str) -> Command {
+    let mut path = PathBuf::from(env!("CARGO_BIN_EXE_echod"));
+    path.set_file_name("examples");
+    path.push(name);
+    assert!(
+        path.exists(),
+        "`cargo test` builds it; so does `cargo build --examples`"
+    );
+    Command::new(path)
+}
 
 /// Connects, with timeouts that turn a hang into a failure.
 pub(crate) fn connect(addr: SocketAddr) -> TcpStream {

@@ -1,0 +1,225 @@
+//! Does a server hold up? Mixed clients at full speed, for as long as you like.
+//!
+//! ```sh
+//! cargo run --release --example soak -- --for 10m
+//! cargo run --release --example soak -- --for 10s --clients 100
+//! ```
+//!
+//! The server is a process of its own. At the end nothing may have been wrong with any echo, and
+//! the server's descriptors, threads and memory must be back where they were.
+
+#![allow(clippy::print_stdout, reason = "its output is what it is for")]
+
+#[path = "conformance/cases.rs"]
+mod cases;
+#[path = "conformance/client.rs"]
+mod client;
+
+use std::error::Error;
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+use std::{env, fmt, fs, io};
+
+use clap::Parser;
+use fastrand::Rng;
+use indicatif::{ProgressBar, ProgressStyle};
+use jiff::SignedDuration;
+use socketserver::{EchoHandler, TcpServer};
+
+use cases::{CASES, Case};
+
+#[derive(Parser)]
+#[command(about = "Plays mixed clients against an echo server, and looks for what they leave")]
+struct Cli {
+    /// How long, such as 30s or 10m
+    #[arg(long = "for", value_name = "DUR", default_value = "1m")]
+    time: SignedDuration,
+
+    /// How many clients at the same time
+    #[arg(long, default_value_t = 16)]
+    clients: u64,
+
+    /// Draw the clients and their contents from this seed
+    #[arg(long, default_value_t = 862)]
+    seed: u64,
+
+    /// Be the server
+    #[arg(long, hide = true)]
+    serve: bool,
+}
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let cli = Cli::parse();
+    if cli.serve {
+        return serve();
+    }
+    let time = Duration::try_from(cli.time)?;
+    let server = Server::start()?;
+    // What is kept for reuse is there after a first round.
+    play_all(
+        &server,
+        cli.clients,
+        time.min(Duration::from_secs(5)) / 2,
+        cli.seed,
+        "warming up",
+    )?;
+    server.settle()?;
+    let before = server.held()?;
+    let played = play_all(&server, cli.clients, time, !cli.seed, "playing")?;
+    server.settle()?;
+    let after = server.held()?;
+    println!("before: {before}\nafter:  {after}\n{played} cases played, none failed");
+    Ok(match after.leaks(&before) {
+        None => ExitCode::SUCCESS,
+        Some(what) => {
+            println!("LEAK: {what}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// Serves until standard input ends: until who started it does.
+fn serve() -> Result<ExitCode, Box<dyn Error>> {
+    let server = TcpServer::bind("127.0.0.1:0")?;
+    let handle = server.handle();
+    println!("{}", server.local_addr());
+    thread::spawn(move || {
+        let _ = io::stdin().read(&mut [0]);
+        handle.shutdown();
+    });
+    let totals = server.serve_forever(EchoHandler::new)?;
+    Ok(ExitCode::from(u8::from(totals.cut() > 0)))
+}
+
+/// Has `clients` play light cases for `time`. Returns how many were played, or the first failure.
+fn play_all(
+    server: &Server,
+    clients: u64,
+    time: Duration,
+    seed: u64,
+    what: &'static str,
+) -> Result<u64, String> {
+    let light: Vec<&Case> = CASES.iter().filter(|case| case.light).collect();
+    let played = AtomicU64::new(0);
+    let style = ProgressStyle::with_template("{elapsed_precise} {wide_bar} {msg}");
+    let progress = ProgressBar::new(time.as_secs())
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let start = Instant::now();
+    let failed = thread::scope(|scope| {
+        let play = |seed: u64| {
+            let mut rng = Rng::with_seed(seed);
+            while start.elapsed() < time {
+                let case = light[rng.usize(..light.len())];
+                (case.play)(server.addr, &mut rng)
+                    .map_err(|failure| format!("seed {seed}: {}: {failure}", case.name))?;
+                let played = played.fetch_add(1, Ordering::Relaxed) + 1;
+                progress.set_message(format!("{what}, {played} cases"));
+                progress.set_position(start.elapsed().as_secs());
+            }
+            Ok(())
+        };
+        let players: Vec<_> = (0..clients)
+            .map(|n| scope.spawn(move || play(seed.wrapping_add(n))))
+            .collect();
+        let results = players.into_iter().map(|player| {
+            let panicked = |_| Err("a client panicked".to_owned());
+            player.join().unwrap_or_else(panicked)
+        });
+        // All of them, so that all have ended.
+        results.fold(Ok(()), Result::and)
+    });
+    progress.finish_and_clear();
+    failed.map(|()| played.into_inner())
+}
+
+/// The server's process.
+struct Server {
+    child: Child,
+    addr: SocketAddr,
+}
+
+impl Server {
+    fn start() -> Result<Self, Box<dyn Error>> {
+        let mut child = Command::new(env::current_exe()?)
+            .arg("--serve")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
+        let addr = line.trim().parse()?;
+        Ok(Self { child, addr })
+    }
+
+    /// Waits until only its main threads are left: idle ones go after 10 s.
+    fn settle(&self) -> io::Result<()> {
+        let progress = ProgressBar::new_spinner().with_message("waiting for idle threads to end");
+        let start = Instant::now();
+        while self.held()?.threads > 2 && start.elapsed() < Duration::from_secs(30) {
+            progress.tick();
+            thread::sleep(Duration::from_millis(100));
+        }
+        progress.finish_and_clear();
+        Ok(())
+    }
+
+    fn held(&self) -> io::Result<Held> {
+        let process = format!("/proc/{}", self.child.id());
+        let status = fs::read_to_string(format!("{process}/status"))?;
+        let field = |name| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_whitespace().next()?.parse().ok()
+        };
+        Ok(Held {
+            descriptors: fs::read_dir(format!("{process}/fd"))?.count(),
+            threads: field("Threads:").unwrap_or(0),
+            kilobytes: field("VmRSS:").unwrap_or(0),
+        })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It ends with its standard input.
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+/// What a process holds of the system.
+struct Held {
+    descriptors: usize,
+    threads: usize,
+    kilobytes: usize,
+}
+
+impl Held {
+    /// The allocator keeps some memory; a leak of ten bytes a connection shows all the same.
+    const SLACK: usize = 2048;
+
+    fn leaks(&self, before: &Self) -> Option<&'static str> {
+        if self.descriptors > before.descriptors {
+            Some("descriptors")
+        } else if self.threads > before.threads {
+            Some("threads")
+        } else if self.kilobytes > before.kilobytes + Self::SLACK {
+            Some("memory")
+        } else {
+            None
+        }
+    }
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} descriptors, {} threads, {} kB resident",
+            self.descriptors, self.threads, self.kilobytes
+        )
+    }
+}
