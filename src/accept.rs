@@ -94,6 +94,9 @@ impl Episode {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -143,5 +146,30 @@ mod tests {
             assert!(!episode.begins(start + Duration::from_secs(seconds)));
         }
         assert!(episode.begins(start + Duration::from_secs(29 + 11)));
+    }
+
+    proptest! {
+        /// Whatever a system comes up with, only what is known to be the end is taken for it.
+        #[test]
+        fn an_unknown_errno_never_ends_the_service(raw in 1..4096_i32) {
+            let ends = [Errno::BADF, Errno::INVAL, Errno::NOTSOCK, Errno::FAULT];
+            let verdict = classify(&io::Error::from_raw_os_error(raw));
+            let is_end = ends.map(Errno::raw_os_error).contains(&raw);
+            prop_assert_eq!(verdict == Verdict::Unusable, is_end);
+        }
+
+        /// At whatever times a condition is seen, each report of it follows a quiet time.
+        #[test]
+        fn reports_are_at_least_a_quiet_time_apart(gaps in vec(0..30_u64, 1..100)) {
+            let mut episode = Episode::default();
+            let mut now = Instant::now();
+            let mut last_seen = None;
+            for gap in gaps {
+                now += Duration::from_secs(gap);
+                let quiet = last_seen.is_none_or(|seen| now - seen > Episode::QUIET);
+                prop_assert_eq!(episode.begins(now), quiet);
+                last_seen = Some(now);
+            }
+        }
     }
 }

@@ -121,8 +121,8 @@ impl TcpServer {
     /// Serves connections until a [shutdown](ServerHandle::shutdown) is requested, and returns
     /// when the last one has ended.
     ///
-    /// `factory` is called once per connection, on that connection's thread. The handler it
-    /// makes needs to be neither `Send` nor `Sync`.
+    /// `factory` is called once per connection, on that connection's thread, which is named
+    /// `connection`. The handler it makes needs to be neither `Send` nor `Sync`.
     ///
     /// The loop sleeps until there is something to do: an idle server uses no CPU. Out of
     /// descriptors or threads, it warns once, leaves new connections in the backlog, and

@@ -49,6 +49,9 @@ impl Sources {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     fn source(addr: &str) -> Source {
@@ -77,5 +80,47 @@ mod tests {
             sources.release(source);
         }
         assert!(sources.counts.is_empty());
+    }
+
+    proptest! {
+        /// However claims and releases are mixed, no source has more than its limit, each gets
+        /// what is free, and nothing is kept of one that has none.
+        #[test]
+        fn counts_are_those_of_a_list(
+            limit in 1..4_usize,
+            steps in vec((0..6_u8, any::<bool>()), 0..200),
+        ) {
+            let mut sources = Sources::default();
+            let mut list = Vec::new();
+            for (host, claims) in steps {
+                let source = source(&format!("192.0.2.{host}"));
+                let held = list.iter().filter(|&&other| other == source).count();
+                if claims {
+                    prop_assert_eq!(sources.claim(source, limit), held < limit);
+                    list.extend((held < limit).then_some(source));
+                } else if let Some(index) = list.iter().position(|&other| other == source) {
+                    list.swap_remove(index);
+                    sources.release(source);
+                }
+            }
+            for source in list.drain(..) {
+                sources.release(source);
+            }
+            prop_assert!(sources.counts.is_empty());
+        }
+
+        #[test]
+        fn addresses_of_one_ipv6_network_of_64_bits_are_one_source(
+            network in any::<u64>(),
+            hosts in any::<[u64; 2]>(),
+        ) {
+            let addr = |host: u64| IpAddr::from(
+                ((u128::from(network) << 64) | u128::from(host)).to_be_bytes(),
+            );
+            let [one, other] = hosts.map(addr);
+            // But for those that are IPv4 addresses in disguise.
+            prop_assume!(network != 0);
+            prop_assert_eq!(Source::from(one), Source::from(other));
+        }
     }
 }

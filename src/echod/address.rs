@@ -104,6 +104,8 @@ impl fmt::Display for ListenAddr {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -144,5 +146,24 @@ mod tests {
         assert_eq!(resolve("[::1]:7"), ["[::1]:7".parse().unwrap()]);
         let all = ["[::]:7", "0.0.0.0:7"].map(|addr| addr.parse().unwrap());
         assert_eq!(resolve(":7"), all);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_refused_or_shown_as_it_was(text in ".{0,40}") {
+            if let Ok(addr) = text.parse::<ListenAddr>() {
+                prop_assert_eq!(addr.to_string(), text);
+            }
+        }
+
+        #[test]
+        fn every_socket_address_is_taken_and_resolves_to_itself(
+            ip in any::<std::net::IpAddr>(),
+            port in any::<u16>(),
+        ) {
+            let addr = SocketAddr::new(ip, port);
+            let listen: ListenAddr = addr.to_string().parse().unwrap();
+            prop_assert_eq!(listen.resolve().unwrap(), [addr]);
+        }
     }
 }

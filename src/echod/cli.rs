@@ -171,6 +171,7 @@ fn positive(text: &str) -> Result<Duration, &'static str> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -190,6 +191,21 @@ mod tests {
             assert!(duration(wrong).is_err(), "{wrong:?}");
         }
         assert!(positive("0s").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_duration_or_refused_with_a_hint(text in ".{0,20}") {
+            if let Err(hint) = duration(&text) {
+                prop_assert!(hint.contains("such as"));
+            }
+        }
+
+        #[test]
+        fn every_number_of_seconds_is_read_back(seconds in any::<u32>()) {
+            let expected = Duration::from_secs(seconds.into());
+            prop_assert_eq!(duration(&format!("{seconds}s")), Ok(expected));
+        }
     }
 
     #[test]

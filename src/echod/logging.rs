@@ -2,6 +2,8 @@
 
 use std::env;
 use std::io;
+use std::panic;
+use std::thread;
 
 use env_logger::{Builder, TimestampPrecision};
 use log::LevelFilter;
@@ -14,6 +16,13 @@ pub(crate) fn start(level: LevelFilter) {
         .format_target(false)
         .format_timestamp((!is_journal()).then_some(TimestampPrecision::Millis))
         .init();
+    let print = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        // The library logs a handler's panic itself, with the peer.
+        if thread::current().name() != Some("connection") {
+            print(info);
+        }
+    }));
 }
 
 /// Returns whether standard error is the journal, which has a clock of its own.

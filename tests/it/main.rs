@@ -20,6 +20,7 @@ mod echo;
 mod examples;
 mod handlers;
 mod limits;
+mod log;
 mod server;
 mod shutdown;
 mod signals;

@@ -1,0 +1,133 @@
+//! What is logged is exact, and is not the client's to decide.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::Shutdown;
+use std::time::Duration;
+
+use crate::support::{Daemon, connect, eventually, example, exchange, noise, ping, read_to_end};
+
+/// The `name=value` pairs of a line.
+fn fields(line: &str) -> BTreeMap<&str, &str> {
+    line.split_whitespace()
+        .filter_map(|word| word.split_once('='))
+        .collect()
+}
+
+fn number(line: &BTreeMap<&str, &str>, name: &str) -> u64 {
+    line[name].parse().unwrap()
+}
+
+#[test]
+fn lines_and_totals_add_up_over_every_ending() {
+    let daemon = Daemon::start(&[
+        "--max-connections=8",
+        "--at-limit=refuse",
+        "--idle-timeout=1s",
+        "--write-timeout=1s",
+    ]);
+    let mut sent = 0;
+    for seed in 0..20 {
+        let message = noise(seed, 1000 * usize::try_from(seed).unwrap());
+        assert!(exchange(daemon.addr, &message) == message);
+        sent += message.len() as u64;
+    }
+    let served = |count| {
+        let ended = || daemon.log().matches("reason=").count();
+        eventually("the lines so far", || ended() == count);
+    };
+    served(20);
+    // Reset, with all of the echo read.
+    let client = connect(daemon.addr);
+    ping(&client, b"to be reset");
+    socket2::SockRef::from(&client)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(client);
+    sent += 11;
+    served(21);
+    // As many as may, and two that are refused; then they fall idle.
+    let inside: Vec<_> = (0..8).map(|_| connect(daemon.addr)).collect();
+    for client in &inside {
+        ping(client, b"inside");
+        sent += 6;
+    }
+    for _ in 0..2 {
+        assert_eq!(read_to_end(&connect(daemon.addr)).unwrap(), b"");
+    }
+    for client in &inside {
+        assert_eq!(read_to_end(client).unwrap(), b"");
+    }
+    drop(inside);
+    served(31);
+    // One that the stop finds.
+    let client = connect(daemon.addr);
+    ping(&client, b"at the stop");
+    sent += 11;
+    let output = daemon.stop();
+    assert_eq!(output.code, Some(0));
+
+    let lines: Vec<_> = output
+        .log
+        .lines()
+        .filter(|line| line.contains("reason="))
+        .map(fields)
+        .collect();
+    let mut reasons = BTreeMap::new();
+    for line in &lines {
+        assert_eq!(line["in"], line["out"], "an echo: {line:?}");
+        *reasons.entry(line["reason"]).or_insert(0) += 1;
+    }
+    let expected = [
+        ("eof", 20),
+        ("idle", 8),
+        ("limit", 2),
+        ("reset", 1),
+        ("shutdown", 1),
+    ];
+    assert_eq!(reasons, expected.into());
+    let stopped = output.log.lines().last().unwrap();
+    let totals = fields(stopped);
+    assert!(stopped.contains("stopped: "), "{stopped}");
+    let sum = |name| lines.iter().map(|line| number(line, name)).sum::<u64>();
+    assert_eq!((sum("in"), sum("out")), (sent, sent));
+    assert_eq!(
+        (number(&totals, "in"), number(&totals, "out")),
+        (sent, sent)
+    );
+    assert_eq!(number(&totals, "connections"), 30);
+    assert_eq!(number(&totals, "refused"), 2);
+    assert_eq!(number(&totals, "cut"), 0);
+}
+
+#[test]
+fn nothing_that_a_client_does_is_logged_unless_asked_for() {
+    let daemon = Daemon::spawn(Daemon::command().args(["--listen", "127.0.0.1:0"]));
+    let suite = example("conformance").arg(daemon.addr.to_string()).output();
+    assert_eq!(suite.unwrap().status.code(), Some(0));
+    // What would be a line of its own, and a change of colour, on a terminal.
+    exchange(
+        daemon.addr,
+        b"\x1b[31m\n[2026-01-01T00:00:00Z ERROR] forged\n",
+    );
+    let log = daemon.stop().log;
+    let lines: Vec<_> = log.lines().collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    assert!(lines[0].contains("INFO ] listening on "), "{log}");
+    assert!(lines[1].contains("INFO ] stopped: "), "{log}");
+}
+
+#[test]
+fn nothing_that_a_client_sends_is_logged_at_all() {
+    let daemon = Daemon::spawn(Daemon::command().args(["-vv", "--listen", "127.0.0.1:0"]));
+    let client = connect(daemon.addr);
+    for _ in 0..100 {
+        ping(&client, b"needle\n\x1b[31m");
+    }
+    (&client).write_all(b"needle").unwrap();
+    client.shutdown(Shutdown::Both).unwrap();
+    daemon.wait_for_log("reason=");
+    let log = daemon.stop().log;
+    assert!(!log.contains("needle") && !log.contains('\x1b'), "{log}");
+    assert_eq!(log.lines().count(), 3, "nothing per read: {log}");
+}
