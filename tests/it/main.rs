@@ -21,6 +21,7 @@ mod examples;
 mod handlers;
 mod limits;
 mod log;
+mod path;
 mod server;
 mod shutdown;
 mod signals;
