@@ -1,22 +1,23 @@
-//! One accepted connection: its stream, its addresses, its counters, how it waits and ends.
+//! One accepted connection: its stream, its addresses, its counters.
 //!
 //! Reading and writing go through here rather than to the stream, so that bytes are counted, every
 //! timeout is one kind of error, and a shutdown is noticed even by a thread that waits for input.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+mod closing;
+mod transfer;
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::net::SendFlags;
 
 use crate::ending::{Ending, EndingCell};
 use crate::handle::ServerHandle;
 use crate::link::Link;
 use crate::registry::Slot;
-use crate::shutdown::Phase;
 use crate::times::Times;
 use crate::wait::wait;
 
@@ -59,20 +60,11 @@ pub struct Connection {
     accepted: Instant,
     times: Times,
     ending: EndingCell,
-    /// Whether reads of the stream block only [`BRIEFLY`].
+    /// Whether reads of the stream block only briefly, as they do from the first on.
     reads_briefly: AtomicBool,
     /// How much of what had arrived when the end was noticed is still unread.
     due: AtomicU64,
 }
-
-/// How long a read blocks in `recv(2)` before it waits in `poll(2)`, where a shutdown and the
-/// timeouts reach it. While messages follow each other faster than this, each costs one system
-/// call and not two; a connection that falls silent costs one wake-up.
-const BRIEFLY: Duration = Duration::from_millis(20);
-
-/// How long what is under way to a connection that shall end is waited for. A few round trips on
-/// a local network; no person sees it.
-const NOTICE: Duration = Duration::from_millis(10);
 
 /// What `due` holds until a read notices that the connection shall end.
 const NOT_NOTICED: u64 = u64::MAX;
@@ -80,11 +72,9 @@ const NOT_NOTICED: u64 = u64::MAX;
 /// What `due` holds if the peer was silent then.
 const SILENT: u64 = u64::MAX - 1;
 
-/// Apple's systems have no `MSG_NOSIGNAL`; there the standard library sets `SO_NOSIGPIPE`.
-#[cfg(target_vendor = "apple")]
-const WITHOUT_WAITING: SendFlags = SendFlags::DONTWAIT;
-#[cfg(not(target_vendor = "apple"))]
-const WITHOUT_WAITING: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+/// How long what is under way to a connection that shall end is waited for. A few round trips on
+/// a local network; no person sees it.
+const NOTICE: Duration = Duration::from_millis(10);
 
 impl Connection {
     pub(crate) fn new(stream: TcpStream, peer: SocketAddr, slot: Slot, times: Times) -> Self {
@@ -158,241 +148,10 @@ impl Connection {
         self.ending.set(ending);
     }
 
-    /// Ends the connection as the type's documentation says, logs it, and gives the slot back.
-    pub(crate) fn close(self) {
-        self.leave();
-        let reason = self.ending().name();
-        let Self { link, slot, .. } = self;
-        drop(link);
-        log::debug!(
-            "peer={} in={} out={} duration={:.6} reason={reason}",
-            self.peer,
-            slot.bytes_in.load(Ordering::Relaxed),
-            slot.bytes_out.load(Ordering::Relaxed),
-            self.accepted.elapsed().as_secs_f64(),
-        );
-        drop(slot);
-    }
-
-    /// Sends a FIN, and waits until a close can't reset the peer out of what is due to it.
-    fn leave(&self) {
-        let ending = self.ending();
-        // Only before the FIN can it be told.
-        let settled = ending == Ending::Eof || !self.has_unsent();
-        if settled {
-            self.link.settle();
-        }
-        if ending == Ending::Reset || self.stream().shutdown(Shutdown::Write).is_err() {
-            return;
-        }
-        match ending {
-            // The peer has nothing more to send.
-            Ending::Eof => {}
-            // It may never do so. With everything sent, what it sends from now on comes too late.
-            Ending::Shutdown | Ending::Lifetime if settled => {
-                let was_silent = self.due.load(Ordering::Relaxed) == SILENT;
-                self.drop_input(if was_silent { Duration::ZERO } else { NOTICE });
-            }
-            _ => self.drop_input(Duration::MAX),
-        }
-    }
-
-    /// Reads and drops until the peer's FIN, until it is silent for `silence`, but not beyond the
-    /// linger.
-    fn drop_input(&self, silence: Duration) {
-        let start = Instant::now();
-        let mut scratch = [0; 4096];
-        loop {
-            let left = self.times.linger.saturating_sub(start.elapsed());
-            if left.is_zero() || !self.wait_for(PollFlags::IN, left.min(silence)) {
-                return;
-            }
-            match self.stream().read(&mut scratch) {
-                Ok(1..) => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Ok(0) | Err(_) => return,
-            }
-        }
-    }
-
-    /// Returns whether anything still waits to be sent, because the peer does not take it. If it
-    /// can't be told, something may.
-    fn has_unsent(&self) -> bool {
-        // With this mark the stream is writable once everything was sent (`tcp(7)`).
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        if socket2::SockRef::from(self.stream())
-            .set_tcp_notsent_lowat(1)
-            .is_ok()
-        {
-            return !self.wait_for(PollFlags::OUT, Duration::ZERO);
-        }
-        true
-    }
-
+    /// Sleeps until the stream is ready, or the timeout is over. Returns whether it is ready.
     fn wait_for(&self, event: PollFlags, timeout: Duration) -> bool {
         let mut fds = [PollFd::new(self.stream(), event)];
         wait(&mut fds, Some(timeout)).unwrap_or(true)
-    }
-
-    /// Returns whether the connection is to come to its end.
-    fn shall_end(&self) -> bool {
-        self.server.phase() != Phase::Serving || self.lifetime_left() == Some(Duration::ZERO)
-    }
-
-    fn lifetime_left(&self) -> Option<Duration> {
-        let lifetime = self.times.lifetime?;
-        Some(lifetime.saturating_sub(self.accepted.elapsed()))
-    }
-
-    /// Returns why the connection is to come to its end.
-    fn reason_to_end(&self) -> Ending {
-        match self.server.phase() {
-            Phase::Serving => Ending::Lifetime,
-            Phase::Draining | Phase::Cutting => Ending::Shutdown,
-        }
-    }
-
-    /// Reads, however long it takes for something to arrive.
-    fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
-        if !self.reads_briefly.load(Ordering::Relaxed) {
-            self.stream().set_read_timeout(Some(BRIEFLY))?;
-            self.reads_briefly.store(true, Ordering::Relaxed);
-        }
-        let mut silent_since = None;
-        loop {
-            if self.shall_end() {
-                return self.receive_rest(buf);
-            }
-            match self.receive_briefly(buf) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let since = *silent_since.get_or_insert_with(Instant::now);
-                    self.wait_for_input(since)?;
-                }
-                received => return received,
-            }
-        }
-    }
-
-    /// Sleeps until there may be something to read, or to notice.
-    fn wait_for_input(&self, silent_since: Instant) -> io::Result<()> {
-        let silence = silent_since.elapsed();
-        let idle_left = self.times.idle.map(|idle| idle.saturating_sub(silence));
-        if idle_left == Some(Duration::ZERO) {
-            self.set_ending(Ending::Idle);
-            let cause = "the peer sent nothing for too long";
-            return Err(io::Error::new(ErrorKind::TimedOut, cause));
-        }
-        let stop = self.server.stop();
-        let mut fds = [
-            PollFd::new(self.stream(), PollFlags::IN),
-            PollFd::new(&stop, PollFlags::IN),
-        ];
-        let times = [idle_left, self.lifetime_left()];
-        wait(&mut fds, times.into_iter().flatten().min())?;
-        Ok(())
-    }
-
-    /// Reads now that the connection is to come to its end: what had arrived when that was
-    /// noticed, or arrives within a moment, and no more, however fast the peer goes on sending.
-    fn receive_rest(&self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut due = self.due.load(Ordering::Relaxed);
-        if due == NOT_NOTICED {
-            due = if self.wait_for(PollFlags::IN, NOTICE) {
-                rustix::io::ioctl_fionread(self.stream())?
-            } else {
-                SILENT
-            };
-            self.due.store(due, Ordering::Relaxed);
-            if due == 0 {
-                // The peer's own end, by a FIN or a reset.
-                match self.receive_briefly(buf) {
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                    received => return received,
-                }
-            }
-        }
-        if due == 0 || due == SILENT {
-            self.set_ending(self.reason_to_end());
-            return Ok(0);
-        }
-        let allowed = buf.len().min(usize::try_from(due).unwrap_or(usize::MAX));
-        let n = self.receive_briefly(&mut buf[..allowed])?;
-        self.due.fetch_sub(n as u64, Ordering::Relaxed);
-        Ok(n)
-    }
-
-    /// Reads once, and notes what comes of it.
-    fn receive_briefly(&self, buf: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self.stream().read(buf) {
-                // A read with a timeout is interrupted by signals even under `SA_RESTART`, and by
-                // SIGSTOP and SIGCONT (see `signal(7)`).
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
-                Err(error) => return Err(self.failed(error)),
-                Ok(0) => {
-                    self.set_ending(if self.link.is_cut() {
-                        self.reason_to_end()
-                    } else {
-                        Ending::Eof
-                    });
-                    return Ok(0);
-                }
-                Ok(n) => {
-                    // A handler may go on after a timeout, and then it was not the end.
-                    if self.ending() != Ending::Done {
-                        self.set_ending(Ending::Done);
-                    }
-                    self.slot.bytes_in.fetch_add(n as u64, Ordering::Relaxed);
-                    return Ok(n);
-                }
-            }
-        }
-    }
-
-    /// Writes some, however long it takes for the peer to make room.
-    fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        let mut blocked = Duration::ZERO;
-        loop {
-            match self.stream().write(buf) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
-                sent => return sent.map_err(|error| self.failed(error)),
-            }
-            // The kernel wakes a blocked send once a third of its buffer is free. A peer that is
-            // slow rather than stalled may have made less room than that.
-            if let Ok(n) = rustix::net::send(self.stream(), buf, WITHOUT_WAITING) {
-                return Ok(n);
-            }
-            blocked += self.times.write_tick().unwrap_or_default();
-            if self.times.write.is_some_and(|write| blocked >= write) {
-                return Err(self.not_taken(Ending::Stalled));
-            }
-            if blocked >= self.times.linger && self.lifetime_left() == Some(Duration::ZERO) {
-                return Err(self.not_taken(Ending::Lifetime));
-            }
-        }
-    }
-
-    fn not_taken(&self, ending: Ending) -> io::Error {
-        self.set_ending(ending);
-        io::Error::new(ErrorKind::TimedOut, "the peer took nothing for too long")
-    }
-
-    /// Notes an error as the ending.
-    fn failed(&self, error: io::Error) -> io::Error {
-        self.set_ending(match error.kind() {
-            // What came of a cut is not the peer's doing.
-            _ if self.link.is_cut() => self.reason_to_end(),
-            ErrorKind::ConnectionReset
-            | ErrorKind::ConnectionAborted
-            | ErrorKind::BrokenPipe
-            | ErrorKind::NotConnected
-            // Keep-alive or retransmission gave up: the peer is gone.
-            | ErrorKind::TimedOut => Ending::Reset,
-            _ => Ending::Error,
-        });
-        error
     }
 }
 

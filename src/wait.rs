@@ -1,19 +1,23 @@
 //! Waiting for descriptors: `poll(2)`.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, Timespec, poll};
 use rustix::io::Errno;
 
-/// Sleeps until one of `fds` is ready, the timeout is over, or a signal arrives. Returns whether
-/// one is ready.
+/// Sleeps until one of `fds` is ready, or the timeout is over. Returns whether one is ready.
 pub(crate) fn wait(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<bool> {
-    // A timeout that the kernel's type can't hold is one that never comes.
-    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-    match poll(fds, timeout.as_ref()) {
-        Ok(ready) => Ok(ready > 0),
-        Err(Errno::INTR) => Ok(false),
-        Err(errno) => Err(errno.into()),
+    let start = Instant::now();
+    loop {
+        // A timeout that the kernel's type, or the end of time, can't hold never comes.
+        let left = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(fds, left.as_ref()) {
+            Ok(ready) => return Ok(ready > 0),
+            // Any thread may be the one that a signal is delivered to.
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
     }
 }

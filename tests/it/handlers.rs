@@ -320,6 +320,22 @@ fn a_reply_reaches_a_client_that_is_still_sending() {
 }
 
 #[test]
+fn a_stream_made_non_blocking_says_so_in_writes_and_still_waits_in_reads() {
+    let server = TestServer::start(from_fn(|conn| {
+        conn.stream().set_nonblocking(true)?;
+        let mut word = [0; 5];
+        conn.read_exact(&mut word)?;
+        while conn.write(&[0; 4096]).is_ok() {}
+        let error = conn.write(&[0; 4096]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        Ok(())
+    }));
+    let client = connect(server.addr);
+    (&client).write_all(b"ready").unwrap();
+    assert!(read_to_end(&client).unwrap().len() > 4096);
+}
+
+#[test]
 fn a_linger_for_ever_ends_with_the_client() {
     let server = TestServer::with(
         TcpServer::builder().linger(Duration::MAX),

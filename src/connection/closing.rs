@@ -1,0 +1,81 @@
+//! How a connection is closed: so that nothing that is due to the peer is lost by it.
+
+use std::io::{ErrorKind, Read};
+use std::net::Shutdown;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rustix::event::PollFlags;
+
+use super::{Connection, SILENT};
+use crate::ending::Ending;
+
+impl Connection {
+    /// Ends the connection as the type's documentation says, logs it, and gives the slot back.
+    pub(crate) fn close(self) {
+        self.leave();
+        let reason = self.ending().name();
+        let Self { link, slot, .. } = self;
+        drop(link);
+        log::debug!(
+            "peer={} in={} out={} duration={:.6} reason={reason}",
+            self.peer,
+            slot.bytes_in.load(Ordering::Relaxed),
+            slot.bytes_out.load(Ordering::Relaxed),
+            self.accepted.elapsed().as_secs_f64(),
+        );
+        drop(slot);
+    }
+
+    /// Sends a FIN, and waits until a close can't reset the peer out of what is due to it.
+    fn leave(&self) {
+        let ending = self.ending();
+        // Only before the FIN can it be told.
+        let settled = ending == Ending::Eof || self.has_settled();
+        if settled {
+            self.link.settle();
+        }
+        if ending == Ending::Reset || self.stream().shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        let was_silent = self.due.load(Ordering::Relaxed) == SILENT;
+        // A peer that has half-closed sends nothing more. One that was asked to end and is silent
+        // may stay so for ever, and what it sends from now on comes too late.
+        if ending != Ending::Eof && !(was_silent && settled) {
+            self.drop_input();
+        }
+    }
+
+    /// Reads and drops until the peer's FIN, or the end of the linger.
+    fn drop_input(&self) {
+        let start = Instant::now();
+        let mut scratch = [0; 4096];
+        loop {
+            let left = self.times.linger.saturating_sub(start.elapsed());
+            if left.is_zero() || !self.wait_for(PollFlags::IN, left) {
+                return;
+            }
+            match self.stream().read(&mut scratch) {
+                Ok(1..) => {}
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => return,
+            }
+        }
+    }
+
+    /// Returns whether what was written has reached the peer: nothing waits to be sent, and at
+    /// most some 3 kB wait to be acknowledged. Where it can't be told, it has not.
+    fn has_settled(&self) -> bool {
+        // With these marks the stream is writable exactly then (`socket(7)`, `tcp(7)`): the smallest
+        // send buffer, of which a third must be free, and nothing unsent.
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            let socket = socket2::SockRef::from(self.stream());
+            socket.set_send_buffer_size(0).is_ok()
+                && socket.set_tcp_notsent_lowat(1).is_ok()
+                && self.wait_for(PollFlags::OUT, Duration::ZERO)
+        }
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        false
+    }
+}

@@ -1,0 +1,194 @@
+//! How a connection reads and writes: how it waits, what it notices, when it gives up.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::net::SendFlags;
+
+use super::{Connection, NOT_NOTICED, NOTICE, SILENT};
+use crate::ending::Ending;
+use crate::shutdown::Phase;
+use crate::wait::wait;
+
+/// How long a read blocks in `recv(2)` before it waits in `poll(2)`, where a shutdown and the
+/// timeouts reach it. While messages follow each other faster than this, each costs one system
+/// call and not two; a connection that falls silent costs one wake-up.
+const BRIEFLY: Duration = Duration::from_millis(20);
+
+/// Apple's systems have no `MSG_NOSIGNAL`; there the standard library sets `SO_NOSIGPIPE`.
+#[cfg(target_vendor = "apple")]
+const WITHOUT_WAITING: SendFlags = SendFlags::DONTWAIT;
+#[cfg(not(target_vendor = "apple"))]
+const WITHOUT_WAITING: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+
+impl Connection {
+    /// Reads, however long it takes for something to arrive.
+    pub(super) fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
+        if !self.reads_briefly.load(Ordering::Relaxed) {
+            self.stream().set_read_timeout(Some(BRIEFLY))?;
+            self.reads_briefly.store(true, Ordering::Relaxed);
+        }
+        let mut silent_since = None;
+        loop {
+            if self.shall_end() {
+                return self.receive_rest(buf);
+            }
+            match self.receive_briefly(buf) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let since = *silent_since.get_or_insert_with(Instant::now);
+                    self.wait_for_input(since)?;
+                }
+                received => return received,
+            }
+        }
+    }
+
+    /// Sleeps until there may be something to read, or to notice.
+    fn wait_for_input(&self, silent_since: Instant) -> io::Result<()> {
+        let silence = silent_since.elapsed();
+        let idle_left = self.times.idle.map(|idle| idle.saturating_sub(silence));
+        if idle_left == Some(Duration::ZERO) {
+            self.set_ending(Ending::Idle);
+            let cause = "the peer sent nothing for too long";
+            return Err(io::Error::new(ErrorKind::TimedOut, cause));
+        }
+        let stop = self.server.stop();
+        let mut fds = [
+            PollFd::new(self.stream(), PollFlags::IN),
+            PollFd::new(&stop, PollFlags::IN),
+        ];
+        let times = [idle_left, self.lifetime_left()];
+        wait(&mut fds, times.into_iter().flatten().min())?;
+        Ok(())
+    }
+
+    /// Reads now that the connection is to come to its end: what had arrived when that was
+    /// noticed, or arrives within a moment, and no more, however fast the peer goes on sending.
+    fn receive_rest(&self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut due = self.due.load(Ordering::Relaxed);
+        if due == NOT_NOTICED {
+            due = if self.wait_for(PollFlags::IN, NOTICE) {
+                rustix::io::ioctl_fionread(self.stream())?
+            } else {
+                SILENT
+            };
+            self.due.store(due, Ordering::Relaxed);
+            if due == 0 {
+                // The peer's own end, by a FIN or a reset.
+                match self.receive_briefly(buf) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    received => return received,
+                }
+            }
+        }
+        if due == 0 || due == SILENT {
+            self.set_ending(self.reason_to_end());
+            return Ok(0);
+        }
+        let allowed = buf.len().min(usize::try_from(due).unwrap_or(usize::MAX));
+        let n = self.receive_briefly(&mut buf[..allowed])?;
+        self.due.fetch_sub(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+
+    /// Reads once, and notes what comes of it.
+    fn receive_briefly(&self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.stream().read(buf) {
+                // A read with a timeout is interrupted by signals even under `SA_RESTART`, and by
+                // SIGSTOP and SIGCONT (see `signal(7)`).
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
+                Err(error) => return Err(self.failed(error)),
+                Ok(0) => {
+                    self.set_ending(if self.link.is_cut() {
+                        self.reason_to_end()
+                    } else {
+                        Ending::Eof
+                    });
+                    return Ok(0);
+                }
+                Ok(n) => {
+                    // A handler may go on after a timeout, and then it was not the end.
+                    if self.ending() != Ending::Done {
+                        self.set_ending(Ending::Done);
+                    }
+                    self.slot.bytes_in.fetch_add(n as u64, Ordering::Relaxed);
+                    return Ok(n);
+                }
+            }
+        }
+    }
+
+    /// Writes some, however long it takes for the peer to make room.
+    pub(super) fn send(&self, buf: &[u8]) -> io::Result<usize> {
+        let mut blocked = Duration::ZERO;
+        loop {
+            match (self.stream().write(buf), self.times.write_tick()) {
+                (Err(error), Some(tick)) if error.kind() == ErrorKind::WouldBlock => {
+                    blocked += tick;
+                }
+                // Without a tick only a handler that made the stream non-blocking gets there.
+                (Err(error), _) if is_passing(error.kind()) => return Err(error),
+                (sent, _) => return sent.map_err(|error| self.failed(error)),
+            }
+            // The kernel wakes a blocked send once a third of its buffer is free. A peer that is
+            // slow rather than stalled may have made less room than that.
+            if let Ok(n) = rustix::net::send(self.stream(), buf, WITHOUT_WAITING) {
+                return Ok(n);
+            }
+            if self.times.write.is_some_and(|write| blocked >= write) {
+                return Err(self.not_taken(Ending::Stalled));
+            }
+            if blocked >= self.times.linger && self.lifetime_left() == Some(Duration::ZERO) {
+                return Err(self.not_taken(Ending::Lifetime));
+            }
+        }
+    }
+
+    fn not_taken(&self, ending: Ending) -> io::Error {
+        self.set_ending(ending);
+        io::Error::new(ErrorKind::TimedOut, "the peer took nothing for too long")
+    }
+
+    /// Notes an error as the ending.
+    fn failed(&self, error: io::Error) -> io::Error {
+        self.set_ending(match error.kind() {
+            // What came of a cut is not the peer's doing.
+            _ if self.link.is_cut() => self.reason_to_end(),
+            ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::NotConnected
+            // Keep-alive or retransmission gave up: the peer is gone.
+            | ErrorKind::TimedOut => Ending::Reset,
+            _ => Ending::Error,
+        });
+        error
+    }
+
+    /// Returns whether the connection is to come to its end.
+    fn shall_end(&self) -> bool {
+        self.server.phase() != Phase::Serving || self.lifetime_left() == Some(Duration::ZERO)
+    }
+
+    fn lifetime_left(&self) -> Option<Duration> {
+        let lifetime = self.times.lifetime?;
+        Some(lifetime.saturating_sub(self.accepted.elapsed()))
+    }
+
+    /// Returns why the connection is to come to its end.
+    fn reason_to_end(&self) -> Ending {
+        match self.server.phase() {
+            Phase::Serving => Ending::Lifetime,
+            Phase::Draining | Phase::Cutting => Ending::Shutdown,
+        }
+    }
+}
+
+/// Returns whether an error says nothing of the connection.
+fn is_passing(error: ErrorKind) -> bool {
+    matches!(error, ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
