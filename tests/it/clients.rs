@@ -3,7 +3,8 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use rustix::process::Signal;
@@ -111,16 +112,7 @@ fn telnet_on_a_terminal_gets_its_lines_back_and_sees_the_daemon_stop() {
         return;
     }
     let daemon = Daemon::start(&[]);
-    let (mut keyboard, terminal) = pseudo_terminal();
-    let mut telnet = Command::new("telnet")
-        .args(host_and_port(&daemon))
-        .stdin(terminal.try_clone().unwrap())
-        .stdout(terminal.try_clone().unwrap())
-        .stderr(terminal)
-        .spawn()
-        .unwrap();
-    let screen = Screen::watch(keyboard.try_clone().unwrap());
-    screen.wait_for("Escape character is '^]'.", 1);
+    let (mut telnet, mut keyboard, screen) = telnet(&daemon);
     for word in ["hello", "world"] {
         keyboard.write_all(format!("{word}\n").as_bytes()).unwrap();
         // Once as typed, once as echoed by the daemon.
@@ -138,9 +130,20 @@ fn telnet_quits_by_its_escape_character() {
         return;
     }
     let daemon = Daemon::start(&[]);
-    let (mut keyboard, terminal) = pseudo_terminal();
-    let mut telnet = Command::new("telnet")
-        .args(host_and_port(&daemon))
+    let (mut telnet, mut keyboard, screen) = telnet(&daemon);
+    keyboard.write_all(b"\x1d").unwrap();
+    screen.wait_for("telnet> ", 1);
+    keyboard.write_all(b"quit\n").unwrap();
+    finish(&mut telnet);
+    daemon.wait_for_log("reason=");
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+/// Starts `telnet` on a terminal, and waits until it is connected.
+fn telnet(daemon: &Daemon) -> (Child, File, Screen) {
+    let (keyboard, terminal) = pseudo_terminal();
+    let telnet = Command::new("telnet")
+        .args(host_and_port(daemon))
         .stdin(terminal.try_clone().unwrap())
         .stdout(terminal.try_clone().unwrap())
         .stderr(terminal)
@@ -148,12 +151,7 @@ fn telnet_quits_by_its_escape_character() {
         .unwrap();
     let screen = Screen::watch(keyboard.try_clone().unwrap());
     screen.wait_for("Escape character is '^]'.", 1);
-    keyboard.write_all(b"\x1d").unwrap();
-    screen.wait_for("telnet> ", 1);
-    keyboard.write_all(b"quit\n").unwrap();
-    finish(&mut telnet);
-    daemon.wait_for_log("reason=");
-    assert_eq!(daemon.stop().code, Some(0));
+    (telnet, keyboard, screen)
 }
 
 /// Both ends of a new terminal: the one that a person sits at, and the one that a program has.
@@ -171,12 +169,12 @@ fn pseudo_terminal() -> (File, OwnedFd) {
 }
 
 /// What has been shown on a terminal so far.
-struct Screen(std::sync::Arc<std::sync::Mutex<String>>);
+struct Screen(Arc<Mutex<String>>);
 
 impl Screen {
     fn watch(mut terminal: File) -> Self {
-        let shown = Self(std::sync::Arc::default());
-        let text = std::sync::Arc::clone(&shown.0);
+        let shown = Self(Arc::default());
+        let text = Arc::clone(&shown.0);
         thread::spawn(move || {
             let mut buffer = [0; 1024];
             // It fails with EIO once the last program has closed the terminal.
