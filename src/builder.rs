@@ -222,7 +222,8 @@ impl Builder {
     }
 
     /// Sets a hook that is told of every error and panic of a handler. By default a panic is
-    /// logged as an error, and an error at debug level.
+    /// logged as an error, and an error at debug level, unless it is a routine one, which the
+    /// reason in the connection's line tells.
     ///
     /// Errors include the routine ones of a network: a peer's reset, a timeout. A panic in the
     /// hook closes that connection and nothing else.

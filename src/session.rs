@@ -57,7 +57,11 @@ impl Session {
                     log_failure(conn, &Failure::Panic(message));
                 }
             }
-            None => log_failure(conn, failure),
+            None if matches!(conn.ending(), Ending::Error | Ending::Panic) => {
+                log_failure(conn, failure);
+            }
+            // The reason in the connection's own line says it all.
+            None => {}
         }
     }
 }

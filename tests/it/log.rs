@@ -67,6 +67,11 @@ fn lines_and_totals_add_up_over_every_ending() {
     let output = daemon.stop();
     assert_eq!(output.code, Some(0));
 
+    assert!(
+        !output.log.contains("handler:"),
+        "one line for each: {}",
+        output.log
+    );
     let lines: Vec<_> = output
         .log
         .lines()
