@@ -26,11 +26,17 @@ pub(crate) struct Acceptor<'s> {
     registry: &'s Arc<Registry>,
     /// The waker first, then the listeners in their order.
     fds: Vec<PollFd<'s>>,
-    /// The listener that was served last. The next one has the next turn.
-    last: usize,
     at_limit: AtLimit,
     times: Times,
     turned_away: TurnedAway,
+    past: &'s mut Past,
+}
+
+/// What the next connection depends on of those before.
+#[derive(Debug, Default)]
+pub(crate) struct Past {
+    /// The listener that was served last. The next one has the next turn.
+    last: usize,
     backoff: Backoff,
     shortage: Episode,
     limit: Episode,
@@ -53,6 +59,7 @@ impl<'s> Acceptor<'s> {
         registry: &'s Arc<Registry>,
         at_limit: AtLimit,
         times: Times,
+        past: &'s mut Past,
     ) -> Self {
         let waker = PollFd::new(registry.shutdown().waker(), PollFlags::IN);
         let sockets = listeners
@@ -62,14 +69,10 @@ impl<'s> Acceptor<'s> {
             listeners,
             registry,
             fds: std::iter::once(waker).chain(sockets).collect(),
-            last: 0,
             at_limit,
             times,
             turned_away: TurnedAway::new(times.linger),
-            backoff: Backoff::default(),
-            shortage: Episode::default(),
-            limit: Episode::default(),
-            source_limit: Episode::default(),
+            past,
         }
     }
 
@@ -95,7 +98,7 @@ impl<'s> Acceptor<'s> {
             if let Some(index) = ready {
                 match self.take(index, &mut reserve) {
                     Ok(taken) => {
-                        self.backoff.reset();
+                        self.past.backoff.reset();
                         return Ok(Some(taken));
                     }
                     Err(Setback::Nothing) => {}
@@ -123,7 +126,7 @@ impl<'s> Acceptor<'s> {
         let reserved = reserve().map_err(|error| Setback::Shortage("start a thread", error))?;
         let (stream, peer) = self.accept(index)?;
         if !slot.claim_source(peer.ip()) {
-            if self.source_limit.begins(Instant::now()) {
+            if self.past.source_limit.begins(Instant::now()) {
                 log::warn!("{} has all the connections one source may have", peer.ip());
             }
             self.turn_away(stream, peer);
@@ -151,6 +154,7 @@ impl<'s> Acceptor<'s> {
         self.registry.count_refused();
         log::debug!("peer={peer} in=0 out=0 duration=0 reason=limit");
         self.turned_away.add(stream);
+        self.past.backoff.reset();
     }
 
     fn accept(&self, index: usize) -> Result<(TcpStream, SocketAddr), Setback> {
@@ -173,9 +177,9 @@ impl<'s> Acceptor<'s> {
         self.poll(self.fds.len(), timeout)?;
         let count = self.listeners.len();
         let ready = (1..=count)
-            .map(|step| (self.last + step) % count)
+            .map(|step| (self.past.last + step) % count)
             .find(|&index| !self.fds[1 + index].revents().is_empty());
-        self.last = ready.unwrap_or(self.last);
+        self.past.last = ready.unwrap_or(self.past.last);
         Ok(ready)
     }
 
@@ -208,16 +212,19 @@ impl<'s> Acceptor<'s> {
         error: &io::Error,
         left: Option<Duration>,
     ) -> Result<(), Error> {
-        if self.shortage.begins(Instant::now()) {
+        if self.turned_away.close_all() {
+            // That may be all it takes.
+            return Ok(());
+        }
+        if self.past.shortage.begins(Instant::now()) {
             log::warn!("cannot {what}: {error}; new connections wait in the backlog");
         }
-        self.turned_away.close_all();
-        let delay = self.backoff.next_delay();
+        let delay = self.past.backoff.next_delay();
         self.wait_for_wake_up(Some(left.map_or(delay, |left| left.min(delay))))
     }
 
     fn report_limit(&mut self, consequence: &str) {
-        if self.limit.begins(Instant::now()) {
+        if self.past.limit.begins(Instant::now()) {
             log::warn!(
                 "limit of {} connections reached; new ones {consequence}",
                 self.registry.limit()

@@ -121,8 +121,7 @@ impl Builder {
     /// Sets how long a connection may live in all. Defaults to `None`: for ever.
     ///
     /// Then it ends as at a [shutdown](crate::ServerHandle::shutdown): reads return what had
-    /// arrived, then end of file. A write that is blocked for the [linger](Self::linger) after
-    /// that fails.
+    /// arrived, then end of file. Writes fail once the [linger](Self::linger) after that is over.
     #[must_use]
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
         self.times.lifetime = lifetime.into();
@@ -138,7 +137,7 @@ impl Builder {
     }
 
     /// Sets how long a peer may take nothing of what is due to it before a write fails with
-    /// [`TimedOut`](std::io::ErrorKind::TimedOut) (`SO_SNDTIMEO`). Defaults to `None`: for ever.
+    /// [`TimedOut`](std::io::ErrorKind::TimedOut). Defaults to `None`: for ever.
     ///
     /// What it takes is seen when the kernel has room in its send buffer again, which it makes by
     /// whole segments, of up to 64 KiB on fast paths. A peer that needs longer than the timeout
@@ -336,7 +335,7 @@ impl Builder {
             let addr = listener
                 .local_addr()
                 .map_err(|error| Error::new("cannot listen on a socket that is not IP", error))?;
-            sockets::prepare(listener, self.keepalive, self.times.write_tick())
+            sockets::prepare(listener, self.keepalive, self.times.send_timeout())
                 .map_err(|error| Error::new(format!("cannot listen on {addr}"), error))?;
             addrs.push(addr);
         }

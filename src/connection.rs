@@ -33,7 +33,9 @@ use crate::wait::wait;
 /// After the handler the server closes the connection: FIN, then what still arrives is read and
 /// dropped until the peer's FIN or the end of the [linger](crate::Builder::linger), and only then
 /// `close(2)`. Closing with input unread would make the kernel send a reset, which can destroy
-/// the end of the reply at the peer (RFC 1122, section 4.2.2.13).
+/// the end of the reply at the peer (RFC 1122, section 4.2.2.13). A peer that sends on beyond the
+/// linger is reset. One that is silent when a shutdown or the lifetime ends it, and has
+/// acknowledged all but some 3 kB of its reply, is not waited for.
 ///
 /// # Examples
 ///
@@ -111,9 +113,10 @@ impl Connection {
 
     /// Returns the stream, for its options.
     ///
-    /// Don't read or write there: it would not be counted, no timeout would apply, a shutdown
-    /// would not be noticed before the connection is cut, and after a first read through the
-    /// connection, one of the stream fails when it has waited for 20 ms. Don't duplicate it with
+    /// Its timeouts and whether it blocks are the connection's own: leave them. Don't read or write
+    /// there: it would not be counted, no timeout would apply, a shutdown would not be noticed
+    /// before the connection is cut, and after a first read through the connection, one of the
+    /// stream fails when it has waited for 20 ms. Don't duplicate it with
     /// [`try_clone`](TcpStream::try_clone): the peer would see no end of file until the duplicate
     /// is closed, too.
     #[doc(alias = "request")]

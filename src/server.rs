@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::acceptor::Acceptor;
+use crate::acceptor::{Acceptor, Past};
 use crate::builder::{AtLimit, Builder};
 use crate::error::Error;
 use crate::handle::ServerHandle;
@@ -44,6 +44,7 @@ pub struct TcpServer {
     at_limit: AtLimit,
     drain_timeout: Duration,
     timeout: Option<Duration>,
+    past: Past,
 }
 
 type Factory = Arc<dyn Fn() -> Box<dyn RequestHandler> + Send + Sync>;
@@ -96,6 +97,7 @@ impl TcpServer {
             at_limit: settings.at_limit,
             drain_timeout: settings.drain_timeout,
             timeout: settings.timeout,
+            past: Past::default(),
         })
     }
 
@@ -183,12 +185,13 @@ impl TcpServer {
         let Some((conn, ())) = acceptor.next(deadline, || Ok(()))? else {
             return Ok(None);
         };
+        drop(acceptor);
         let peer = conn.peer_addr();
         self.session.serve(conn, &|| Box::new(factory()));
         Ok(Some(peer))
     }
 
-    fn serve(self, factory: &Factory) -> Result<Totals, Error> {
+    fn serve(mut self, factory: &Factory) -> Result<Totals, Error> {
         for addr in &self.addrs {
             log::info!("listening on {addr}");
         }
@@ -221,18 +224,25 @@ impl TcpServer {
     }
 
     /// Serves connections until a shutdown is requested.
-    fn accept_all(&self, workers: &Workers, factory: &Factory) -> Result<(), Error> {
+    fn accept_all(&mut self, workers: &Workers, factory: &Factory) -> Result<(), Error> {
+        let session = Arc::clone(&self.session);
         let mut acceptor = self.acceptor();
         while let Some((conn, worker)) = acceptor.next(None, || workers.reserve())? {
-            let session = Arc::clone(&self.session);
+            let session = Arc::clone(&session);
             let factory = Arc::clone(factory);
             worker.run(Box::new(move || session.serve(conn, &*factory)));
         }
         Ok(())
     }
 
-    fn acceptor(&self) -> Acceptor<'_> {
-        Acceptor::new(&self.listeners, &self.registry, self.at_limit, self.times)
+    fn acceptor(&mut self) -> Acceptor<'_> {
+        Acceptor::new(
+            &self.listeners,
+            &self.registry,
+            self.at_limit,
+            self.times,
+            &mut self.past,
+        )
     }
 }
 

@@ -57,11 +57,13 @@ impl TurnedAway {
         }
     }
 
-    /// Closes all, for the sake of their descriptors.
-    pub(crate) fn close_all(&mut self) {
+    /// Closes all, for the sake of their descriptors. Returns whether there were any.
+    pub(crate) fn close_all(&mut self) -> bool {
+        let any = !self.waiting.is_empty();
         while !self.waiting.is_empty() {
             self.close_first();
         }
+        any
     }
 
     fn close_first(&mut self) {
@@ -70,5 +72,11 @@ impl TurnedAway {
             // sends to a connection that it knows to be closed.
             let _ = stream.read(&mut [0; 16 * 1024]);
         }
+    }
+}
+
+impl Drop for TurnedAway {
+    fn drop(&mut self) {
+        self.close_all();
     }
 }

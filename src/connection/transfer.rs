@@ -5,23 +5,15 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::net::SendFlags;
 
 use super::{Connection, NOT_NOTICED, NOTICE, SILENT};
 use crate::ending::Ending;
 use crate::shutdown::Phase;
+use crate::times::BRIEFLY;
 use crate::wait::wait;
 
-/// How long a read blocks in `recv(2)` before it waits in `poll(2)`, where a shutdown and the
-/// timeouts reach it. While messages follow each other faster than this, each costs one system
-/// call and not two; a connection that falls silent costs one wake-up.
-const BRIEFLY: Duration = Duration::from_millis(20);
-
-/// Apple's systems have no `MSG_NOSIGNAL`; there the standard library sets `SO_NOSIGPIPE`.
-#[cfg(target_vendor = "apple")]
-const WITHOUT_WAITING: SendFlags = SendFlags::DONTWAIT;
-#[cfg(not(target_vendor = "apple"))]
-const WITHOUT_WAITING: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+/// How long a write that has no room waits before it tries again.
+const A_MOMENT: Duration = Duration::from_secs(1);
 
 impl Connection {
     /// Reads, however long it takes for something to arrive.
@@ -84,12 +76,20 @@ impl Connection {
             }
         }
         if due == 0 || due == SILENT {
-            self.set_ending(self.reason_to_end());
+            // Unless the peer had come to its own end before.
+            if self.ending() != Ending::Eof {
+                self.set_ending(self.reason_to_end());
+            }
             return Ok(0);
         }
         let allowed = buf.len().min(usize::try_from(due).unwrap_or(usize::MAX));
         let n = self.receive_briefly(&mut buf[..allowed])?;
-        self.due.fetch_sub(n as u64, Ordering::Relaxed);
+        // Two threads may have read at the same time.
+        let _ = self
+            .due
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |due| {
+                Some(due.saturating_sub(n as u64))
+            });
         Ok(n)
     }
 
@@ -124,28 +124,43 @@ impl Connection {
 
     /// Writes some, however long it takes for the peer to make room.
     pub(super) fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        let mut blocked = Duration::ZERO;
+        let mut blocked_since = None;
         loop {
-            match (self.stream().write(buf), self.times.write_tick()) {
-                (Err(error), Some(tick)) if error.kind() == ErrorKind::WouldBlock => {
-                    blocked += tick;
-                }
-                // Without a tick only a handler that made the stream non-blocking gets there.
-                (Err(error), _) if is_passing(error.kind()) => return Err(error),
-                (sent, _) => return sent.map_err(|error| self.failed(error)),
-            }
-            // The kernel wakes a blocked send once a third of its buffer is free. A peer that is
-            // slow rather than stalled may have made less room than that.
-            if let Ok(n) = rustix::net::send(self.stream(), buf, WITHOUT_WAITING) {
-                return Ok(n);
-            }
-            if self.times.write.is_some_and(|write| blocked >= write) {
-                return Err(self.not_taken(Ending::Stalled));
-            }
-            if blocked >= self.times.linger && self.lifetime_left() == Some(Duration::ZERO) {
+            if self
+                .times
+                .leave_after()
+                .is_some_and(|end| self.accepted.elapsed() >= end)
+            {
                 return Err(self.not_taken(Ending::Lifetime));
             }
+            match self.stream().write(buf) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let since = *blocked_since.get_or_insert_with(Instant::now);
+                    self.wait_for_room(since, error)?;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+                sent => return sent.map_err(|error| self.failed(error)),
+            }
         }
+    }
+
+    /// Sleeps until there may be room, or for a moment: the kernel reports room once a third of the
+    /// send buffer is free, and a peer that is slow rather than stalled may have made less.
+    fn wait_for_room(&self, blocked_since: Instant, would_block: io::Error) -> io::Result<()> {
+        if self.times.send_timeout().is_none() {
+            // The handler has made the stream non-blocking.
+            return Err(would_block);
+        }
+        let blocked = blocked_since.elapsed();
+        if self.times.write.is_some_and(|write| blocked >= write) {
+            return Err(self.not_taken(Ending::Stalled));
+        }
+        let left = self.times.write.map(|write| write.saturating_sub(blocked));
+        self.wait_for(
+            PollFlags::OUT,
+            left.map_or(A_MOMENT, |left| left.min(A_MOMENT)),
+        );
+        Ok(())
     }
 
     fn not_taken(&self, ending: Ending) -> io::Error {
@@ -186,9 +201,4 @@ impl Connection {
             Phase::Draining | Phase::Cutting => Ending::Shutdown,
         }
     }
-}
-
-/// Returns whether an error says nothing of the connection.
-fn is_passing(error: ErrorKind) -> bool {
-    matches!(error, ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

@@ -159,6 +159,28 @@ fn out_of_descriptors_a_client_that_leaves_makes_room_for_the_next() {
 }
 
 #[test]
+fn out_of_descriptors_those_that_are_refused_do_not_hold_up_the_next() {
+    let _turn = turn();
+    if !available(&["prlimit"]) {
+        return;
+    }
+    let daemon = Daemon::start(&["--max-connections=1", "--at-limit=refuse"]);
+    let inside = connect(daemon.addr);
+    ping(&inside, b"in");
+    // Room for five more, which those that are turned away take up for a while.
+    let next: u64 = next_descriptor(&daemon).parse().unwrap();
+    limit(&daemon, DESCRIPTORS, &(next + 5).to_string());
+    let start = Instant::now();
+    for _ in 0..100 {
+        assert_eq!((&connect(daemon.addr)).read(&mut [0]).unwrap(), 0);
+    }
+    // With a back-off for each few it would be many.
+    assert!(start.elapsed() < 2 * SECOND, "{:?}", start.elapsed());
+    ping(&inside, b"unhurt");
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
 fn out_of_threads_clients_wait_and_are_served_after_the_relief() {
     let _turn = turn();
     if !available(&["prlimit", "setpriv"]) {

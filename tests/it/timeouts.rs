@@ -166,6 +166,26 @@ fn a_stalled_connection_is_cut_after_its_lifetime_and_the_linger() {
 }
 
 #[test]
+fn a_handler_that_only_writes_ends_with_its_lifetime_and_the_linger() {
+    let server = TestServer::with(
+        TcpServer::builder()
+            .max_lifetime(Duration::from_millis(100))
+            .linger(Duration::from_millis(100)),
+        from_fn(|conn| {
+            loop {
+                conn.write_all(&[0; 4096])?;
+            }
+        }),
+    );
+    let start = Instant::now();
+    let mut client = connect(server.addr);
+    // It takes all there is, so no write is ever blocked for long.
+    std::io::copy(&mut client, &mut std::io::sink()).unwrap();
+    assert!(start.elapsed() >= Duration::from_millis(200));
+    assert_eq!(server.stop().connections(), 1);
+}
+
+#[test]
 fn a_connection_that_ends_before_its_lifetime_leaves_no_timer_behind() {
     let server = TestServer::with(
         TcpServer::builder().max_lifetime(Duration::from_secs(3600)),
