@@ -8,12 +8,13 @@ use crate::turn;
 /// What a person takes for immediate.
 const AT_ONCE: Duration = Duration::from_millis(100);
 
-/// Fails unless one of ten stops is immediate. A busy machine can only make one slower, so the
-/// quickest says what the daemon itself needs.
+/// Fails unless a stop is immediate within a minute's tries. A busy machine can only make one
+/// slower, so the quickest says what the daemon itself needs.
 fn assert_at_once(stop: impl Fn() -> Duration) {
     let _turn = turn();
+    let start = Instant::now();
     let mut times = Vec::new();
-    for _ in 0..10 {
+    while start.elapsed() < Duration::from_secs(60) {
         times.push(stop());
         if times.last() < Some(&AT_ONCE) {
             return;
