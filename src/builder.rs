@@ -139,9 +139,10 @@ impl Builder {
     /// Sets how long a peer may take nothing of what is due to it before a write fails with
     /// [`TimedOut`](std::io::ErrorKind::TimedOut). Defaults to `None`: for ever.
     ///
-    /// What it takes is seen when the kernel has room in its send buffer again, which it makes by
-    /// whole segments, of up to 64 KiB on fast paths. A peer that needs longer than the timeout
-    /// for one counts as stalled.
+    /// What it takes is seen when the kernel has room in its send buffer again. A peer whose buffer
+    /// is full opens its window only once a part of it is free (on Linux a sixteenth: up to some
+    /// 400 kB), and acknowledges whole segments. One that needs longer than the timeout for as much
+    /// counts as stalled.
     #[must_use]
     pub fn write_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.times.write = timeout.into();

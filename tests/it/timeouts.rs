@@ -56,7 +56,7 @@ fn a_client_that_reads_nothing_ends_after_the_write_timeout() {
 #[test]
 fn a_slow_reader_is_not_taken_for_a_stalled_one() {
     let server = TestServer::with(
-        TcpServer::builder().write_timeout(Duration::from_millis(150)),
+        TcpServer::builder().write_timeout(Duration::from_millis(500)),
         EchoHandler::new,
     );
     let client = connect(server.addr);
@@ -66,7 +66,8 @@ fn a_slow_reader_is_not_taken_for_a_stalled_one() {
             (&client).write_all(&sent).unwrap();
             client.shutdown(Shutdown::Write).unwrap();
         });
-        // Slower than a third of a send buffer in the timeout, but never silent for as long.
+        // Some 1 MB in the timeout: less than a third of a send buffer of 4 MB, more than the
+        // sixteenth of a receive buffer of 6 MB from which on a full window opens again.
         let (_open, pause) = mpsc::channel::<()>();
         let mut received = vec![0; 2 << 20];
         for part in received.chunks_mut(128 << 10) {
