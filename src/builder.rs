@@ -31,7 +31,6 @@ use crate::times::Times;
 /// ```
 pub struct Builder {
     pub(crate) max_connections: usize,
-    pub(crate) drain_timeout: Duration,
     pub(crate) times: Times,
     pub(crate) timeout: Option<Duration>,
     pub(crate) verify_request: Option<VerifyHook>,
@@ -70,12 +69,12 @@ impl Builder {
     pub fn new() -> Self {
         Self {
             max_connections: Self::MAX_CONNECTIONS,
-            drain_timeout: Self::DRAIN_TIMEOUT,
             times: Times {
                 idle: None,
                 write: None,
                 lifetime: None,
                 linger: Duration::from_secs(2),
+                drain: Self::DRAIN_TIMEOUT,
             },
             timeout: None,
             verify_request: None,
@@ -155,7 +154,7 @@ impl Builder {
     #[doc(alias = "block_on_close")]
     #[must_use]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
-        self.drain_timeout = timeout;
+        self.times.drain = timeout;
         self
     }
 
@@ -374,7 +373,6 @@ impl fmt::Debug for Builder {
             .field("at_limit", &self.at_limit)
             .field("max_per_source", &self.max_per_source)
             .field("times", &self.times)
-            .field("drain_timeout", &self.drain_timeout)
             .field("timeout", &self.timeout)
             .field("keepalive", &self.keepalive)
             .field("backlog", &self.backlog)

@@ -42,7 +42,6 @@ pub struct TcpServer {
     session: Arc<Session>,
     times: Times,
     at_limit: AtLimit,
-    drain_timeout: Duration,
     timeout: Option<Duration>,
     past: Past,
 }
@@ -95,7 +94,6 @@ impl TcpServer {
             }),
             times: settings.times,
             at_limit: settings.at_limit,
-            drain_timeout: settings.drain_timeout,
             timeout: settings.timeout,
             past: Past::default(),
         })
@@ -202,7 +200,7 @@ impl TcpServer {
         }
         let Self {
             registry,
-            drain_timeout,
+            times,
             listeners,
             ..
         } = self;
@@ -210,7 +208,7 @@ impl TcpServer {
         // From here on threads end with their connections. To let them become idle, and then wake
         // a thousand of them to end while the process exits, takes longer than the drain.
         drop(workers);
-        drain(&registry, drain_timeout)?;
+        drain(&registry, times.drain)?;
         let totals = registry.totals();
         log::info!(
             "stopped: connections={} refused={} in={} out={} cut={}",

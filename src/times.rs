@@ -9,6 +9,8 @@ pub(crate) struct Times {
     pub(crate) write: Option<Duration>,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) linger: Duration,
+    /// How long all may take to leave at a shutdown.
+    pub(crate) drain: Duration,
 }
 
 /// How long a read or a write blocks in its own system call before it waits in `poll(2)`, where a

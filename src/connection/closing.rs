@@ -6,6 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 
 use super::{Connection, SILENT};
 use crate::ending::Ending;
@@ -29,21 +31,48 @@ impl Connection {
 
     /// Sends a FIN, and waits until a close can't reset the peer out of what is due to it.
     fn leave(&self) {
-        let ending = self.ending();
-        // Only before the FIN can it be told.
-        let settled = ending == Ending::Eof || self.has_settled();
+        // Only before the FIN can it be told what has reached the peer.
+        let settled = match self.ending() {
+            Ending::Reset => return,
+            // It sends nothing more that a close could answer with a reset.
+            Ending::Eof => true,
+            // The drain timeout is the bound, and who is not done by then is cut, and counted.
+            Ending::Shutdown => self.settles_within(self.times.drain.max(self.times.linger)),
+            Ending::Lifetime => self.settles_within(self.times.linger),
+            _ => self.has_settled(),
+        };
         if settled {
             self.link.settle();
         }
-        if ending == Ending::Reset || self.stream().shutdown(Shutdown::Write).is_err() {
+        if self.stream().shutdown(Shutdown::Write).is_err() {
             return;
         }
         let was_silent = self.due.load(Ordering::Relaxed) == SILENT;
-        // A peer that has half-closed sends nothing more. One that was asked to end and is silent
-        // may stay so for ever, and what it sends from now on comes too late.
-        if ending != Ending::Eof && !(was_silent && settled) {
+        // A peer that was asked to end and is silent may stay so for ever, and what it sends from
+        // now on comes too late.
+        if self.ending() != Ending::Eof && !(was_silent && settled) {
             self.drop_input();
         }
+    }
+
+    /// Reads and drops until what was written has reached the peer. Returns whether it has in
+    /// time, or the peer has ended, after which no close can take it back.
+    fn settles_within(&self, patience: Duration) -> bool {
+        let start = Instant::now();
+        let mut scratch = [0; 4096];
+        // It also sets the marks that make the stream writable only then.
+        while !self.has_settled() {
+            let left = patience.saturating_sub(start.elapsed());
+            if left.is_zero() || !CAN_TELL || !self.wait_for(PollFlags::IN | PollFlags::OUT, left) {
+                return false;
+            }
+            match rustix::net::recv(self.stream(), &mut scratch, RecvFlags::DONTWAIT) {
+                Ok((_, 1..)) | Err(Errno::INTR | Errno::AGAIN) => {}
+                Ok((_, 0)) => return !self.link.is_cut(),
+                Err(_) => return false,
+            }
+        }
+        true
     }
 
     /// Reads and drops until the peer's FIN, or the end of the linger.
@@ -79,3 +108,6 @@ impl Connection {
         false
     }
 }
+
+/// Whether the system says what has reached a peer.
+const CAN_TELL: bool = cfg!(any(target_os = "linux", target_os = "android"));

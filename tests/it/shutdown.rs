@@ -217,6 +217,56 @@ fn a_client_that_has_not_read_its_echo_yet_is_not_reset_out_of_it() {
     assert_eq!((totals.bytes_out(), totals.cut()), (LEN as u64, 0));
 }
 
+/// Has a slow reader, who goes on sending, found by a stop with its echo in the kernel, and
+/// returns how much of it arrived and how many connections were cut.
+fn stop_beside_a_slow_reader(drain_timeout: Duration) -> (usize, u64) {
+    const LEN: usize = 1_000_000;
+    let (echoed, all_echoed) = mpsc::channel();
+    let server = TestServer::with(
+        TcpServer::builder()
+            .drain_timeout(drain_timeout)
+            // Much less than the reader needs.
+            .linger(Duration::from_millis(50)),
+        from_fn(move |conn| {
+            io::copy(&mut (&*conn).take(LEN as u64), &mut &*conn)?;
+            echoed.send(()).unwrap();
+            io::copy(&mut &*conn, &mut io::sink()).map(drop)
+        }),
+    );
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(16_384).unwrap();
+    socket.connect(&server.addr.into()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut client = std::net::TcpStream::from(socket);
+    let sent = noise(13, LEN);
+    client.write_all(&sent).unwrap();
+    all_echoed.recv_timeout(PATIENCE).unwrap();
+    let stopping = thread::spawn(move || server.stop());
+    let mut echo = Vec::new();
+    let mut part = [0; 4096];
+    while let Ok(n @ 1..) = client.read(&mut part) {
+        echo.extend_from_slice(&part[..n]);
+        let _ = client.write(b"!");
+        // A pace, not a wait for anything.
+        thread::park_timeout(Duration::from_millis(3));
+    }
+    drop(client);
+    assert!(echo == sent[..echo.len()], "no prefix");
+    (echo.len(), stopping.join().unwrap().cut())
+}
+
+#[test]
+fn a_slow_reader_that_goes_on_sending_gets_its_whole_echo_within_the_drain_timeout() {
+    assert_eq!(stop_beside_a_slow_reader(PATIENCE), (1_000_000, 0));
+}
+
+#[test]
+fn a_slow_reader_that_does_not_get_its_whole_echo_is_counted_as_cut() {
+    let (received, cut) = stop_beside_a_slow_reader(Duration::from_millis(100));
+    assert!(received < 1_000_000);
+    assert_eq!(cut, 1);
+}
+
 #[test]
 fn a_reply_that_a_cut_leaves_unsent_is_counted() {
     // The handler is done; the client does not take what it is due.
