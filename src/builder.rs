@@ -109,8 +109,8 @@ impl Builder {
     /// Sets how many connections one source may have at the same time: one IPv4 address, or one
     /// IPv6 network of 64 bits. Defaults to `None`: as many as all.
     ///
-    /// More from the same source are refused, whatever [`at_limit`](Self::at_limit) says: in the
-    /// backlog they would be in the way of others.
+    /// While there is room, more from the same source are refused, whatever
+    /// [`at_limit`](Self::at_limit) says: in the backlog they would be in the way of others.
     #[must_use]
     pub fn max_per_source(mut self, limit: impl Into<Option<usize>>) -> Self {
         self.max_per_source = limit.into();
@@ -120,7 +120,8 @@ impl Builder {
     /// Sets how long a connection may live in all. Defaults to `None`: for ever.
     ///
     /// Then it ends as at a [shutdown](crate::ServerHandle::shutdown): reads return what had
-    /// arrived, then end of file. Writes fail once the [linger](Self::linger) after that is over.
+    /// arrived, then end of file. Writes fail once the [linger](Self::linger) after that is over,
+    /// and a peer that has not taken its reply within it may lose the rest.
     #[must_use]
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
         self.times.lifetime = lifetime.into();
@@ -180,7 +181,8 @@ impl Builder {
     /// Sets how long a connection is silent before the kernel asks whether the peer is still
     /// there (`SO_KEEPALIVE`), or `None` not to. Defaults to a minute.
     ///
-    /// A peer that is gone then gives its slot back after minutes, and an address translator on
+    /// It is counted in whole seconds, at least 1, and at most what the system allows (Linux:
+    /// 32,767). A peer that is gone then gives its slot back after minutes, and an address translator on
     /// the path keeps the connection.
     #[must_use]
     pub fn keepalive(mut self, silence: impl Into<Option<Duration>>) -> Self {

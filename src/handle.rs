@@ -54,7 +54,8 @@ impl ServerHandle {
     /// Asks the server to stop, and to cut live connections at once (`shutdown(2)` of both
     /// directions) instead of waiting for the drain timeout.
     ///
-    /// Otherwise it is like [`shutdown`](Self::shutdown), and may follow it.
+    /// Otherwise it is like [`shutdown`](Self::shutdown), and may follow it. In
+    /// [`handle_request`](crate::TcpServer::handle_request) nothing is cut.
     pub fn shutdown_now(&self) {
         self.registry.shutdown().request(Phase::Cutting);
     }

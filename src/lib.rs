@@ -56,7 +56,7 @@
 //!
 //! - A handler's error or panic ends its own connection and nothing else.
 //! - No more than [`max_connections`](Builder::max_connections) are live at once; others wait in
-//!   the kernel's backlog.
+//!   the kernel's backlog, unless they are to be refused.
 //! - A shortage of descriptors or threads, or of the kernel's memory for either, loses no client,
 //!   and ends by itself. (Out of memory of its own, a Rust program aborts.)
 //! - [`ServerHandle::shutdown`] works from any thread, at any time, and never blocks.

@@ -38,7 +38,14 @@ pub(crate) fn prepare(
     // Otherwise the last urgent byte would be lost to plain reads (RFC 6093).
     socket.set_out_of_band_inline(true)?;
     match keepalive {
-        Some(silence) => socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(silence))?,
+        Some(silence) => {
+            let silence = silence.max(Duration::from_secs(1));
+            socket
+                .set_tcp_keepalive(&TcpKeepalive::new().with_time(silence))
+                .map_err(|error| {
+                    io::Error::new(error.kind(), format!("keepalive of {silence:?}: {error}"))
+                })?;
+        }
         None => socket.set_keepalive(false)?,
     }
     socket.set_write_timeout(write_timeout)?;

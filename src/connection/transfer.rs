@@ -138,7 +138,8 @@ impl Connection {
                     let since = *blocked_since.get_or_insert_with(Instant::now);
                     self.wait_for_room(since, error)?;
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => return Err(error),
+                // Not the caller's to repeat: its times would start again.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 sent => return sent.map_err(|error| self.failed(error)),
             }
         }
