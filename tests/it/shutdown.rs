@@ -1,7 +1,7 @@
 //! The three steps of a shutdown, as a library user meets them.
 
 use std::io::{self, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -119,9 +119,7 @@ fn new_connections_are_refused_as_soon_as_a_shutdown_begins() {
     let client = connect(server.addr);
     inside.recv_timeout(PATIENCE).unwrap();
     server.handle.shutdown();
-    eventually("a refusal", || {
-        std::net::TcpStream::connect(server.addr).is_err()
-    });
+    eventually("a refusal", || TcpStream::connect(server.addr).is_err());
     drop(release);
     drop(client);
     assert_eq!(server.join().cut(), 0);
@@ -186,6 +184,15 @@ fn a_client_that_never_pauses_gets_a_prefix_and_does_not_hold_up_the_drain() {
     }
 }
 
+/// Connects with a receive buffer that keeps most of an echo in the server's kernel.
+fn connect_with_small_buffer(addr: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(&addr.into()).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.into()
+}
+
 #[test]
 fn a_client_that_has_not_read_its_echo_yet_is_not_reset_out_of_it() {
     // The echo is with the kernel, which can't deliver it: the client's buffer is full. To the
@@ -197,11 +204,7 @@ fn a_client_that_has_not_read_its_echo_yet_is_not_reset_out_of_it() {
         echoed.send(()).unwrap();
         io::copy(&mut &*conn, &mut &*conn).map(drop)
     }));
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    socket.connect(&server.addr.into()).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut client = std::net::TcpStream::from(socket);
+    let mut client = connect_with_small_buffer(server.addr);
     let sent = noise(11, LEN);
     client.write_all(&sent).unwrap();
     all_echoed.recv_timeout(PATIENCE).unwrap();
@@ -233,11 +236,7 @@ fn stop_beside_a_slow_reader(drain_timeout: Duration) -> (usize, u64) {
             io::copy(&mut &*conn, &mut io::sink()).map(drop)
         }),
     );
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket.set_recv_buffer_size(16_384).unwrap();
-    socket.connect(&server.addr.into()).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut client = std::net::TcpStream::from(socket);
+    let mut client = connect_with_small_buffer(server.addr);
     let sent = noise(13, LEN);
     client.write_all(&sent).unwrap();
     all_echoed.recv_timeout(PATIENCE).unwrap();
