@@ -43,6 +43,10 @@ impl Error {
         )
     }
 
+    pub(crate) fn cause(&self) -> &io::Error {
+        &self.cause
+    }
+
     /// Returns the kind of the cause, for callers that act on it.
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {

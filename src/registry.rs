@@ -71,13 +71,6 @@ impl Totals {
     }
 }
 
-/// What a [`Registry`] holds connections to.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) connections: usize,
-    pub(crate) per_source: Option<usize>,
-}
-
 /// The live connections of one server.
 #[derive(Debug)]
 pub(crate) struct Registry {
@@ -102,12 +95,12 @@ struct State {
 }
 
 impl Registry {
-    pub(crate) fn new(limits: Limits) -> io::Result<Self> {
+    pub(crate) fn new(limit: usize, per_source: Option<usize>) -> io::Result<Self> {
         Ok(Self {
             shutdown: Shutdown::new()?,
-            per_source: limits.per_source,
+            per_source,
             state: Mutex::new(State {
-                limit: limits.connections,
+                limit,
                 live: 0,
                 wake_below: 0,
                 next_id: 0,
@@ -263,16 +256,9 @@ mod tests {
 
     use super::*;
 
-    fn limits(connections: usize) -> Limits {
-        Limits {
-            connections,
-            per_source: None,
-        }
-    }
-
     #[test]
     fn the_limit_is_hard_and_a_dropped_slot_is_free_again() {
-        let registry = Arc::new(Registry::new(limits(2)).unwrap());
+        let registry = Arc::new(Registry::new(2, None).unwrap());
         let first = registry.admit().unwrap();
         let _second = registry.admit().unwrap();
         assert!(registry.admit().is_none());
@@ -284,7 +270,7 @@ mod tests {
 
     #[test]
     fn totals_add_up_what_ended_connections_counted() {
-        let registry = Arc::new(Registry::new(limits(9)).unwrap());
+        let registry = Arc::new(Registry::new(9, None).unwrap());
         for _ in 0..3 {
             let slot = registry.admit().unwrap();
             slot.bytes_in.store(5, Ordering::Relaxed);

@@ -12,7 +12,7 @@ use crate::builder::{AtLimit, Builder};
 use crate::error::Error;
 use crate::handle::ServerHandle;
 use crate::handler::RequestHandler;
-use crate::registry::{Limits, Registry, Totals};
+use crate::registry::{Registry, Totals};
 use crate::session::Session;
 use crate::shutdown::Phase;
 use crate::times::Times;
@@ -78,11 +78,7 @@ impl TcpServer {
         listeners: Vec<TcpListener>,
         addrs: Vec<SocketAddr>,
     ) -> Result<Self, Error> {
-        let limits = Limits {
-            connections: settings.max_connections,
-            per_source: settings.max_per_source,
-        };
-        let registry = Registry::new(limits)
+        let registry = Registry::new(settings.max_connections, settings.max_per_source)
             .map_err(|error| Error::new("cannot make a wake-up pipe", error))?;
         Ok(Self {
             listeners,
@@ -196,7 +192,8 @@ impl TcpServer {
         let workers = Workers::default();
         let outcome = self.accept_all(&workers, factory);
         if let Err(error) = &outcome {
-            log::error!("{error}");
+            // Now, as the drain may take a while; the caller is told after it.
+            log::error!("{error}: {}", error.cause());
         }
         let Self {
             registry,

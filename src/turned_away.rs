@@ -22,7 +22,7 @@ pub(crate) struct TurnedAway {
 
 impl TurnedAway {
     /// How many are kept at most.
-    pub(crate) const MOST: usize = 64;
+    const MOST: usize = 64;
 
     pub(crate) fn new(linger: Duration) -> Self {
         Self {
