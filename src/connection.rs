@@ -34,8 +34,11 @@ use crate::wait::wait;
 /// dropped until the peer's FIN or the end of the [linger](crate::Builder::linger), and only then
 /// `close(2)`. Closing with input unread would make the kernel send a reset, which can destroy
 /// the end of the reply at the peer (RFC 1122, section 4.2.2.13). A peer that sends on beyond the
-/// linger is reset. One that is silent when a shutdown or the lifetime ends it, and has
-/// acknowledged all but some 3 kB of its reply, is not waited for.
+/// linger is reset.
+///
+/// When a shutdown or the lifetime ends it, the FIN waits until the reply has reached the peer, but
+/// for some 3 kB: within the [drain timeout](crate::Builder::drain_timeout) or the linger. A peer
+/// that was silent then is not lingered for.
 ///
 /// # Examples
 ///
@@ -52,6 +55,8 @@ use crate::wait::wait;
 ///     Ok(())
 /// }
 /// ```
+#[doc(alias = "rfile")]
+#[doc(alias = "wfile")]
 #[derive(Debug)]
 pub struct Connection {
     // Fields drop in this order: the descriptor is closed before its slot is given back.

@@ -71,13 +71,24 @@ pub trait RequestHandler {
 ///
 /// # Examples
 ///
-/// ```no_run
-/// # fn main() -> Result<(), socketserver::Error> {
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use socketserver::{TcpServer, from_fn};
-/// use std::io::Write;
+/// use std::io::{Read, Write};
+/// use std::net::TcpStream;
 ///
-/// let server = TcpServer::bind("127.0.0.1:7007")?;
-/// server.serve_forever(from_fn(|conn| writeln!(conn, "you are {}", conn.peer_addr())))?;
+/// let mut server = TcpServer::bind("127.0.0.1:0")?;
+/// let addr = server.local_addr();
+/// let serving = std::thread::spawn(move || {
+///     server.handle_request(from_fn(|conn| write!(conn, "you are {}", conn.peer_addr())))
+/// });
+///
+/// let mut client = TcpStream::connect(addr)?;
+/// let mut greeting = String::new();
+/// client.read_to_string(&mut greeting)?;
+/// assert_eq!(greeting, format!("you are {}", client.local_addr()?));
+/// # drop(client);
+/// # serving.join().expect("the server does not panic")?;
 /// # Ok(())
 /// # }
 /// ```
