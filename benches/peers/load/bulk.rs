@@ -1,0 +1,153 @@
+//! Streams: sent as fast as they are taken, and read back meanwhile.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::EventFlags;
+use rustix::io::{Errno, ioctl_fionbio};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+
+use super::connection::{Connection, check};
+use super::crowd::{connect_all, part};
+use super::noise::{LONGEST, Noise};
+use super::poller::{PATIENCE, Poller};
+use super::{Failure, Result, Target, Window, add_resident};
+use crate::figures::{Figure, Figures};
+
+/// What programs write at once that move a lot: a pipe's size.
+const CHUNK: usize = 64 << 10;
+
+pub(super) fn run(target: &Target, streams: usize) -> Result<Figures> {
+    let noise = Noise::new();
+    let mut poller = Poller::new()?;
+    let mut crowd = connect_all(&mut poller, target.addr, streams)?.connections;
+    for (number, connection) in crowd.iter().enumerate() {
+        poller.modify(connection, number, EventFlags::IN | EventFlags::OUT)?;
+    }
+    let mut buffer = vec![0; LONGEST];
+    let mut play = |time| play(&mut poller, &mut crowd, &noise, &mut buffer, time);
+    play(target.warm_up)?;
+    let window = Window::open(target)?;
+    let bytes = play(target.time)?;
+    let figures = figures(window, bytes, target)?;
+    part(&mut poller, &mut crowd, &noise)?;
+    Ok(figures)
+}
+
+/// Sends and receives for `time`. Returns how many bytes came back.
+fn play(
+    poller: &mut Poller,
+    crowd: &mut [Connection],
+    noise: &Noise,
+    buffer: &mut [u8],
+    time: Duration,
+) -> Result<u64> {
+    let start = Instant::now();
+    let mut bytes = 0;
+    while start.elapsed() < time {
+        for index in 0..poller.wait()? {
+            let (number, ready) = poller.ready(index);
+            let connection = &mut crowd[number];
+            if ready.contains(EventFlags::IN) {
+                match connection.receive(noise, buffer)? {
+                    Some(0) => return Err(Failure::new("the end before the client's")),
+                    received => bytes += received.unwrap_or(0) as u64,
+                }
+            }
+            if ready.contains(EventFlags::OUT) {
+                connection.send(noise, CHUNK)?;
+            }
+        }
+    }
+    Ok(bytes)
+}
+
+/// The same with one stream, by a thread that writes and one that reads.
+pub(super) fn run_with_threads(target: &Target) -> Result<Figures> {
+    let connection = connect_all(&mut Poller::new()?, target.addr, 1)?.connections;
+    let socket = connection[0].as_fd();
+    let option = |errno| Failure::errno("set an option", errno);
+    ioctl_fionbio(socket, false).map_err(option)?;
+    for timeout in [Timeout::Recv, Timeout::Send] {
+        set_socket_timeout(socket, timeout, Some(PATIENCE)).map_err(option)?;
+    }
+    let (noise, stop, received) = (Noise::new(), AtomicBool::new(false), AtomicU64::new(0));
+    thread::scope(|scope| {
+        let sending = scope.spawn(|| send_until(socket, &noise, &stop));
+        let receiving = scope.spawn(|| {
+            let result = receive_all(socket, &noise, &received);
+            if result.is_err() {
+                // Or the other might wait for a server that has stopped reading.
+                let _ = shutdown(socket, Shutdown::Both);
+            }
+            result
+        });
+        let measured = measure(target, &received);
+        stop.store(true, Ordering::Relaxed);
+        let panicked = |_| Err(Failure::new("a thread of the client panicked"));
+        let sent = sending.join().unwrap_or_else(panicked);
+        let came_back = receiving.join().unwrap_or_else(panicked)?;
+        match sent?.checked_sub(came_back) {
+            Some(0) => measured,
+            missing => Err(Failure::new(format!(
+                "the end after {came_back} bytes, {} missing",
+                missing.unwrap_or(0)
+            ))),
+        }
+    })
+}
+
+/// Sends until it is told to stop, and that this was all. Returns how many bytes.
+fn send_until(socket: BorrowedFd, noise: &Noise, stop: &AtomicBool) -> Result<u64> {
+    let mut sent = 0;
+    while !stop.load(Ordering::Relaxed) {
+        sent += send(socket, noise.at(sent, CHUNK), SendFlags::NOSIGNAL)
+            .map_err(|errno| waited("send", errno))? as u64;
+    }
+    shutdown(socket, Shutdown::Write).map_err(|errno| Failure::errno("shut down", errno))?;
+    Ok(sent)
+}
+
+/// Receives until the end, and compares. Returns how many bytes.
+fn receive_all(socket: BorrowedFd, noise: &Noise, received: &AtomicU64) -> Result<u64> {
+    let mut buffer = vec![0; LONGEST];
+    let mut position = 0;
+    loop {
+        let (n, _) = recv(socket, &mut buffer[..], RecvFlags::empty())
+            .map_err(|errno| waited("receive", errno))?;
+        if n == 0 {
+            return Ok(position);
+        }
+        check(noise, position, position, &buffer[..n])?;
+        position += n as u64;
+        // Only a figure: nothing else is read by it.
+        received.store(position, Ordering::Relaxed);
+    }
+}
+
+fn waited(operation: &str, errno: Errno) -> Failure {
+    match errno {
+        Errno::AGAIN => Failure::new("silence"),
+        _ => Failure::errno(operation, errno),
+    }
+}
+
+fn measure(target: &Target, received: &AtomicU64) -> Result<Figures> {
+    thread::sleep(target.warm_up);
+    let window = Window::open(target)?;
+    let before = received.load(Ordering::Relaxed);
+    thread::sleep(target.time);
+    let bytes = received.load(Ordering::Relaxed) - before;
+    figures(window, bytes, target)
+}
+
+fn figures(window: Window, bytes: u64, target: &Target) -> Result<Figures> {
+    let (rate, cpu) = window.close(bytes)?;
+    let mut figures = vec![(Figure::Megabytes, rate / 1e6)];
+    figures.extend(cpu.map(|each| (Figure::CpuPerKib, each * 1024.0)));
+    add_resident(&mut figures, target)?;
+    Ok(figures)
+}

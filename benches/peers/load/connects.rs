@@ -1,0 +1,111 @@
+//! Connect, one message, close: eight clients that each begin again at once.
+
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::EventFlags;
+
+use super::connection::Connection;
+use super::noise::Noise;
+use super::poller::Poller;
+use super::{Failure, Latencies, Result, Target, Window, add_resident};
+use crate::figures::{Figure, Figures};
+
+const CLIENTS: usize = 8;
+const MESSAGE: usize = 128;
+
+/// After so many it stops, even before its time. Each leaves a port in `TIME_WAIT` at the client,
+/// which closes first, and Linux has 28,232 ephemeral ones for a server's address.
+const MOST: u64 = 20_000;
+
+pub(super) fn run(target: &Target) -> Result<Figures> {
+    let mut clients = Clients::new(target)?;
+    let warm_up = clients.play(target.warm_up, MOST / 4, &mut Latencies::new()?)?;
+    let mut latencies = Latencies::new()?;
+    let window = Window::open(target)?;
+    let connections = clients.play(target.time, MOST - warm_up, &mut latencies)?;
+    let (rate, cpu) = window.close(connections)?;
+
+    let mut figures = vec![(Figure::Connections, rate)];
+    figures.extend(latencies.figures());
+    figures.extend(cpu.map(|each| (Figure::CpuEach, each / 1000.0)));
+    add_resident(&mut figures, target)?;
+    Ok(figures)
+}
+
+struct Clients<'a> {
+    target: &'a Target,
+    poller: Poller,
+    noise: Noise,
+    buffer: [u8; MESSAGE + 1],
+    /// The number of the next connection, so that each has other contents.
+    next: usize,
+    connections: Vec<Connection>,
+}
+
+impl<'a> Clients<'a> {
+    fn new(target: &'a Target) -> Result<Self> {
+        let mut clients = Self {
+            target,
+            poller: Poller::new()?,
+            noise: Noise::new(),
+            buffer: [0; MESSAGE + 1],
+            next: 0,
+            connections: Vec::with_capacity(CLIENTS),
+        };
+        for client in 0..CLIENTS {
+            let connection = clients.begin(client)?;
+            clients.connections.push(connection);
+        }
+        Ok(clients)
+    }
+
+    /// Plays for `time`, or until there were `most`. Returns how many connections have ended.
+    fn play(&mut self, time: Duration, most: u64, latencies: &mut Latencies) -> Result<u64> {
+        let start = Instant::now();
+        let mut ended = 0;
+        while start.elapsed() < time && ended < most {
+            for index in 0..self.poller.wait()? {
+                let (client, ready) = self.poller.ready(index);
+                if !self.proceed(client, ready)? {
+                    continue;
+                }
+                latencies.record(self.connections[client].since.elapsed());
+                ended += 1;
+                // The one that it takes the place of is closed, and so forgotten by the poller.
+                self.connections[client] = self.begin(client)?;
+            }
+        }
+        Ok(ended)
+    }
+
+    /// Begins to connect, and sends at once where that is done at once, as on loopback.
+    fn begin(&mut self, client: usize) -> Result<Connection> {
+        let (mut connection, connected) = Connection::open(self.target.addr, self.next)?;
+        self.next += 1;
+        let flags = if connected {
+            connection.send_all(&self.noise, MESSAGE)?;
+            EventFlags::IN
+        } else {
+            EventFlags::OUT
+        };
+        self.poller.add(&connection, client, flags)?;
+        Ok(connection)
+    }
+
+    /// Takes the next step of a connection. Returns whether it was the last.
+    fn proceed(&mut self, client: usize, ready: EventFlags) -> Result<bool> {
+        let connection = &mut self.connections[client];
+        if ready.contains(EventFlags::OUT) {
+            connection.connected()?;
+            connection.send_all(&self.noise, MESSAGE)?;
+            self.poller.modify(&*connection, client, EventFlags::IN)?;
+            return Ok(false);
+        }
+        match connection.receive(&self.noise, &mut self.buffer)? {
+            Some(0) if connection.half_closed() => Ok(true),
+            Some(0) => Err(Failure::new("the end before the client's")),
+            Some(_) if connection.owed() == 0 => connection.half_close().map(|()| false),
+            _ => Ok(false),
+        }
+    }
+}

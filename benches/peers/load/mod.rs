@@ -1,0 +1,137 @@
+//! The load: a client that does a work to a server, checks every byte, and measures.
+//!
+//! It shares the machine with the server, so it takes as little of it as it can: one thread on
+//! epoll, and for a message one `recv`, one comparison, one look at the clock, one `send`.
+
+mod bulk;
+mod connection;
+mod connects;
+mod crowd;
+mod noise;
+mod ping_pong;
+mod poller;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use rustix::io::Errno;
+
+use crate::figures::{Figure, Figures};
+use crate::usage::Meter;
+use crate::works::Work;
+
+pub(crate) type Result<T = ()> = std::result::Result<T, Failure>;
+
+/// What went wrong, in a line.
+#[derive(Debug)]
+pub(crate) struct Failure(String);
+
+/// A server, and for how long to load it.
+pub(crate) struct Target {
+    pub(crate) addr: SocketAddr,
+    /// Without one there are no figures of its CPU and memory.
+    pub(crate) meter: Option<Meter>,
+    pub(crate) warm_up: Duration,
+    pub(crate) time: Duration,
+}
+
+/// Does `work` to the server. Returns the figures, its rate first.
+pub(crate) fn run(work: Work, target: &Target) -> Result<Figures> {
+    match work {
+        Work::PingPong { size, connections } => ping_pong::run(target, size, connections),
+        Work::Connect => connects::run(target),
+        Work::Bulk { streams } => bulk::run(target, streams),
+        Work::BulkThreads => bulk::run_with_threads(target),
+        Work::Storm => crowd::storm(target),
+        Work::Idle => crowd::idle(target),
+    }
+}
+
+/// The time in which it counts.
+struct Window {
+    meter: Option<Meter>,
+    cpu: Duration,
+    start: Instant,
+}
+
+impl Window {
+    fn open(target: &Target) -> Result<Self> {
+        let meter = target.meter;
+        let cpu = meter.map_or(Ok(Duration::ZERO), Meter::cpu)?;
+        let start = Instant::now();
+        Ok(Self { meter, cpu, start })
+    }
+
+    /// Returns the rate at which `count` things have happened since it was opened, and the
+    /// server's CPU time for each, in nanoseconds.
+    fn close(self, count: u64) -> Result<(f64, Option<f64>)> {
+        let elapsed = self.start.elapsed();
+        let cpu = self.meter.map(Meter::cpu).transpose()?;
+        let each = |cpu: Duration| nanoseconds(cpu.saturating_sub(self.cpu)) / float(count);
+        Ok((float(count) / elapsed.as_secs_f64(), cpu.map(each)))
+    }
+}
+
+/// Adds the memory that the server has resident now.
+fn add_resident(figures: &mut Figures, target: &Target) -> Result {
+    if let Some(meter) = target.meter {
+        figures.push((Figure::Resident, float(meter.resident()?) / 1e6));
+    }
+    Ok(())
+}
+
+/// Latencies, to three digits, up to a minute.
+struct Latencies(Histogram<u64>);
+
+impl Latencies {
+    fn new() -> Result<Self> {
+        let histogram = Histogram::new_with_bounds(100, 60_000_000_000, 3);
+        let failed = |error| Failure::new(format!("cannot make a histogram: {error}"));
+        Ok(Self(histogram.map_err(failed)?))
+    }
+
+    fn record(&mut self, latency: Duration) {
+        self.0
+            .saturating_record(u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX));
+    }
+
+    fn figures(&self) -> Figures {
+        let microseconds = |quantile| float(self.0.value_at_quantile(quantile)) / 1000.0;
+        vec![
+            (Figure::P50, microseconds(0.5)),
+            (Figure::P99, microseconds(0.99)),
+            (Figure::P999, microseconds(0.999)),
+        ]
+    }
+}
+
+fn nanoseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e9
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a figure has far fewer digits")]
+fn float(count: u64) -> f64 {
+    count as f64
+}
+
+impl Failure {
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+
+    /// What a system call on a connection says.
+    fn errno(operation: &str, errno: Errno) -> Self {
+        match errno {
+            Errno::CONNRESET | Errno::PIPE => Self::new("a reset"),
+            _ => Self(format!("cannot {operation}: {errno}")),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

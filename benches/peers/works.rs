@@ -1,0 +1,111 @@
+//! The works by their names: what a client can be made to do to a server.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// How many connections a crowd has: more than most servers ever see, and few enough for the
+/// ephemeral ports of one address.
+pub(crate) const CROWD: usize = 8000;
+
+/// A message goes out in one piece, so it must fit the smallest send buffer that Linux gives.
+const LONGEST_MESSAGE: usize = 4096;
+
+const SIZES: [usize; 3] = [128, 512, 1000];
+const CONNECTIONS: [usize; 7] = [1, 8, 50, 150, 300, 500, 1000];
+
+/// What the client does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Messages, one in flight on each connection.
+    PingPong { size: usize, connections: usize },
+    /// Connect, one message, close; eight clients at it.
+    Connect,
+    /// Streams that send as fast as they are taken.
+    Bulk { streams: usize },
+    /// One such stream, from two blocking threads instead of an event loop.
+    BulkThreads,
+    /// A crowd that connects at once.
+    Storm,
+    /// A crowd that is silent, then speaks at once.
+    Idle,
+}
+
+impl Work {
+    /// Returns all that are measured unless others are asked for.
+    pub(crate) fn all() -> Vec<Self> {
+        let ping_pong = |size| CONNECTIONS.map(|connections| Self::PingPong { size, connections });
+        let mut all: Vec<_> = SIZES.into_iter().flat_map(ping_pong).collect();
+        all.extend([
+            Self::Connect,
+            Self::Bulk { streams: 1 },
+            Self::BulkThreads,
+            Self::Bulk { streams: 8 },
+            Self::Storm,
+            Self::Idle,
+        ]);
+        all
+    }
+
+    /// Returns the one with this name, or else all whose names begin with it.
+    pub(crate) fn select(name: &str) -> Result<Vec<Self>, String> {
+        if let Ok(work) = name.parse() {
+            return Ok(vec![work]);
+        }
+        let mut works = Self::all();
+        works.retain(|work| work.to_string().starts_with(name));
+        if works.is_empty() {
+            return Err("no work has a name that is or begins like this".to_owned());
+        }
+        Ok(works)
+    }
+
+    /// Returns how many descriptors the client needs for it, and likely the server too.
+    pub(crate) fn descriptors(self) -> usize {
+        match self {
+            Self::PingPong { connections, .. } => connections,
+            Self::Connect => 8,
+            Self::Bulk { streams } => streams,
+            Self::BulkThreads => 1,
+            Self::Storm | Self::Idle => CROWD,
+        }
+    }
+}
+
+impl FromStr for Work {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        let parts: Vec<_> = name.split('-').collect();
+        let number = |text: &str, most| {
+            let number = text.parse().ok().filter(|n| (1..=most).contains(n));
+            number.ok_or(())
+        };
+        Ok(match parts[..] {
+            ["pingpong", size, connections] => Self::PingPong {
+                size: number(size, LONGEST_MESSAGE)?,
+                connections: number(connections, CROWD)?,
+            },
+            ["connect"] => Self::Connect,
+            ["bulk", "1", "threads"] => Self::BulkThreads,
+            ["bulk", streams] => Self::Bulk {
+                streams: number(streams, CROWD)?,
+            },
+            ["storm"] => Self::Storm,
+            ["idle"] => Self::Idle,
+            _ => return Err(()),
+        })
+    }
+}
+
+impl fmt::Display for Work {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::PingPong { size, connections } => write!(f, "pingpong-{size}-{connections}"),
+            Self::Connect => f.write_str("connect"),
+            Self::Bulk { streams } => write!(f, "bulk-{streams}"),
+            Self::BulkThreads => f.write_str("bulk-1-threads"),
+            Self::Storm => f.write_str("storm"),
+            Self::Idle => f.write_str("idle"),
+        }
+    }
+}
