@@ -1,89 +1,115 @@
-//! What does an echo server do with the machine it has?
+//! What does an echo server make of a machine, and what do others make of it?
 //!
 //! ```sh
+//! cargo bench --bench peers
+//! cargo bench --bench peers -- --peer echod,tokio --work pingpong-128,connect
 //! cargo bench --bench peers -- --addr 127.0.0.1:7007 --work pingpong-128-50
 //! ```
+//!
+//! It starts each server in turn, several rounds, on the same work, compares every byte that comes
+//! back, and prints medians, with the ratio of the first server's rate to each other's. A server
+//! that is not installed is left out, one that can't do a work has no figures there, and both are
+//! named. The exit code is 0 if anything was measured.
 
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
+mod cli;
 mod descriptors;
+mod failure;
 mod figures;
 mod load;
+mod machine;
+mod peers;
+mod report;
+mod results;
+mod rounds;
+mod server;
+mod stats;
 mod usage;
 mod works;
 
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::process::ExitCode;
-use std::time::Duration;
+use std::process::{self, ExitCode};
 
 use clap::Parser;
-use comfy_table::{Table, presets};
 
-use load::Target;
+use cli::Cli;
+use failure::{Failure, Result};
+use peers::PEERS;
+use rounds::{Subject, measure};
 use usage::Meter;
 use works::Work;
 
-#[derive(Parser)]
-#[command(name = "peers", about = "Measures echo servers")]
-struct Cli {
-    /// Measure a server that runs already
-    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
-    addr: SocketAddr,
-
-    /// Its process, or the first of its group: for its CPU time and memory
-    #[arg(long)]
-    pid: Option<i32>,
-
-    /// Do these works, by name or by what their names begin with
-    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = works)]
-    work: Vec<Vec<Work>>,
-
-    /// Measure for this long, after a warm-up
-    #[arg(long, value_name = "S", default_value_t = 1.0)]
-    seconds: f64,
-
-    /// What cargo says
-    #[arg(long, hide = true)]
-    bench: bool,
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    let mut addrs = text.to_socket_addrs().map_err(|error| error.to_string())?;
-    let addr = addrs.next().ok_or("the name has no address")?;
-    if addr.ip().is_loopback() {
-        Ok(addr)
-    } else {
-        Err("not an address of loopback: a load like this is for no network".to_owned())
-    }
-}
-
-fn works(name: &str) -> Result<Vec<Work>, String> {
-    Work::select(name)
-}
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    descriptors::raise_limit();
-    let target = Target {
-        addr: cli.addr,
-        meter: cli.pid.map(Meter::new),
-        warm_up: Duration::from_secs_f64(cli.seconds / 4.0),
-        time: Duration::from_secs_f64(cli.seconds),
-    };
-    for work in cli.work.into_iter().flatten() {
-        let checked = descriptors::check(work).map_err(load::Failure::new);
-        match checked.and_then(|()| load::run(work, &target)) {
-            Ok(figures) => {
-                let mut table = Table::new();
-                table.load_style(presets::ASCII_MARKDOWN);
-                let headers = figures.iter().map(|(figure, _)| figure.header().to_owned());
-                table.set_header(["work".to_owned()].into_iter().chain(headers));
-                let values = figures.iter().map(|(figure, value)| figure.show(*value));
-                table.add_row([work.to_string()].into_iter().chain(values));
-                println!("{table}\n");
-            }
-            Err(failure) => println!("{work}: {failure}\n"),
+    if cli.list {
+        list();
+        return ExitCode::SUCCESS;
+    }
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("peers: {failure}");
+            ExitCode::FAILURE
         }
     }
-    ExitCode::SUCCESS
+}
+
+fn list() {
+    println!("servers:");
+    for peer in PEERS {
+        println!("  {:14}{}", peer.name, peer.what);
+    }
+    println!("works:");
+    for work in Work::all() {
+        println!("  {work}");
+    }
+}
+
+fn run(cli: &Cli) -> Result {
+    // The servers are in groups of their own, which a Ctrl-C at the terminal does not reach.
+    let at_signal = || {
+        server::end_running();
+        process::exit(130);
+    };
+    ctrlc::set_handler(at_signal)
+        .map_err(|error| Failure::new(format!("cannot handle signals: {error}")))?;
+    descriptors::raise_limit();
+    println!("machine: {}", machine::describe());
+    let subjects = match cli.addr {
+        Some(addr) => vec![Subject::Running(addr, cli.pid.map(Meter::new))],
+        None => prepare(cli)?,
+    };
+    let mut works = cli.works();
+    works.retain(|&work| match descriptors::check(work) {
+        Ok(()) => true,
+        Err(why) => {
+            println!("left out: {why}");
+            false
+        }
+    });
+    if works.is_empty() || subjects.is_empty() {
+        return Err(Failure::new("nothing is left to be measured"));
+    }
+    let results = measure(&subjects, &works, cli.rounds(), cli.time());
+    println!("\n{}", report::tables(&results));
+    if results.is_empty() {
+        return Err(Failure::new("no server could do any of it"));
+    }
+    Ok(())
+}
+
+/// Builds what has to be built, and says which versions there are.
+fn prepare(cli: &Cli) -> Result<Vec<Subject>> {
+    let workshop = peers::workshop()?;
+    let mut subjects = Vec::new();
+    for peer in cli.peers() {
+        match peer.prepare(&workshop) {
+            Ok(version) => {
+                println!("{}: {version}", peer.name);
+                subjects.push(Subject::Peer(peer, workshop.clone()));
+            }
+            Err(failure) => println!("{}: left out: {failure}", peer.name),
+        }
+    }
+    Ok(subjects)
 }

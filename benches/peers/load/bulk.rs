@@ -13,8 +13,9 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use super::connection::{Connection, check};
 use super::crowd::{connect_all, part};
 use super::noise::{LONGEST, Noise};
-use super::poller::{PATIENCE, Poller};
-use super::{Failure, Result, Target, Window, add_resident};
+use super::poller::{PATIENCE, Poller, silence};
+use super::{Target, Window, add_resident};
+use crate::failure::{Failure, Result};
 use crate::figures::{Figure, Figures};
 
 /// What programs write at once that move a lot: a pipe's size.
@@ -130,7 +131,7 @@ fn receive_all(socket: BorrowedFd, noise: &Noise, received: &AtomicU64) -> Resul
 
 fn waited(operation: &str, errno: Errno) -> Failure {
     match errno {
-        Errno::AGAIN => Failure::new("silence"),
+        Errno::AGAIN => silence(),
         _ => Failure::errno(operation, errno),
     }
 }

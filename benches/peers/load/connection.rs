@@ -12,7 +12,7 @@ use rustix::net::{
 };
 
 use super::noise::Noise;
-use super::{Failure, Result};
+use crate::failure::{Failure, Result};
 
 /// A connection, non-blocking: what was sent is what must come back.
 pub(super) struct Connection {
@@ -65,7 +65,9 @@ impl Connection {
     pub(super) fn send_all(&mut self, noise: &Noise, len: usize) -> Result {
         match self.send(noise, len)? {
             sent if sent == len => Ok(()),
-            sent => Err(Failure(format!("{sent} of {len} bytes fitted the socket"))),
+            sent => Err(Failure::new(format!(
+                "{sent} of {len} bytes fitted the socket"
+            ))),
         }
     }
 
@@ -97,7 +99,7 @@ impl Connection {
         if received == 0 && self.owed() > 0 {
             let (after, missing) = (self.received, self.owed());
             let what = format!("the end after {after} bytes, {missing} missing");
-            return Err(Failure(what));
+            return Err(Failure::new(what));
         }
         Ok(Some(received))
     }
@@ -125,7 +127,7 @@ pub(super) fn check(noise: &Noise, position: u64, offset: u64, echo: &[u8]) -> R
         return Ok(());
     }
     let at = (0..echo.len()).find(|&at| echo[at] != due[at]).unwrap_or(0);
-    Err(Failure(format!(
+    Err(Failure::new(format!(
         "byte {} is another one",
         offset + at as u64
     )))

@@ -7,7 +7,8 @@ use rustix::event::epoll::EventFlags;
 use super::connection::Connection;
 use super::noise::Noise;
 use super::poller::Poller;
-use super::{Failure, Latencies, Result, Target, Window, add_resident};
+use super::{Latencies, Target, Window, add_resident};
+use crate::failure::{Failure, Result};
 use crate::figures::{Figure, Figures};
 
 const CLIENTS: usize = 8;

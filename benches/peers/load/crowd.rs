@@ -8,8 +8,9 @@ use rustix::event::epoll::EventFlags;
 
 use super::connection::Connection;
 use super::noise::{LONGEST, Noise};
-use super::poller::Poller;
-use super::{Failure, Result, Target, Window, add_resident, float};
+use super::poller::{PATIENCE, Poller, silence};
+use super::{Target, Window, add_resident, float};
+use crate::failure::{Failure, Result};
 use crate::figures::{Figure, Figures};
 use crate::usage::Meter;
 use crate::works::CROWD;
@@ -135,7 +136,7 @@ pub(super) fn connect_all(
         let ready = poller.wait()?;
         arrivals.welcome(poller, ready)?;
         if start.elapsed() > DEADLINE {
-            return Err(Failure(format!(
+            return Err(Failure::new(format!(
                 "{} of {count} had not connected after {} s",
                 arrivals.waiting,
                 DEADLINE.as_secs()
@@ -173,13 +174,13 @@ fn exchange(poller: &mut Poller, crowd: &mut [Connection], noise: &Noise) -> Res
         connection.send_all(noise, MESSAGE)?;
     }
     while waiting > 0 {
-        let ready = poller.wait();
-        if ready.is_err() || start.elapsed() > DEADLINE {
+        let ready = poller.wait_for(PATIENCE)?;
+        if ready == 0 || start.elapsed() > DEADLINE {
             lost += waiting;
-            why.get_or_insert(Failure::new("silence"));
+            why.get_or_insert_with(silence);
             break;
         }
-        for index in 0..ready? {
+        for index in 0..ready {
             let (number, _) = poller.ready(index);
             match crowd[number].receive(noise, &mut buffer) {
                 Ok(Some(1..)) if crowd[number].owed() == 0 => waiting -= 1,
@@ -195,7 +196,10 @@ fn exchange(poller: &mut Poller, crowd: &mut [Connection], noise: &Noise) -> Res
         }
     }
     why.map_or(Ok(()), |why| {
-        Err(Failure(format!("{lost} of {} lost: {why}", crowd.len())))
+        Err(Failure::new(format!(
+            "{lost} of {} lost: {why}",
+            crowd.len()
+        )))
     })
 }
 

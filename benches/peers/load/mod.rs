@@ -11,22 +11,15 @@ mod noise;
 mod ping_pong;
 mod poller;
 
-use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use rustix::io::Errno;
 
+use crate::failure::{Failure, Result};
 use crate::figures::{Figure, Figures};
 use crate::usage::Meter;
 use crate::works::Work;
-
-pub(crate) type Result<T = ()> = std::result::Result<T, Failure>;
-
-/// What went wrong, in a line.
-#[derive(Debug)]
-pub(crate) struct Failure(String);
 
 /// A server, and for how long to load it.
 pub(crate) struct Target {
@@ -114,24 +107,4 @@ fn nanoseconds(time: Duration) -> f64 {
 #[allow(clippy::cast_precision_loss, reason = "a figure has far fewer digits")]
 fn float(count: u64) -> f64 {
     count as f64
-}
-
-impl Failure {
-    pub(crate) fn new(what: impl Into<String>) -> Self {
-        Self(what.into())
-    }
-
-    /// What a system call on a connection says.
-    fn errno(operation: &str, errno: Errno) -> Self {
-        match errno {
-            Errno::CONNRESET | Errno::PIPE => Self::new("a reset"),
-            _ => Self(format!("cannot {operation}: {errno}")),
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
 }

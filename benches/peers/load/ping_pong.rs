@@ -6,7 +6,8 @@ use super::connection::Connection;
 use super::crowd::{connect_all, part};
 use super::noise::Noise;
 use super::poller::Poller;
-use super::{Latencies, Result, Target, Window, add_resident};
+use super::{Latencies, Target, Window, add_resident};
+use crate::failure::Result;
 use crate::figures::{Figure, Figures};
 
 pub(super) fn run(target: &Target, size: usize, connections: usize) -> Result<Figures> {

@@ -7,7 +7,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 
-use super::{Failure, Result};
+use crate::failure::{Failure, Result};
 
 /// A server that makes no progress for this long has hung.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -49,7 +49,7 @@ impl Poller {
     /// Waits until something is ready. Returns how many things are.
     pub(super) fn wait(&mut self) -> Result<usize> {
         match self.wait_for(PATIENCE)? {
-            0 => Err(Failure::new("silence")),
+            0 => Err(silence()),
             ready => Ok(ready),
         }
     }
@@ -71,6 +71,11 @@ impl Poller {
         let Event { flags, data } = self.events[index];
         (usize::try_from(data.u64()).unwrap_or(usize::MAX), flags)
     }
+}
+
+/// What it is called when a server has hung.
+pub(super) fn silence() -> Failure {
+    Failure::new(format!("silence for {} s", PATIENCE.as_secs()))
 }
 
 fn failed(errno: Errno) -> Failure {

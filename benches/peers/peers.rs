@@ -1,0 +1,220 @@
+//! The servers: what each needs, how it is built, and how it is started.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::failure::{Failure, Result};
+
+/// A server to be measured.
+pub(crate) struct Peer {
+    pub(crate) name: &'static str,
+    pub(crate) what: &'static str,
+    kind: Kind,
+}
+
+enum Kind {
+    Echod,
+    Tokio,
+    Go { mode: &'static str },
+    Python,
+    Xinetd,
+    Socat,
+    C { file: &'static str },
+}
+
+/// All of them, the one that the others are held against first.
+pub(crate) const PEERS: &[Peer] = &[
+    peer("echod", "this project's", Kind::Echod),
+    peer("tokio", "a task per connection", Kind::Tokio),
+    peer(
+        "go",
+        "a goroutine per connection",
+        Kind::Go { mode: "copy" },
+    ),
+    peer(
+        "go-iocopy",
+        "the same with io.Copy, which splices",
+        Kind::Go { mode: "iocopy" },
+    ),
+    peer(
+        "socketserver",
+        "Python's, a thread per connection",
+        Kind::Python,
+    ),
+    peer(
+        "xinetd",
+        "its internal service, a process per connection",
+        Kind::Xinetd,
+    ),
+    peer(
+        "socat",
+        "two processes per connection, socat and cat",
+        Kind::Socat,
+    ),
+    peer(
+        "c-threads",
+        "bare C, a thread per connection",
+        Kind::C { file: "threads" },
+    ),
+    peer(
+        "c-epoll",
+        "bare C, one event loop",
+        Kind::C { file: "epoll" },
+    ),
+    peer(
+        "c-splice",
+        "bare C, a thread and a pipe per connection",
+        Kind::C { file: "splice" },
+    ),
+];
+
+const fn peer(name: &'static str, what: &'static str, kind: Kind) -> Peer {
+    Peer { name, what, kind }
+}
+
+/// Where the sources are.
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers");
+
+/// Where what is made of them goes, with the servers' configuration and logs.
+pub(crate) fn workshop() -> Result<PathBuf> {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("peers");
+    match fs::create_dir_all(&directory) {
+        Ok(()) => Ok(directory),
+        Err(error) => Err(Failure::new(format!(
+            "cannot make {}: {error}",
+            directory.display()
+        ))),
+    }
+}
+
+impl Peer {
+    /// Builds it. Returns what says which version it is.
+    pub(crate) fn prepare(&self, workshop: &Path) -> Result<String> {
+        let source = |file: &str| Path::new(SOURCES).join(file);
+        let out = workshop.join(self.name);
+        match &self.kind {
+            Kind::Echod => first_line(Command::new(env!("CARGO_BIN_EXE_echod")).arg("--version")),
+            Kind::Tokio => {
+                let mut cargo = Command::new(env!("CARGO"));
+                cargo.args([
+                    "build",
+                    "--release",
+                    "--locked",
+                    "--quiet",
+                    "--manifest-path",
+                ]);
+                cargo.arg(source("tokio/Cargo.toml"));
+                run(cargo.arg("--target-dir").arg(&out))?;
+                let mut tree = Command::new(env!("CARGO"));
+                tree.args([
+                    "tree",
+                    "--locked",
+                    "--depth=0",
+                    "--prefix=none",
+                    "--package=tokio",
+                ]);
+                first_line(tree.arg("--manifest-path").arg(source("tokio/Cargo.toml")))
+            }
+            Kind::Go { .. } => {
+                let mut go = Command::new("go");
+                // A file alone needs no module, wherever the project lies.
+                go.env("GO111MODULE", "off").args(["build", "-o"]).arg(out);
+                run(go.arg(source("go/main.go")))?;
+                first_line(Command::new("go").arg("version"))
+            }
+            Kind::C { file } => {
+                let mut cc = Command::new("cc");
+                cc.args(["-O2", "-pthread", "-o"]).arg(out);
+                run(cc.arg(source(&format!("{file}.c"))))?;
+                first_line(Command::new("cc").arg("--version"))
+            }
+            Kind::Python => first_line(Command::new("python3").arg("--version")),
+            Kind::Xinetd => first_line(Command::new("xinetd").arg("-version")),
+            Kind::Socat => {
+                let version = output(Command::new("socat").arg("-V"))?;
+                let line = version
+                    .lines()
+                    .find(|line| line.starts_with("socat version"));
+                Ok(line.unwrap_or("socat").to_owned())
+            }
+        }
+    }
+
+    /// Returns what starts it, once it is prepared, at a port of 127.0.0.1.
+    pub(crate) fn command(&self, workshop: &Path, port: u16) -> Result<Command> {
+        let addr = format!("127.0.0.1:{port}");
+        let mut command = Command::new(workshop.join(self.name));
+        match &self.kind {
+            Kind::Echod => {
+                command = Command::new(env!("CARGO_BIN_EXE_echod"));
+                command.args(["-qq", "--max-connections=10000", "--listen", &addr]);
+            }
+            Kind::Tokio => {
+                command = Command::new(workshop.join("tokio/release/tokio-echo"));
+                command.arg(addr);
+            }
+            Kind::Go { mode } => {
+                command.args([mode, &*addr]);
+            }
+            Kind::C { .. } => {
+                command.arg(port.to_string());
+            }
+            Kind::Python => {
+                command = Command::new("python3");
+                command.arg(Path::new(SOURCES).join("echo.py")).arg(addr);
+            }
+            Kind::Xinetd => {
+                let file = workshop.join("xinetd.conf");
+                fs::write(&file, xinetd_conf(port)).map_err(|error| {
+                    Failure::new(format!("cannot write {}: {error}", file.display()))
+                })?;
+                command = Command::new("xinetd");
+                command.args(["-dontfork", "-f"]).arg(file);
+                command.arg("-pidfile").arg(workshop.join("xinetd.pid"));
+            }
+            Kind::Socat => {
+                command = Command::new("socat");
+                let listen = "bind=127.0.0.1,fork,reuseaddr,backlog=4096";
+                command.args([&format!("TCP-LISTEN:{port},{listen}"), "EXEC:cat"]);
+            }
+        }
+        Ok(command)
+    }
+}
+
+/// Its own echo, without the limits that it has against misuse.
+fn xinetd_conf(port: u16) -> String {
+    format!(
+        "service echo\n{{\n\
+         type = INTERNAL UNLISTED\nid = echo-stream\nsocket_type = stream\nprotocol = tcp\n\
+         wait = no\nbind = 127.0.0.1\nport = {port}\n\
+         instances = UNLIMITED\nper_source = UNLIMITED\ncps = 0 0\n}}\n"
+    )
+}
+
+fn run(command: &mut Command) -> Result {
+    output(command).map(drop)
+}
+
+fn first_line(command: &mut Command) -> Result<String> {
+    let output = output(command)?;
+    Ok(output.lines().next().unwrap_or_default().trim().to_owned())
+}
+
+/// Runs a tool. Returns what it said on either output: some say their version on the other one.
+fn output(command: &mut Command) -> Result<String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let result = command.stdin(Stdio::null()).output();
+    let output = result.map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => Failure::new(format!("{program} is not installed")),
+        _ => Failure::new(format!("cannot run {program}: {error}")),
+    })?;
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    if output.status.success() {
+        return Ok(said.into_owned());
+    }
+    let why = said.lines().find(|line| line.contains("error"));
+    let why = why.map_or_else(|| output.status.to_string(), str::to_owned);
+    Err(Failure::new(format!("{program} failed: {why}")))
+}

@@ -1,0 +1,98 @@
+//! What was measured: for each work and peer, the figures of every round, or why there are none.
+
+use crate::failure::{Failure, Result};
+use crate::figures::{Figure, Figures};
+use crate::stats::{Ratio, median};
+use crate::works::Work;
+
+/// All that was measured.
+pub(crate) struct Results {
+    /// Names; the others are held against the first.
+    pub(crate) peers: Vec<String>,
+    pub(crate) works: Vec<WorkResults>,
+}
+
+/// What the peers did at a work.
+pub(crate) struct WorkResults {
+    pub(crate) work: Work,
+    /// In the order of the peers.
+    pub(crate) cells: Vec<Cell>,
+}
+
+/// What a peer did at a work.
+#[derive(Default)]
+pub(crate) struct Cell {
+    rounds: Vec<Figures>,
+    failure: Option<Failure>,
+}
+
+impl Results {
+    pub(crate) fn new(peers: Vec<String>, works: &[Work]) -> Self {
+        let results = |&work| WorkResults {
+            work,
+            cells: peers.iter().map(|_| Cell::default()).collect(),
+        };
+        Self {
+            works: works.iter().map(results).collect(),
+            peers,
+        }
+    }
+
+    /// Returns whether there is not a single figure.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.works
+            .iter()
+            .all(|at_work| at_work.figures().is_empty())
+    }
+}
+
+impl WorkResults {
+    /// Returns the figures that there are, the rate first.
+    pub(crate) fn figures(&self) -> Vec<Figure> {
+        let round = self.cells.iter().find_map(|cell| cell.rounds().first());
+        round
+            .into_iter()
+            .flatten()
+            .map(|(figure, _)| *figure)
+            .collect()
+    }
+
+    /// Compares the rates of two peers.
+    pub(crate) fn ratio(&self, ours: usize, theirs: usize) -> Option<Ratio> {
+        Ratio::of(&self.cells[ours].rates(), &self.cells[theirs].rates())
+    }
+}
+
+impl Cell {
+    pub(crate) fn add(&mut self, result: Result<Figures>) {
+        match result {
+            Ok(figures) => self.rounds.push(figures),
+            Err(failure) => self.failure = Some(failure),
+        }
+    }
+
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        self.failure.as_ref()
+    }
+
+    /// Returns the median of a figure over the rounds.
+    pub(crate) fn median(&self, figure: Figure) -> Option<f64> {
+        let values = self.rounds().iter().flatten();
+        let values = values.filter(|(name, _)| *name == figure);
+        let values: Vec<_> = values.map(|(_, value)| *value).collect();
+        (!values.is_empty()).then(|| median(&values))
+    }
+
+    fn rates(&self) -> Vec<f64> {
+        let rates = self.rounds().iter().filter_map(|round| round.first());
+        rates.map(|(_, rate)| *rate).collect()
+    }
+
+    /// Who has failed once has no figures: they would be of its better rounds.
+    fn rounds(&self) -> &[Figures] {
+        match self.failure {
+            None => &self.rounds,
+            Some(_) => &[],
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! A server's process: started in a group of its own, and ended with all of that group.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
+
+use crate::failure::{Failure, Result};
+use crate::peers::Peer;
+use crate::usage::Meter;
+
+/// How long a server may take until it answers, and to be gone.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Which group is to be ended if the program is: `None` between servers.
+static RUNNING: Mutex<Option<Pid>> = Mutex::new(None);
+
+/// A server that runs.
+pub(crate) struct Server {
+    child: Child,
+    pub(crate) addr: SocketAddr,
+}
+
+impl Server {
+    /// Starts it, and waits until it answers.
+    pub(crate) fn start(peer: &Peer, workshop: &Path) -> Result<Self> {
+        let addr = free_address().map_err(|error| cannot("find a free port", &error))?;
+        let log = workshop.join(format!("{}.log", peer.name));
+        let file = File::create(&log).map_err(|error| cannot("write a log", &error))?;
+        let mut command = peer.command(workshop, addr.port())?;
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file);
+        command.process_group(0);
+        let mut running = lock();
+        let child = command
+            .spawn()
+            .map_err(|error| cannot("start it", &error))?;
+        *running = Some(Pid::from_child(&child));
+        drop(running);
+        let mut server = Self { child, addr };
+        server.wait_until_it_answers(&log)?;
+        Ok(server)
+    }
+
+    pub(crate) fn meter(&self) -> Meter {
+        Meter::new(Pid::from_child(&self.child).as_raw_pid())
+    }
+
+    /// Adds to a failure that the server is gone, if it is.
+    pub(crate) fn explain(&mut self, failure: Failure) -> Failure {
+        match self.child.try_wait() {
+            Ok(Some(status)) => Failure::new(format!("{failure}: it ended, {status}")),
+            _ => failure,
+        }
+    }
+
+    fn wait_until_it_answers(&mut self, log: &Path) -> Result {
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                let log = log.display();
+                return Err(Failure::new(format!(
+                    "it ended at its start: {status}, see {log}"
+                )));
+            }
+            if answers(self.addr).is_ok() {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Err(Failure::new(format!(
+            "no answer after {} s",
+            PATIENCE.as_secs()
+        )))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let group = Pid::from_child(&self.child);
+        let _ = kill_process_group(group, Signal::KILL);
+        let _ = self.child.wait();
+        // What it has forked ends when it ends, and the next server is not to be disturbed by it.
+        let start = Instant::now();
+        while test_kill_process_group(group).is_ok() && start.elapsed() < PATIENCE {
+            thread::sleep(Duration::from_millis(1));
+        }
+        *lock() = None;
+    }
+}
+
+/// Ends the server that runs, if any. For a program that is about to end.
+pub(crate) fn end_running() {
+    if let Some(group) = lock().take() {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+}
+
+fn lock() -> MutexGuard<'static, Option<Pid>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Not every server takes port 0, so it is asked for here, and free again for the server.
+fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+fn answers(addr: SocketAddr) -> io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"?")?;
+    stream.read_exact(&mut [0])
+}
+
+fn cannot(what: &str, error: &io::Error) -> Failure {
+    Failure::new(format!("cannot {what}: {error}"))
+}
