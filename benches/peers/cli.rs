@@ -69,6 +69,11 @@ impl Cli {
         PEERS.iter().filter(move |peer| all || named(peer))
     }
 
+    /// Returns whether what it measures was asked for by name, and so must not fail.
+    pub(crate) fn has_named_peers(&self) -> bool {
+        !self.peer.is_empty() || self.addr.is_some()
+    }
+
     pub(crate) fn works(&self) -> Vec<Work> {
         if !self.work.is_empty() {
             return self.work.concat();

@@ -9,10 +9,11 @@
 //! It starts each server in turn, several rounds, on the same work, compares every byte that comes
 //! back, and prints medians, with the ratio of the first server's rate to each other's. A server
 //! that is not installed is left out, one that can't do a work has no figures there, and both are
-//! named. The exit code is 0 if anything was measured.
+//! named. Then the exit code is 1 if it was asked for by name, or if there are no figures at all.
 
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
+mod chart;
 mod cli;
 mod descriptors;
 mod failure;
@@ -20,6 +21,7 @@ mod figures;
 mod load;
 mod machine;
 mod peers;
+mod readme;
 mod report;
 mod results;
 mod rounds;
@@ -28,6 +30,7 @@ mod stats;
 mod usage;
 mod works;
 
+use std::path::Path;
 use std::process::{self, ExitCode};
 
 use clap::Parser;
@@ -74,7 +77,8 @@ fn run(cli: &Cli) -> Result {
     ctrlc::set_handler(at_signal)
         .map_err(|error| Failure::new(format!("cannot handle signals: {error}")))?;
     descriptors::raise_limit();
-    println!("machine: {}", machine::describe());
+    let machine = machine::describe();
+    println!("machine: {machine}");
     let subjects = match cli.addr {
         Some(addr) => vec![Subject::Running(addr, cli.pid.map(Meter::new))],
         None => prepare(cli)?,
@@ -92,10 +96,19 @@ fn run(cli: &Cli) -> Result {
     }
     let results = measure(&subjects, &works, cli.rounds(), cli.time());
     println!("\n{}", report::tables(&results));
-    if results.is_empty() {
-        return Err(Failure::new("no server could do any of it"));
+    if cli.save {
+        let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+        chart::draw(&results, &machine, &project.join("benches/peers.svg"))?;
+        let (rounds, seconds) = (cli.rounds(), cli.time().as_secs_f64());
+        let how = format!("{machine}, the median of --rounds {rounds} with --seconds {seconds}");
+        readme::update(&project.join("README.md"), &results, &how)?;
     }
-    Ok(())
+    match results.failures() {
+        0 => Ok(()),
+        runs if cli.has_named_peers() => Err(Failure::new(format!("{runs} of the works failed"))),
+        _ if results.is_empty() => Err(Failure::new("no server could do any of it")),
+        _ => Ok(()),
+    }
 }
 
 /// Builds what has to be built, and says which versions there are.
@@ -107,6 +120,9 @@ fn prepare(cli: &Cli) -> Result<Vec<Subject>> {
             Ok(version) => {
                 println!("{}: {version}", peer.name);
                 subjects.push(Subject::Peer(peer, workshop.clone()));
+            }
+            Err(failure) if cli.has_named_peers() => {
+                return Err(Failure::new(format!("{}: {failure}", peer.name)));
             }
             Err(failure) => println!("{}: left out: {failure}", peer.name),
         }

@@ -38,6 +38,12 @@ impl Results {
         }
     }
 
+    /// Returns how many cells have failed.
+    pub(crate) fn failures(&self) -> usize {
+        let cells = self.works.iter().flat_map(|at_work| &at_work.cells);
+        cells.filter(|cell| cell.failure().is_some()).count()
+    }
+
     /// Returns whether there is not a single figure.
     pub(crate) fn is_empty(&self) -> bool {
         self.works

@@ -22,6 +22,7 @@ mod handlers;
 mod limits;
 mod log;
 mod path;
+mod peers;
 mod server;
 mod shutdown;
 mod signals;

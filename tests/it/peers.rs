@@ -1,0 +1,71 @@
+//! The pure parts of the benchmark, which `cargo test` does not build as tests.
+
+#[path = "../../benches/peers/stats.rs"]
+mod stats;
+#[allow(dead_code, reason = "the benchmark asks for more")]
+#[path = "../../benches/peers/works.rs"]
+mod works;
+
+use stats::{Ratio, median};
+use works::Work;
+
+fn assert_is(value: f64, expected: f64) {
+    assert!((value - expected).abs() < 1e-9, "{value} is not {expected}");
+}
+
+#[test]
+fn a_median_is_the_middle_one_whatever_the_order() {
+    assert_is(median(&[3.0, 1.0, 100.0]), 3.0);
+    assert_is(median(&[4.0, 1.0, 2.0, 100.0]), 3.0);
+    assert_is(median(&[7.0]), 7.0);
+    assert!(median(&[]).is_nan());
+}
+
+#[test]
+fn a_ratio_is_taken_within_rounds_not_of_medians() {
+    // The machine was slow in the second round, for both of them.
+    let ratio = Ratio::of(&[100.0, 10.0, 90.0], &[50.0, 20.0, 30.0]).unwrap();
+    assert_is(ratio.median, 2.0);
+    assert_is(ratio.least, 0.5);
+    assert_is(ratio.most, 3.0);
+    assert_eq!(Ratio::of(&[], &[1.0]), None);
+}
+
+#[test]
+fn every_work_is_found_by_its_name() {
+    for work in Work::all() {
+        assert_eq!(Work::select(&work.to_string()), Ok(vec![work]), "{work}");
+    }
+    let size = 7;
+    let connections = 2;
+    let ping_pong = Work::PingPong { size, connections };
+    assert_eq!(Work::select("pingpong-7-2"), Ok(vec![ping_pong]));
+    assert_eq!(Work::select("bulk-3"), Ok(vec![Work::Bulk { streams: 3 }]));
+}
+
+#[test]
+fn works_are_found_by_what_their_names_begin_with() {
+    let names = |prefix| -> Vec<_> {
+        let works = Work::select(prefix).unwrap();
+        works.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(names("bulk"), ["bulk-1", "bulk-1-threads", "bulk-8"]);
+    assert_eq!(names("pingpong-128-").len(), 7);
+    // A whole name is that work alone, though others begin with it.
+    assert_eq!(names("bulk-1"), ["bulk-1"]);
+    assert_eq!(names("pingpong-128-50"), ["pingpong-128-50"]);
+}
+
+#[test]
+fn what_is_no_work_is_refused() {
+    for name in [
+        "pingpong-0-1",
+        "pingpong-5000-1",
+        "pingpong-1-9000",
+        "bulk-0",
+        "bulk-x",
+        "x",
+    ] {
+        assert!(Work::select(name).is_err(), "{name}");
+    }
+}
