@@ -62,9 +62,9 @@ fn list() {
     for peer in PEERS {
         println!("  {:14}{}", peer.name, peer.what);
     }
-    println!("works:");
+    println!("works, of which pingpong and bulk take other numbers, too:");
     for work in Work::all() {
-        println!("  {work}");
+        println!("  {:20}{}", work.to_string(), work.what());
     }
 }
 
@@ -100,7 +100,7 @@ fn run(cli: &Cli) -> Result {
         let project = Path::new(env!("CARGO_MANIFEST_DIR"));
         chart::draw(&results, &machine, &project.join("benches/peers.svg"))?;
         let (rounds, seconds) = (cli.rounds(), cli.time().as_secs_f64());
-        let how = format!("{machine}, the median of --rounds {rounds} with --seconds {seconds}");
+        let how = format!("{machine}; medians of `--rounds {rounds} --seconds {seconds}`");
         readme::update(&project.join("README.md"), &results, &how)?;
     }
     match results.failures() {

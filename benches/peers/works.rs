@@ -59,6 +59,18 @@ impl Work {
         Ok(works)
     }
 
+    /// Returns what the client does, in a line.
+    pub(crate) fn what(self) -> &'static str {
+        match self {
+            Self::PingPong { .. } => "bytes and connections: one message in flight on each",
+            Self::Connect => "connect, one message, close; eight clients",
+            Self::Bulk { .. } => "streams, sent as fast as they are taken, by one thread",
+            Self::BulkThreads => "one stream, by a thread that writes and one that reads",
+            Self::Storm => "8000 connect at once, until all have had an echo",
+            Self::Idle => "8000 connections are silent, then speak at once",
+        }
+    }
+
     /// Returns how many descriptors the client needs for it, and likely the server too.
     pub(crate) fn descriptors(self) -> usize {
         match self {
