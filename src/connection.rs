@@ -4,12 +4,13 @@
 //! timeout is one kind of error, and a shutdown is noticed even by a thread that waits for input.
 
 mod closing;
+mod spin;
 mod transfer;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -20,6 +21,7 @@ use crate::link::Link;
 use crate::registry::Slot;
 use crate::times::Times;
 use crate::wait::wait;
+use spin::Spin;
 
 /// A connection, as a handler sees it: [`Read`], [`Write`], and who is at the other end.
 ///
@@ -67,8 +69,7 @@ pub struct Connection {
     accepted: Instant,
     times: Times,
     ending: EndingCell,
-    /// Whether reads of the stream block only briefly, as they do from the first on.
-    reads_briefly: AtomicBool,
+    spin: Spin,
     /// How much of what had arrived when the end was noticed is still unread.
     due: AtomicU64,
 }
@@ -95,7 +96,7 @@ impl Connection {
             accepted: Instant::now(),
             times,
             ending: EndingCell::new(),
-            reads_briefly: AtomicBool::new(false),
+            spin: Spin::new(times.spin),
             due: AtomicU64::new(NOT_NOTICED),
         }
     }
@@ -120,8 +121,8 @@ impl Connection {
     ///
     /// Its timeouts and whether it blocks are the connection's own: leave them. Don't read or write
     /// there: it would not be counted, no timeout would apply, a shutdown would not be noticed
-    /// before the connection is cut, and after a first read through the connection, one of the
-    /// stream fails when it has waited for 20 ms. Don't duplicate it with
+    /// before the connection is cut, and a read fails when it has waited for 20 ms. Don't duplicate
+    /// it with
     /// [`try_clone`](TcpStream::try_clone): the peer would see no end of file until the duplicate
     /// is closed, too.
     #[doc(alias = "request")]
@@ -174,9 +175,7 @@ impl Read for &Connection {
 
 impl Write for &Connection {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let n = self.send(buf)?;
-        self.slot.bytes_out.fetch_add(n as u64, Ordering::Relaxed);
-        Ok(n)
+        self.send(buf)
     }
 
     /// Does nothing: what is written is with the kernel already.

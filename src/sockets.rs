@@ -7,6 +7,8 @@ use std::time::Duration;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use crate::times::BRIEFLY;
+
 /// Binds and listens.
 pub(crate) fn listen(addr: SocketAddr, backlog: u32, reuse_port: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
@@ -48,6 +50,7 @@ pub(crate) fn prepare(
         }
         None => socket.set_keepalive(false)?,
     }
+    socket.set_read_timeout(Some(BRIEFLY))?;
     socket.set_write_timeout(write_timeout)?;
     // A connection that poll(2) has announced may be gone, or another's, when it is accepted.
     socket.set_nonblocking(true)

@@ -9,6 +9,8 @@ pub(crate) struct Times {
     pub(crate) write: Option<Duration>,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) linger: Duration,
+    /// How long a read waits awake before it sleeps.
+    pub(crate) spin: Duration,
     /// How long all may take to leave at a shutdown.
     pub(crate) drain: Duration,
 }

@@ -34,8 +34,8 @@ impl Connection {
         // Only before the FIN can it be told what has reached the peer.
         let settled = match self.ending() {
             Ending::Reset => return,
-            // It sends nothing more that a close could answer with a reset.
-            Ending::Eof => true,
+            // It sends nothing more that a close could answer with a reset, so that is a FIN.
+            Ending::Eof => return self.link.settle(),
             // The drain timeout is the bound, and who is not done by then is cut, and counted.
             Ending::Shutdown => self.settles_within(self.times.drain.max(self.times.linger)),
             Ending::Lifetime => self.settles_within(self.times.linger),
@@ -50,7 +50,7 @@ impl Connection {
         let was_silent = self.due.load(Ordering::Relaxed) == SILENT;
         // A peer that was asked to end and is silent may stay so for ever, and what it sends from
         // now on comes too late.
-        if self.ending() != Ending::Eof && !(was_silent && settled) {
+        if !(was_silent && settled) {
             self.drop_input();
         }
     }

@@ -1,15 +1,17 @@
 //! How a connection reads and writes: how it waits, what it notices, when it gives up.
+//!
+//! What is read or written, and by which system call, is the caller's: an attempt.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::net::{RecvFlags, SendFlags};
 
 use super::{Connection, NOT_NOTICED, NOTICE, SILENT};
 use crate::ending::Ending;
 use crate::shutdown::Phase;
-use crate::times::BRIEFLY;
 use crate::wait::wait;
 
 /// How long a write that has no room waits before it tries again.
@@ -18,47 +20,78 @@ const A_MOMENT: Duration = Duration::from_secs(1);
 impl Connection {
     /// Reads, however long it takes for something to arrive.
     pub(super) fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
-        if !self.reads_briefly.load(Ordering::Relaxed) {
-            self.stream().set_read_timeout(Some(BRIEFLY))?;
-            self.reads_briefly.store(true, Ordering::Relaxed);
-        }
-        let mut silent_since = None;
         loop {
-            if self.shall_end() {
-                return self.receive_rest(buf);
+            if let Some(n) = self.receive_soon(buf)? {
+                return Ok(n);
             }
-            match self.receive_briefly(buf) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    let since = *silent_since.get_or_insert_with(Instant::now);
-                    self.wait_for_input(since)?;
-                }
-                received => return received,
-            }
+            self.wait_for_input()?;
         }
     }
 
-    /// Sleeps until there may be something to read, or to notice.
-    fn wait_for_input(&self, silent_since: Instant) -> io::Result<()> {
-        let silence = silent_since.elapsed();
-        let idle_left = self.times.idle.map(|idle| idle.saturating_sub(silence));
-        if idle_left == Some(Duration::ZERO) {
-            self.set_ending(Ending::Idle);
-            let cause = "the peer sent nothing for too long";
-            return Err(io::Error::new(ErrorKind::TimedOut, cause));
+    /// Reads what arrives soon. Returns `None` if the peer is silent: then
+    /// [`wait_for_input`](Self::wait_for_input) sleeps on.
+    pub(crate) fn receive_soon(&self, buf: &mut [u8]) -> io::Result<Option<usize>> {
+        let mut receive = |most: usize, flags| {
+            let most = buf.len().min(most);
+            let (_, n) = rustix::net::recv(self.stream(), &mut buf[..most], flags)?;
+            Ok(n)
+        };
+        if !self.shall_end() {
+            let mut try_once = || self.receive_once(|| receive(usize::MAX, RecvFlags::DONTWAIT));
+            if let Some(received) = self.spin.wait(&mut try_once) {
+                return received.map(Some);
+            }
         }
+        self.receive_soon_by(|most| receive(most, RecvFlags::empty()))
+    }
+
+    /// Reads what arrives soon by `attempt`, which takes at most so many bytes, and returns 0 at
+    /// the end of file only. It may sleep for as long as the socket's timeout says.
+    pub(crate) fn receive_soon_by(
+        &self,
+        mut attempt: impl FnMut(usize) -> io::Result<usize>,
+    ) -> io::Result<Option<usize>> {
+        let received = if self.shall_end() {
+            self.receive_rest(attempt)
+        } else {
+            self.receive_once(|| attempt(usize::MAX))
+        };
+        match received {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.spin.silence();
+                Ok(None)
+            }
+            received => received.map(Some),
+        }
+    }
+
+    /// Sleeps until there is something to read, or to notice.
+    ///
+    /// # Errors
+    ///
+    /// The peer has sent nothing for the idle timeout.
+    pub(crate) fn wait_for_input(&self) -> io::Result<()> {
         let stop = self.server.stop();
         let mut fds = [
             PollFd::new(self.stream(), PollFlags::IN),
             PollFd::new(&stop, PollFlags::IN),
         ];
-        let times = [idle_left, self.lifetime_left()];
-        wait(&mut fds, times.into_iter().flatten().min())?;
-        Ok(())
+        let times = [self.times.idle, self.lifetime_left()];
+        let woken = wait(&mut fds, times.into_iter().flatten().min())?;
+        if woken || self.shall_end() {
+            return Ok(());
+        }
+        self.set_ending(Ending::Idle);
+        let cause = "the peer sent nothing for too long";
+        Err(io::Error::new(ErrorKind::TimedOut, cause))
     }
 
     /// Reads now that the connection is to come to its end: what had arrived when that was
     /// noticed, or arrives within a moment, and no more, however fast the peer goes on sending.
-    fn receive_rest(&self, buf: &mut [u8]) -> io::Result<usize> {
+    fn receive_rest(
+        &self,
+        mut attempt: impl FnMut(usize) -> io::Result<usize>,
+    ) -> io::Result<usize> {
         let mut due = self.due.load(Ordering::Relaxed);
         if due == NOT_NOTICED {
             due = if self.wait_for(PollFlags::IN, NOTICE) {
@@ -69,7 +102,7 @@ impl Connection {
             self.due.store(due, Ordering::Relaxed);
             if due == 0 {
                 // The peer's own end, by a FIN or a reset.
-                match self.receive_briefly(buf) {
+                match self.receive_once(|| attempt(usize::MAX)) {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     received => return received,
                 }
@@ -82,8 +115,8 @@ impl Connection {
             }
             return Ok(0);
         }
-        let allowed = buf.len().min(usize::try_from(due).unwrap_or(usize::MAX));
-        let n = self.receive_briefly(&mut buf[..allowed])?;
+        let most = usize::try_from(due).unwrap_or(usize::MAX);
+        let n = self.receive_once(|| attempt(most))?;
         // Two threads may have read at the same time.
         let _ = self
             .due
@@ -93,10 +126,10 @@ impl Connection {
         Ok(n)
     }
 
-    /// Reads once, and notes what comes of it.
-    fn receive_briefly(&self, buf: &mut [u8]) -> io::Result<usize> {
+    /// Makes one attempt, and notes what comes of it.
+    fn receive_once(&self, mut attempt: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
         loop {
-            match self.stream().read(buf) {
+            match attempt() {
                 // A read with a timeout is interrupted by signals even under `SA_RESTART`, and by
                 // SIGSTOP and SIGCONT (see `signal(7)`).
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -124,6 +157,14 @@ impl Connection {
 
     /// Writes some, however long it takes for the peer to make room.
     pub(super) fn send(&self, buf: &[u8]) -> io::Result<usize> {
+        self.send_by(|| Ok(rustix::net::send(self.stream(), buf, SendFlags::NOSIGNAL)?))
+    }
+
+    /// Writes some by `attempt`, however long it takes for the peer to make room.
+    pub(crate) fn send_by(
+        &self,
+        mut attempt: impl FnMut() -> io::Result<usize>,
+    ) -> io::Result<usize> {
         let mut blocked_since = None;
         loop {
             if self
@@ -133,14 +174,18 @@ impl Connection {
             {
                 return Err(self.not_taken(Ending::Lifetime));
             }
-            match self.stream().write(buf) {
+            match attempt() {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     let since = *blocked_since.get_or_insert_with(Instant::now);
                     self.wait_for_room(since, error)?;
                 }
                 // Not the caller's to repeat: its times would start again.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                sent => return sent.map_err(|error| self.failed(error)),
+                Err(error) => return Err(self.failed(error)),
+                Ok(n) => {
+                    self.slot.bytes_out.fetch_add(n as u64, Ordering::Relaxed);
+                    return Ok(n);
+                }
             }
         }
     }

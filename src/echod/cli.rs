@@ -95,6 +95,16 @@ pub(crate) struct Cli {
     )]
     pub(crate) drain_timeout: Duration,
 
+    /// Wait awake this long for the next message of a busy connection before sleeping; 0 for never
+    #[arg(
+        long,
+        value_name = "DUR",
+        env = "ECHOD_SPIN",
+        value_parser = duration,
+        default_value = "50us"
+    )]
+    pub(crate) spin: Duration,
+
     /// Let the kernel complete this many connections ahead, for each address
     #[arg(
         long,
@@ -153,8 +163,11 @@ fn count(text: &str) -> Result<NonZeroUsize, &'static str> {
     text.parse().map_err(|_| "expected a number, 1 or more")
 }
 
-/// Reads a duration as people write it.
+/// Reads a duration as people write it. Nothing is nothing in any unit.
 fn duration(text: &str) -> Result<Duration, &'static str> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
     text.parse::<SignedDuration>()
         .ok()
         .and_then(|duration| Duration::try_from(duration).ok())
@@ -186,11 +199,14 @@ mod tests {
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
         assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("20us"), Ok(Duration::from_micros(20)));
         assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
         for wrong in ["", "30", "soon", "-5s", "5 parsecs", "1e400s"] {
             assert!(duration(wrong).is_err(), "{wrong:?}");
         }
         assert!(positive("0s").is_err());
+        assert!(positive("0").is_err());
     }
 
     proptest! {
@@ -209,9 +225,10 @@ mod tests {
     }
 
     #[test]
-    fn the_drain_timeout_defaults_to_the_librarys() {
+    fn times_default_to_the_librarys() {
         let cli = Cli::try_parse_from(["echod"]).unwrap();
         assert_eq!(cli.drain_timeout, Builder::DRAIN_TIMEOUT);
+        assert_eq!(cli.spin, Builder::SPIN);
     }
 
     #[test]

@@ -66,6 +66,7 @@ fn run(cli: &Cli, serving: &OnceLock<ServerHandle>) -> Result<Totals, Box<dyn Er
         .idle_timeout(cli.idle_timeout)
         .write_timeout(cli.write_timeout)
         .drain_timeout(cli.drain_timeout)
+        .spin(cli.spin)
         .backlog(cli.backlog);
     let listeners = listen(cli, &builder)?;
     let server = builder.from_listeners(listeners)?;

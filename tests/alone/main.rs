@@ -9,6 +9,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod economy;
 mod panics;
 mod shortage;
 #[allow(
@@ -19,6 +20,7 @@ mod shortage;
 #[path = "../it/support/mod.rs"]
 mod support;
 mod timing;
+mod usage;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -13,6 +13,7 @@ use rustix::process::geteuid;
 
 use crate::support::{Daemon, PATIENCE, available, connect, ping};
 use crate::turn;
+use crate::usage::{status, ticks};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -62,26 +63,6 @@ fn next_descriptor(daemon: &Daemon) -> String {
     let path = format!("/proc/{}/fd", daemon.pid().as_raw_nonzero());
     let free = (0..1000).find(|n| fs::symlink_metadata(format!("{path}/{n}")).is_err());
     free.unwrap().to_string()
-}
-
-fn status(daemon: &Daemon, name: &str) -> u64 {
-    let path = format!("/proc/{}/status", daemon.pid().as_raw_nonzero());
-    let status = fs::read_to_string(path).unwrap();
-    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
-/// How much time on a CPU it has used, in hundredths of a second (`stat`, `proc(5)`).
-fn ticks(daemon: &Daemon) -> u64 {
-    let path = format!("/proc/{}/stat", daemon.pid().as_raw_nonzero());
-    let stat = fs::read_to_string(path).unwrap();
-    let fields: Vec<_> = stat
-        .rsplit(')')
-        .next()
-        .unwrap()
-        .split_whitespace()
-        .collect();
-    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
 /// Goes through one shortage: who is connected is served, who comes waits, the CPU rests, one

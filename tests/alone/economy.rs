@@ -1,0 +1,103 @@
+//! What a message, a wait and an idle connection cost.
+
+use std::net::{Shutdown, TcpStream};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use socketserver::{EchoHandler, TcpServer};
+
+use crate::support::{Daemon, connect, noise, ping, read_to_end};
+use crate::turn;
+use crate::usage::ticks;
+
+/// Returns how often the server allocates while it echoes so many messages to one client.
+fn allocations(messages: usize, size: usize) -> u64 {
+    let mut server = TcpServer::bind("127.0.0.1:0").unwrap();
+    let addr = server.local_addr();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let client = connect(addr);
+            let message = noise(1, size);
+            for _ in 0..messages {
+                ping(&client, &message);
+            }
+            client.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(read_to_end(&client).unwrap(), b"");
+        });
+        // It serves on this thread, and only this one is counted.
+        let info = allocation_counter::measure(|| {
+            server.handle_request(EchoHandler::new).unwrap();
+        });
+        info.count_total
+    })
+}
+
+#[test]
+fn a_message_allocates_nothing() {
+    let _turn = turn();
+    let for_one = allocations(1, 128);
+    assert!(for_one > 0, "the counter does not count");
+    assert_eq!(allocations(10_000, 128), for_one);
+}
+
+/// Sends so many messages, each so long after the echo of the last.
+fn converse(client: &TcpStream, messages: usize, pause: Duration) {
+    let (_open, nothing) = mpsc::channel::<()>();
+    for _ in 0..messages {
+        ping(client, b"x");
+        let _ = nothing.recv_timeout(pause);
+    }
+}
+
+/// A wait so long that it shows in a process's time.
+const SPIN: Duration = Duration::from_millis(5);
+
+fn spent(daemon: &Daemon, work: impl FnOnce()) -> Duration {
+    let before = ticks(daemon);
+    work();
+    Duration::from_millis(10 * (ticks(daemon) - before))
+}
+
+#[test]
+fn no_message_makes_the_server_wait_awake_for_longer_than_it_may() {
+    let _turn = turn();
+    let daemon = Daemon::start(&["--spin", "5ms"]);
+    let client = connect(daemon.addr);
+    // Whatever makes it wait again is followed by what it waits for in vain.
+    let rounds = 50;
+    let time = spent(&daemon, || {
+        for _ in 0..rounds {
+            converse(&client, 3, Duration::ZERO);
+            converse(&client, 1, 2 * SPIN);
+        }
+    });
+    let messages = 4 * rounds;
+    assert!(time <= messages * SPIN, "{time:?}");
+    // Or this shows nothing.
+    assert!(time > SPIN, "it does not wait: {time:?}");
+}
+
+#[test]
+fn a_connection_that_waiting_does_not_help_costs_next_to_none() {
+    let _turn = turn();
+    let daemon = Daemon::start(&["--spin", "5ms"]);
+    let client = connect(daemon.addr);
+    let messages = 256;
+    let time = spent(&daemon, || converse(&client, messages, 2 * SPIN));
+    // After 1, 2, 4, … messages, and then one in 64. As much again is for the messages themselves.
+    assert!(time <= 2 * (6 + 4) * SPIN, "{time:?}");
+}
+
+#[test]
+fn a_slow_connection_is_not_waited_for_at_all() {
+    let _turn = turn();
+    let daemon = Daemon::start(&["--spin", "1h"]);
+    let client = connect(daemon.addr);
+    // A wait as long as this would not end before the test does.
+    for _ in 0..5 {
+        converse(&client, 1, Duration::from_millis(50));
+        let time = spent(&daemon, || converse(&client, 1, Duration::from_millis(200)));
+        assert!(time < Duration::from_millis(100), "{time:?}");
+    }
+}

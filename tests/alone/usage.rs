@@ -1,0 +1,26 @@
+//! What a daemon uses of the machine.
+
+use std::fs;
+
+use crate::support::Daemon;
+
+/// A number from the status of the daemon's process (`proc(5)`).
+pub(crate) fn status(daemon: &Daemon, name: &str) -> u64 {
+    let path = format!("/proc/{}/status", daemon.pid().as_raw_nonzero());
+    let status = fs::read_to_string(path).unwrap();
+    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// How much time on a CPU it has used, in hundredths of a second (`stat`, `proc(5)`).
+pub(crate) fn ticks(daemon: &Daemon) -> u64 {
+    let path = format!("/proc/{}/stat", daemon.pid().as_raw_nonzero());
+    let stat = fs::read_to_string(path).unwrap();
+    let fields: Vec<_> = stat
+        .rsplit(')')
+        .next()
+        .unwrap()
+        .split_whitespace()
+        .collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
