@@ -1,5 +1,6 @@
 //! What a message, a wait and an idle connection cost.
 
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc;
 use std::thread;
@@ -7,9 +8,9 @@ use std::time::Duration;
 
 use socketserver::{EchoHandler, TcpServer};
 
-use crate::support::{Daemon, connect, noise, ping, read_to_end};
+use crate::support::{Daemon, connect, eventually, noise, ping, read_to_end};
 use crate::turn;
-use crate::usage::ticks;
+use crate::usage::{descriptors, ticks};
 
 /// Returns how often the server allocates while it echoes so many messages to one client.
 fn allocations(messages: usize, size: usize) -> u64 {
@@ -39,6 +40,15 @@ fn a_message_allocates_nothing() {
     let for_one = allocations(1, 128);
     assert!(for_one > 0, "the counter does not count");
     assert_eq!(allocations(10_000, 128), for_one);
+}
+
+#[test]
+fn a_stream_allocates_as_it_begins_and_not_as_it_goes_on() {
+    let _turn = turn();
+    let size = 256 << 10;
+    // How its parts arrive decides when the buffer has grown, and whether it has a pipe.
+    let most = allocations(1, 128) + 10;
+    assert!(allocations(200, size) <= most);
 }
 
 /// Sends so many messages, each so long after the echo of the last.
@@ -100,4 +110,33 @@ fn a_slow_connection_is_not_waited_for_at_all() {
         let time = spent(&daemon, || converse(&client, 1, Duration::from_millis(200)));
         assert!(time < Duration::from_millis(100), "{time:?}");
     }
+}
+
+#[test]
+fn a_pipe_is_held_while_a_stream_lasts_and_no_longer() {
+    let _turn = turn();
+    let daemon = Daemon::start(&[]);
+    let client = connect(daemon.addr);
+    ping(&client, b"x");
+    let without = descriptors(&daemon);
+    thread::scope(|scope| {
+        let (stop, stopped) = mpsc::channel::<()>();
+        scope.spawn(|| {
+            let block = noise(2, 64 << 10);
+            let _stop = stop;
+            eventually("a pipe", || {
+                (&client).write_all(&block).unwrap();
+                descriptors(&daemon) == without + 2
+            });
+        });
+        let mut buffer = vec![0; 64 << 10];
+        client
+            .set_read_timeout(Some(Duration::from_millis(10)))
+            .unwrap();
+        while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
+            let read = (&client).read(&mut buffer);
+            assert!(read.is_ok() || read.is_err_and(|e| e.kind() == ErrorKind::WouldBlock));
+        }
+    });
+    eventually("no pipe", || descriptors(&daemon) == without);
 }

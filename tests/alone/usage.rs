@@ -24,3 +24,9 @@ pub(crate) fn ticks(daemon: &Daemon) -> u64 {
         .collect();
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
+
+/// How many descriptors it has open.
+pub(crate) fn descriptors(daemon: &Daemon) -> usize {
+    let path = format!("/proc/{}/fd", daemon.pid().as_raw_nonzero());
+    fs::read_dir(path).unwrap().count()
+}

@@ -141,6 +141,60 @@ fn an_urgent_byte_comes_back_in_its_place() {
 }
 
 #[test]
+fn an_urgent_byte_in_a_stream_comes_back_in_its_place() {
+    let server = TestServer::start(EchoHandler::new);
+    let client = connect(server.addr);
+    let block = noise(65, 1 << 20);
+    let expected: Vec<u8> = [&block[..], b"!"].concat().repeat(20);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..20 {
+                (&client).write_all(&block).unwrap();
+                send(&client, b"!", SendFlags::OOB).unwrap();
+            }
+            client.shutdown(Shutdown::Write).unwrap();
+        });
+        let echo = read_to_end(&client).unwrap();
+        assert_eq!(echo.len(), expected.len());
+        assert!(echo == expected, "the echo differs");
+    });
+}
+
+#[test]
+fn messages_between_streams_come_back_without_delay() {
+    let server = TestServer::start(EchoHandler::new);
+    let client = connect(server.addr);
+    for round in 0..10 {
+        let stream = noise(round, 4 << 20);
+        thread::scope(|scope| {
+            scope.spawn(|| (&client).write_all(&stream).unwrap());
+            let mut echo = vec![0; stream.len()];
+            (&client).read_exact(&mut echo).unwrap();
+            assert!(echo == stream, "the echo differs in round {round}");
+        });
+        for size in [1, 100, 1000, 10_000] {
+            ping(&client, &noise(round, size));
+        }
+    }
+}
+
+#[test]
+fn more_streams_than_there_are_pipes_come_back() {
+    let daemon = Daemon::start(&[]);
+    let bytes = noise(66, 4 << 20);
+    thread::scope(|scope| {
+        for _ in 0..50 {
+            scope.spawn(|| {
+                stream(&connect(daemon.addr), &bytes, |client| {
+                    read_to_end(client).unwrap()
+                });
+            });
+        }
+    });
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
 fn a_stalled_reader_hurts_no_neighbour() {
     let server = TestServer::start(EchoHandler::new);
     let stalled = fill(server.addr);
