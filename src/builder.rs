@@ -33,6 +33,7 @@ pub struct Builder {
     pub(crate) max_connections: usize,
     pub(crate) times: Times,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) stack_size: Option<usize>,
     pub(crate) verify_request: Option<VerifyHook>,
     pub(crate) handle_error: Option<ErrorHook>,
     pub(crate) at_limit: AtLimit,
@@ -106,6 +107,7 @@ impl Builder {
                 drain: Self::DRAIN_TIMEOUT,
             },
             timeout: None,
+            stack_size: None,
             verify_request: None,
             handle_error: None,
             at_limit: AtLimit::Wait,
@@ -210,6 +212,18 @@ impl Builder {
     #[must_use]
     pub fn spin(mut self, longest: Duration) -> Self {
         self.times.spin = longest;
+        self
+    }
+
+    /// Sets how many bytes of stack a connection's thread has. Defaults to `None`: as many as
+    /// [`std::thread`] gives, 2 MiB unless `RUST_MIN_STACK` says otherwise.
+    ///
+    /// A stack takes memory only where it has been used, but address space, which may be limited,
+    /// in whole. The system rounds it up, and may refuse a thread whose stack is too large.
+    /// [`handle_request`](TcpServer::handle_request) serves on its caller's.
+    #[must_use]
+    pub fn stack_size(mut self, bytes: impl Into<Option<usize>>) -> Self {
+        self.stack_size = bytes.into();
         self
     }
 
@@ -419,6 +433,7 @@ impl fmt::Debug for Builder {
             .field("max_per_source", &self.max_per_source)
             .field("times", &self.times)
             .field("timeout", &self.timeout)
+            .field("stack_size", &self.stack_size)
             .field("keepalive", &self.keepalive)
             .field("backlog", &self.backlog)
             .field("reuse_port", &self.reuse_port)

@@ -43,6 +43,7 @@ pub struct TcpServer {
     times: Times,
     at_limit: AtLimit,
     timeout: Option<Duration>,
+    stack_size: Option<usize>,
     past: Past,
 }
 
@@ -91,6 +92,7 @@ impl TcpServer {
             times: settings.times,
             at_limit: settings.at_limit,
             timeout: settings.timeout,
+            stack_size: settings.stack_size,
             past: Past::default(),
         })
     }
@@ -189,7 +191,7 @@ impl TcpServer {
         for addr in &self.addrs {
             log::info!("listening on {addr}");
         }
-        let workers = Workers::default();
+        let workers = Workers::new(self.stack_size);
         let outcome = self.accept_all(&workers, factory);
         if let Err(error) = &outcome {
             // Now, as the drain may take a while; the caller is told after it.

@@ -4,7 +4,7 @@
 //! the client is still safe in the listener's backlog, just as when it refuses a descriptor.
 
 use std::io;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -17,8 +17,9 @@ const KEEP: Duration = Duration::from_secs(10);
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 /// The threads of one server. They end by themselves once this is dropped.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Workers {
+    stack_size: Option<usize>,
     pool: Arc<Mutex<Pool>>,
 }
 
@@ -35,10 +36,18 @@ struct Pool {
 #[derive(Debug)]
 struct Mailbox {
     id: u64,
-    sender: Sender<(Job, Mailbox)>,
+    sender: SyncSender<(Job, Mailbox)>,
 }
 
 impl Workers {
+    /// Makes workers whose stacks are so large, or as large as the standard library makes them.
+    pub(crate) fn new(stack_size: Option<usize>) -> Self {
+        Self {
+            stack_size,
+            pool: Arc::default(),
+        }
+    }
+
     /// Returns an idle thread, or starts one.
     ///
     /// # Errors
@@ -48,7 +57,7 @@ impl Workers {
         let idle = lock(&self.pool).idle.pop();
         let mailbox = match idle {
             Some(mailbox) => mailbox,
-            None => start(Arc::clone(&self.pool))?,
+            None => start(Arc::clone(&self.pool), self.stack_size)?,
         };
         Ok(Worker {
             pool: Arc::clone(&self.pool),
@@ -90,16 +99,18 @@ impl Drop for Worker {
     }
 }
 
-fn start(pool: Arc<Mutex<Pool>>) -> io::Result<Mailbox> {
+fn start(pool: Arc<Mutex<Pool>>, stack_size: Option<usize>) -> io::Result<Mailbox> {
     let id = {
         let mut pool = lock(&pool);
         pool.started += 1;
         pool.started
     };
-    let (sender, receiver) = mpsc::channel();
-    thread::Builder::new()
-        .name("connection".to_owned())
-        .spawn(move || work(&pool, id, &receiver))?;
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let mut builder = thread::Builder::new().name("connection".to_owned());
+    if let Some(size) = stack_size {
+        builder = builder.stack_size(size);
+    }
+    builder.spawn(move || work(&pool, id, &receiver))?;
     Ok(Mailbox { id, sender })
 }
 
@@ -161,7 +172,7 @@ mod tests {
 
     #[test]
     fn an_idle_thread_is_lent_again() {
-        let workers = Workers::default();
+        let workers = Workers::new(None);
         let first = thread_of(&workers);
         until_idle(&workers, 1);
         assert_eq!(thread_of(&workers), first);
@@ -169,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_reserved_thread_that_is_not_needed_becomes_idle() {
-        let workers = Workers::default();
+        let workers = Workers::new(None);
         drop(workers.reserve().unwrap());
         until_idle(&workers, 1);
         thread_of(&workers);
@@ -178,7 +189,7 @@ mod tests {
 
     #[test]
     fn threads_end_when_the_workers_are_dropped() {
-        let workers = Workers::default();
+        let workers = Workers::new(None);
         let (sender, receiver) = mpsc::channel::<()>();
         let (go, wait) = mpsc::channel::<()>();
         workers.reserve().unwrap().run(Box::new(move || {

@@ -57,6 +57,7 @@ impl Connection {
 
     /// Reads and drops until what was written has reached the peer. Returns whether it has in
     /// time, or the peer has ended, after which no close can take it back.
+    #[inline(never)] // Or its scratch would be part of the stack of every connection that is idle.
     fn settles_within(&self, patience: Duration) -> bool {
         let start = Instant::now();
         let mut scratch = [0; 4096];
@@ -76,6 +77,7 @@ impl Connection {
     }
 
     /// Reads and drops until the peer's FIN, or the end of the linger.
+    #[inline(never)] // For the same reason.
     fn drop_input(&self) {
         let start = Instant::now();
         let mut scratch = [0; 4096];

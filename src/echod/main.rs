@@ -55,6 +55,9 @@ fn stop_at_signals(serving: Arc<OnceLock<ServerHandle>>) -> Result<(), Box<dyn E
     Ok(())
 }
 
+/// The echo and the log need some 10 KiB. The rest is for a panic's backtrace.
+const STACK: usize = 128 * 1024;
+
 fn run(cli: &Cli, serving: &OnceLock<ServerHandle>) -> Result<Totals, Box<dyn Error>> {
     logging::start(cli.log_level());
     descriptors::raise_limit();
@@ -67,6 +70,7 @@ fn run(cli: &Cli, serving: &OnceLock<ServerHandle>) -> Result<Totals, Box<dyn Er
         .write_timeout(cli.write_timeout)
         .drain_timeout(cli.drain_timeout)
         .spin(cli.spin)
+        .stack_size(STACK)
         .backlog(cli.backlog);
     let listeners = listen(cli, &builder)?;
     let server = builder.from_listeners(listeners)?;

@@ -10,7 +10,7 @@ use socketserver::{EchoHandler, TcpServer};
 
 use crate::support::{Daemon, connect, eventually, noise, ping, read_to_end};
 use crate::turn;
-use crate::usage::{descriptors, ticks};
+use crate::usage::{descriptors, status, ticks};
 
 /// Returns how often the server allocates while it echoes so many messages to one client.
 fn allocations(messages: usize, size: usize) -> u64 {
@@ -110,6 +110,23 @@ fn a_slow_connection_is_not_waited_for_at_all() {
         let time = spent(&daemon, || converse(&client, 1, Duration::from_millis(200)));
         assert!(time < Duration::from_millis(100), "{time:?}");
     }
+}
+
+#[test]
+fn an_idle_connection_takes_fourteen_kib() {
+    const CLIENTS: u64 = 1000;
+    // The frames of an unoptimised build take one page more.
+    const MOST: u64 = if cfg!(debug_assertions) { 18 } else { 14 };
+    let _turn = turn();
+    let daemon = Daemon::spawn(Daemon::command().args(["--listen", "127.0.0.1:0"]));
+    let before = status(&daemon, "VmRSS");
+    let clients: Vec<_> = (0..CLIENTS).map(|_| connect(daemon.addr)).collect();
+    for client in &clients {
+        ping(client, b"x");
+    }
+    eventually("little memory", || {
+        (status(&daemon, "VmRSS") - before) / CLIENTS <= MOST
+    });
 }
 
 #[test]
