@@ -16,6 +16,7 @@ use crate::connection::{Connection, canonical};
 use crate::error::Error;
 use crate::registry::Registry;
 use crate::shutdown::Phase;
+use crate::standby::Standby;
 use crate::times::Times;
 use crate::turned_away::TurnedAway;
 use crate::wait::wait;
@@ -24,6 +25,7 @@ use crate::wait::wait;
 pub(crate) struct Acceptor<'s> {
     listeners: &'s [TcpListener],
     registry: &'s Arc<Registry>,
+    standby: Option<&'s Standby>,
     /// The waker first, then the listeners in their order.
     fds: Vec<PollFd<'s>>,
     at_limit: AtLimit,
@@ -57,6 +59,7 @@ impl<'s> Acceptor<'s> {
     pub(crate) fn new(
         listeners: &'s [TcpListener],
         registry: &'s Arc<Registry>,
+        standby: Option<&'s Standby>,
         at_limit: AtLimit,
         times: Times,
         past: &'s mut Past,
@@ -68,6 +71,7 @@ impl<'s> Acceptor<'s> {
         Self {
             listeners,
             registry,
+            standby,
             fds: std::iter::once(waker).chain(sockets).collect(),
             at_limit,
             times,
@@ -174,13 +178,26 @@ impl<'s> Acceptor<'s> {
 
     /// Returns the index of a listener with something pending, each in its turn.
     fn wait_for_client(&mut self, timeout: Option<Duration>) -> Result<Option<usize>, Error> {
+        if self.is_relieved() {
+            self.wait_for_wake_up(timeout)?;
+            return Ok(None);
+        }
         self.poll(self.fds.len(), timeout)?;
+        if self.is_relieved() {
+            // It has woken one of them, too.
+            return Ok(None);
+        }
         let count = self.listeners.len();
         let ready = (1..=count)
             .map(|step| (self.past.last + step) % count)
             .find(|&index| !self.fds[1 + index].revents().is_empty());
         self.past.last = ready.unwrap_or(self.past.last);
         Ok(ready)
+    }
+
+    /// Returns whether threads on standby take the clients that come.
+    fn is_relieved(&self) -> bool {
+        self.standby.is_some_and(Standby::is_manned)
     }
 
     /// Leaves the clients where they are, in the backlog, and sleeps.

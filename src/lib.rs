@@ -84,6 +84,7 @@ mod session;
 mod shutdown;
 mod sockets;
 mod sources;
+mod standby;
 mod times;
 mod turned_away;
 mod wait;

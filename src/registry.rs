@@ -82,8 +82,9 @@ pub(crate) struct Registry {
 #[derive(Debug)]
 struct State {
     limit: usize,
-    live: usize,
-    /// The loop sleeps until fewer connections than this are live; 0 if it need not be woken.
+    /// How many are taken.
+    slots: usize,
+    /// The loop sleeps until fewer slots than this are taken; 0 if it need not be woken.
     wake_below: usize,
     next_id: u64,
     /// Weak, so that a connection's own thread is who closes its descriptor, but for the moment
@@ -101,7 +102,7 @@ impl Registry {
             per_source,
             state: Mutex::new(State {
                 limit,
-                live: 0,
+                slots: 0,
                 wake_below: 0,
                 next_id: 0,
                 links: HashMap::new(),
@@ -115,8 +116,13 @@ impl Registry {
         &self.shutdown
     }
 
+    /// Returns how many connections there are. There may be more slots, taken for those to come.
     pub(crate) fn live(&self) -> usize {
-        self.lock().live
+        self.lock().links.len()
+    }
+
+    pub(crate) fn limits_sources(&self) -> bool {
+        self.per_source.is_some()
     }
 
     pub(crate) fn limit(&self) -> usize {
@@ -135,11 +141,20 @@ impl Registry {
 
     /// Takes a slot, if one is free.
     pub(crate) fn admit(self: &Arc<Self>) -> Option<Slot> {
+        self.admit_and_leave(0)
+    }
+
+    /// Takes a slot, if another one is free, too.
+    pub(crate) fn admit_unless_last(self: &Arc<Self>) -> Option<Slot> {
+        self.admit_and_leave(1)
+    }
+
+    fn admit_and_leave(self: &Arc<Self>, free: usize) -> Option<Slot> {
         let mut state = self.lock();
-        if state.live >= state.limit {
+        if state.slots + free >= state.limit {
             return None;
         }
-        state.live += 1;
+        state.slots += 1;
         state.next_id += 1;
         Some(Slot {
             registry: Arc::clone(self),
@@ -153,15 +168,15 @@ impl Registry {
     /// Returns whether a slot is free. If not, it arms the wake-up for when one is.
     pub(crate) fn room_or_wake_up(&self) -> bool {
         let mut state = self.lock();
-        let room = state.live < state.limit;
+        let room = state.slots < state.limit;
         state.wake_below = if room { 0 } else { state.limit };
         room
     }
 
-    /// Returns whether no connection is live. If one is, it arms the wake-up for when none is.
+    /// Returns whether no slot is taken. If one is, it arms the wake-up for when none is.
     pub(crate) fn empty_or_wake_up(&self) -> bool {
         let mut state = self.lock();
-        let empty = state.live == 0;
+        let empty = state.slots == 0;
         state.wake_below = usize::from(!empty);
         empty
     }
@@ -238,8 +253,8 @@ impl Drop for Slot {
         }
         state.totals.bytes_in += *self.bytes_in.get_mut();
         state.totals.bytes_out += *self.bytes_out.get_mut();
-        state.live -= 1;
-        let wake = state.live < state.wake_below;
+        state.slots -= 1;
+        let wake = state.slots < state.wake_below;
         if wake {
             state.wake_below = 0;
         }
@@ -265,7 +280,9 @@ mod tests {
         assert!(!registry.room_or_wake_up());
         drop(first);
         assert!(registry.room_or_wake_up());
+        assert!(registry.admit_unless_last().is_none());
         assert!(registry.admit().is_some());
+        assert_eq!(registry.live(), 0, "no slot has a connection");
     }
 
     #[test]

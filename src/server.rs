@@ -15,7 +15,8 @@ use crate::handler::RequestHandler;
 use crate::registry::{Registry, Totals};
 use crate::session::Session;
 use crate::shutdown::Phase;
-use crate::times::Times;
+use crate::standby::Standby;
+use crate::times::{BRIEFLY, Times};
 use crate::wait::wait;
 use crate::workers::Workers;
 
@@ -36,7 +37,7 @@ use crate::workers::Workers;
 #[doc(alias = "ThreadingMixIn")]
 #[derive(Debug)]
 pub struct TcpServer {
-    listeners: Vec<TcpListener>,
+    listeners: Arc<Vec<TcpListener>>,
     addrs: Vec<SocketAddr>,
     registry: Arc<Registry>,
     session: Arc<Session>,
@@ -82,7 +83,7 @@ impl TcpServer {
         let registry = Registry::new(settings.max_connections, settings.max_per_source)
             .map_err(|error| Error::new("cannot make a wake-up pipe", error))?;
         Ok(Self {
-            listeners,
+            listeners: Arc::new(listeners),
             addrs,
             registry: Arc::new(registry),
             session: Arc::new(Session {
@@ -177,7 +178,7 @@ impl TcpServer {
         H: RequestHandler,
     {
         let deadline = self.timeout.and_then(|t| Instant::now().checked_add(t));
-        let mut acceptor = self.acceptor();
+        let mut acceptor = self.acceptor(None);
         let Some((conn, ())) = acceptor.next(deadline, || Ok(()))? else {
             return Ok(None);
         };
@@ -223,19 +224,28 @@ impl TcpServer {
     /// Serves connections until a shutdown is requested.
     fn accept_all(&mut self, workers: &Workers, factory: &Factory) -> Result<(), Error> {
         let session = Arc::clone(&self.session);
-        let mut acceptor = self.acceptor();
+        let standby = Arc::new(Standby::new(&self.listeners, &self.registry, self.times));
+        let mut acceptor = self.acceptor(Some(&standby));
         while let Some((conn, worker)) = acceptor.next(None, || workers.reserve())? {
             let session = Arc::clone(&session);
             let factory = Arc::clone(factory);
-            worker.run(Box::new(move || session.serve(conn, &*factory)));
+            let standby = Arc::clone(&standby);
+            worker.run(Box::new(move || {
+                let mut next = Some(conn);
+                while let Some(conn) = next {
+                    session.serve(conn, &*factory);
+                    next = standby.next();
+                }
+            }));
         }
         Ok(())
     }
 
-    fn acceptor(&mut self) -> Acceptor<'_> {
+    fn acceptor<'s>(&'s mut self, standby: Option<&'s Standby>) -> Acceptor<'s> {
         Acceptor::new(
             &self.listeners,
             &self.registry,
+            standby,
             self.at_limit,
             self.times,
             &mut self.past,
@@ -253,11 +263,15 @@ fn drain(registry: &Registry, timeout: Duration) -> Result<(), Error> {
     // After an error of the loop nobody else has asked for it.
     shutdown.request(Phase::Draining);
     let deadline = Instant::now().checked_add(timeout);
-    if !registry.empty_or_wake_up() {
+    if registry.live() > 0 {
         log::info!("draining: connections={}", registry.live());
     }
     while !registry.empty_or_wake_up() && shutdown.phase() == Phase::Draining {
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if over && registry.live() == 0 {
+            // Threads on standby are about to notice.
+            sleep_until(registry, Some(Instant::now() + BRIEFLY))?;
+        } else if over {
             log::warn!(
                 "drain timeout of {timeout:?} is over: connections={}",
                 registry.live()

@@ -29,6 +29,7 @@ pub(crate) fn prepare(
     listener: &TcpListener,
     keepalive: Option<Duration>,
     write_timeout: Option<Duration>,
+    nonblocking: bool,
 ) -> io::Result<()> {
     let socket = SockRef::from(listener);
     if socket.r#type()? != Type::STREAM || !socket.is_listener()? {
@@ -52,8 +53,9 @@ pub(crate) fn prepare(
     }
     socket.set_read_timeout(Some(BRIEFLY))?;
     socket.set_write_timeout(write_timeout)?;
-    // A connection that poll(2) has announced may be gone, or another's, when it is accepted.
-    socket.set_nonblocking(true)
+    // A connection that poll(2) has announced may be gone, or another's, when it is accepted. One
+    // that blocks does so for no longer than its read timeout.
+    socket.set_nonblocking(nonblocking)
 }
 
 /// Returns whether an address can't be bound because this machine has neither it nor its family.

@@ -26,5 +26,6 @@ mod peers;
 mod server;
 mod shutdown;
 mod signals;
+mod standby;
 mod support;
 mod timeouts;

@@ -1,0 +1,79 @@
+//! Threads that have served a connection take the next one themselves, and nobody is lost by it.
+
+use std::net::Shutdown;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socketserver::{Builder, EchoHandler, TcpServer};
+
+use crate::support::{TestServer, connect, eventually, exchange, noise, ping, read_to_end};
+
+#[test]
+fn a_crowd_that_follows_one_who_left_is_served_whole() {
+    let server = TestServer::start(EchoHandler::new);
+    for round in 0..200 {
+        // Its thread waits for the next client now, and is not enough for those that come.
+        assert_eq!(exchange(server.addr, b"first"), b"first");
+        let crowd: Vec<_> = (0..=round % 10).map(|_| connect(server.addr)).collect();
+        for client in crowd.iter().rev() {
+            ping(client, b"one of many");
+        }
+        // The first may not quite have left when its client sees the end.
+        eventually("only the crowd is there", || {
+            server.handle.connections() == crowd.len()
+        });
+    }
+    assert_eq!(server.stop().cut(), 0);
+}
+
+#[test]
+fn clients_that_come_and_go_all_the_time_are_all_served() {
+    const CLIENTS: u64 = 8;
+    const TURNS: u64 = 200;
+    let server = TestServer::with(TcpServer::builder().max_connections(9), EchoHandler::new);
+    thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let addr = server.addr;
+            scope.spawn(move || {
+                for turn in 0..TURNS {
+                    let message = noise(client * TURNS + turn, 300);
+                    assert!(exchange(addr, &message) == message);
+                }
+            });
+        }
+    });
+    eventually("all have left", || server.handle.connections() == 0);
+    let totals = server.stop();
+    assert_eq!(totals.connections(), CLIENTS * TURNS);
+    assert_eq!(totals.bytes_out(), CLIENTS * TURNS * 300);
+}
+
+#[test]
+fn a_stop_right_after_a_departure_is_clean_and_does_not_wait_for_its_deadline() {
+    for _ in 0..50 {
+        let server = TestServer::start(EchoHandler::new);
+        let client = connect(server.addr);
+        ping(&client, b"x");
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_to_end(&client).unwrap(), b"");
+        let start = Instant::now();
+        let totals = server.stop();
+        assert!(start.elapsed() < Builder::DRAIN_TIMEOUT);
+        assert_eq!((totals.connections(), totals.cut()), (1, 0));
+    }
+}
+
+#[test]
+fn a_stop_without_patience_right_after_a_departure_is_clean() {
+    for _ in 0..50 {
+        let builder = TcpServer::builder().drain_timeout(Duration::ZERO);
+        let server = TestServer::with(builder, EchoHandler::new);
+        let client = connect(server.addr);
+        ping(&client, b"x");
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_to_end(&client).unwrap(), b"");
+        eventually("it has left", || server.handle.connections() == 0);
+        let totals = server.stop();
+        assert_eq!((totals.connections(), totals.cut()), (1, 0));
+    }
+}
