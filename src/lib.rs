@@ -77,6 +77,7 @@ mod error;
 mod handle;
 mod handler;
 mod link;
+mod quota;
 mod registry;
 mod server;
 mod services;

@@ -13,12 +13,15 @@ pub(crate) fn raise_limit() {
     }
 }
 
-/// Warns if `connections` more descriptors than are open now would exceed the limit.
+/// What the pipes of streams take besides: `EchoHandler` says so.
+const PIPES: u64 = 64;
+
+/// Warns if so many connections, beside what is open now, would exceed the limit.
 pub(crate) fn check_limit(connections: usize) {
     let Some(limit) = getrlimit(Resource::Nofile).current else {
         return;
     };
-    let room = limit.saturating_sub(open() as u64);
+    let room = limit.saturating_sub(open() as u64 + PIPES);
     if connections as u64 > room {
         log::warn!(
             "--max-connections {connections} does not fit under the descriptor limit of {limit}: \

@@ -12,13 +12,13 @@ use crate::handler::RequestHandler;
 ///
 /// Every byte returns, once and in order. A client that stops reading is no longer read from,
 /// so at most one buffer of its data is held here: 1 KiB on the stack, and once it sends more at
-/// once, up to 64 KiB, which are given back when it falls silent.
+/// once, up to 64 KiB, given back when it falls silent.
 ///
 /// # Platform-specific behavior
 ///
-/// On Linux a client that streams is echoed without copying, through a pipe (`splice(2)`): two
-/// descriptors, for at most 32 connections at a time. It counts on SIGPIPE being ignored, as it is
-/// in a Rust program that does not change that.
+/// On Linux a client that streams is echoed without copying, through a pipe (`splice(2)`) that holds
+/// up to 256 KiB: two descriptors, for at most 32 connections at a time. It counts on SIGPIPE being
+/// ignored, as it is in a Rust program that does not change that.
 ///
 /// # Examples
 ///
@@ -64,7 +64,7 @@ impl RequestHandler for EchoHandler {
             match copy(conn)? {
                 Next::End => return Ok(()),
                 #[cfg(any(target_os = "linux", target_os = "android"))]
-                Next::Stream => pipe::relay(conn)?,
+                Next::Stream(pipe) => pipe::relay(conn, pipe)?,
             }
         }
     }
@@ -80,7 +80,7 @@ const LARGEST: usize = 64 * 1024;
 enum Next {
     End,
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    Stream,
+    Stream(pipe::Pipe),
 }
 
 /// Sends back what is received through a buffer that grows with the messages.
@@ -109,8 +109,8 @@ fn copy(mut conn: &Connection) -> io::Result<Next> {
             large = vec![0; (n * 4).min(LARGEST)];
         }
         #[cfg(any(target_os = "linux", target_os = "android"))]
-        if stream.sees(n) {
-            return Ok(Next::Stream);
+        if let Some(pipe) = stream.sees(n) {
+            return Ok(Next::Stream(pipe));
         }
     }
 }

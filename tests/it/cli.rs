@@ -240,7 +240,7 @@ fn lines_have_a_time_unless_the_journal_adds_its_own() {
 #[test]
 fn a_limit_beyond_the_descriptors_is_warned_of_and_the_soft_limit_is_raised() {
     let start = |connections: &str| {
-        let script = "ulimit -Sn 20; ulimit -Hn 200; exec \"$0\" \"$@\"";
+        let script = "ulimit -Sn 20; ulimit -Hn 300; exec \"$0\" \"$@\"";
         let mut command = Command::new("sh");
         command.args([
             "-c",
@@ -258,9 +258,9 @@ fn a_limit_beyond_the_descriptors_is_warned_of_and_the_soft_limit_is_raised() {
     };
     let fits = start("150");
     assert!(!fits.contains("WARN"), "{fits}");
-    let exceeds = start("200");
+    let exceeds = start("250");
     assert!(
-        exceeds.contains("--max-connections 200 does not fit under the descriptor limit of 200"),
+        exceeds.contains("--max-connections 250 does not fit under the descriptor limit of 300"),
         "{exceeds}"
     );
 }

@@ -1,5 +1,6 @@
 //! The echo is exact: every byte, once, in order, whoever reads how.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::thread;
@@ -8,7 +9,9 @@ use rustix::net::{SendFlags, send};
 use socket2::{Domain, Socket, Type};
 use socketserver::EchoHandler;
 
-use crate::support::{Daemon, PATIENCE, TestServer, connect, exchange, noise, ping, read_to_end};
+use crate::support::{
+    Daemon, PATIENCE, TestServer, connect, eventually, exchange, noise, ping, read_to_end,
+};
 
 /// Sends all of `bytes` from a thread of its own, half-closes, and has `receive` take the echo.
 fn stream(client: &TcpStream, bytes: &[u8], receive: impl FnOnce(&TcpStream) -> Vec<u8>) {
@@ -179,19 +182,24 @@ fn messages_between_streams_come_back_without_delay() {
 }
 
 #[test]
-fn more_streams_than_there_are_pipes_come_back() {
+fn a_stream_comes_back_while_others_hold_all_the_pipes() {
+    const PIPES: usize = 32;
     let daemon = Daemon::start(&[]);
-    let bytes = noise(66, 4 << 20);
-    thread::scope(|scope| {
-        for _ in 0..50 {
-            scope.spawn(|| {
-                stream(&connect(daemon.addr), &bytes, |client| {
-                    read_to_end(client).unwrap()
-                });
-            });
-        }
+    let descriptors = || {
+        let path = format!("/proc/{}/fd", daemon.pid().as_raw_nonzero());
+        fs::read_dir(path).unwrap().count()
+    };
+    let before = descriptors();
+    let stalled: Vec<_> = (0..PIPES + 2).map(|_| fill(daemon.addr)).collect();
+    eventually("all pipes are held", || {
+        descriptors() == before + stalled.len() + 2 * PIPES
     });
-    assert_eq!(daemon.stop().code, Some(0));
+    let bytes = noise(66, 16 << 20);
+    stream(&connect(daemon.addr), &bytes, |client| {
+        read_to_end(client).unwrap()
+    });
+    drop(stalled);
+    eventually("all descriptors are given back", || descriptors() == before);
 }
 
 #[test]

@@ -1,22 +1,26 @@
 //! Echo without copying: a stream goes from the socket into a pipe and back, as references to the
 //! pages in which it arrived (`splice(2)`).
 //!
-//! It takes two system calls more than it saves on a small message, two descriptors, and room in
-//! the pipe, so only a connection that streams has one, for as long as it does.
+//! To copy a small message is cheaper than that, and a pipe takes two descriptors, so only a
+//! connection that streams has one, for as long as it does.
 
 use std::io::{self, ErrorKind, PipeReader, PipeWriter};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::pipe::{SpliceFlags, fcntl_setpipe_size, splice};
 
 use crate::connection::Connection;
+use crate::quota::{Permit, Quota};
 
 /// What a read must bring to be one of a stream.
 const MUCH: usize = 16 * 1024;
 
 /// How many reads make a stream, and how many small ones end it.
 const READS: u32 = 8;
+
+/// How many there are at most, so that they can't use up the descriptors that new connections need.
+/// They fit under a descriptor limit of 4096 beside as many connections as there are by default.
+static PIPES: Quota = Quota::new(32);
 
 /// Tells a stream from messages by the sizes of reads.
 #[derive(Debug, Default)]
@@ -25,10 +29,16 @@ pub(super) struct Detector {
 }
 
 impl Detector {
-    /// Counts a read. Returns whether a stream is seen.
-    pub(super) fn sees(&mut self, n: usize) -> bool {
+    /// Counts a read. Returns a pipe if a stream is seen, and one can be had: without, for want of
+    /// descriptors or memory, copying does.
+    pub(super) fn sees(&mut self, n: usize) -> Option<Pipe> {
         self.in_a_row = if n < MUCH { 0 } else { self.in_a_row + 1 };
-        self.in_a_row >= READS
+        if self.in_a_row < READS {
+            return None;
+        }
+        // Not asked for again at every read.
+        self.in_a_row = 0;
+        Pipe::new()
     }
 }
 
@@ -36,14 +46,11 @@ impl Detector {
 ///
 /// The end of the stream is left to be read by who copies: a splice returns 0 for it, but also where
 /// the next byte is urgent.
-pub(super) fn relay(conn: &Connection) -> io::Result<()> {
-    // Without one, for want of descriptors or memory, copying does.
-    let Some(mut pipe) = Pipe::new() else {
-        return Ok(());
-    };
+pub(super) fn relay(conn: &Connection, mut pipe: Pipe) -> io::Result<()> {
     let mut small_in_a_row = 0;
     while small_in_a_row < READS {
-        let Some(n) = conn.receive_soon_by(|most| pipe.fill(conn.stream(), most))? else {
+        let received = conn.receive_soon_by(|most| pipe.fill(conn.stream(), most))?;
+        let Some(n @ 1..) = received else {
             return Ok(());
         };
         while pipe.held > 0 {
@@ -55,11 +62,12 @@ pub(super) fn relay(conn: &Connection) -> io::Result<()> {
 }
 
 /// A pipe, and how much is in it.
-struct Pipe {
+#[derive(Debug)]
+pub(super) struct Pipe {
     reader: PipeReader,
     writer: PipeWriter,
     held: usize,
-    _one_of: OneOfMany,
+    _permit: Permit<'static>,
 }
 
 impl Pipe {
@@ -67,7 +75,7 @@ impl Pipe {
     const SIZE: usize = 256 * 1024;
 
     fn new() -> Option<Self> {
-        let one_of = OneOfMany::take()?;
+        let permit = PIPES.take()?;
         let (reader, writer) = io::pipe().ok()?;
         // Whatever it has then, 64 KiB as a rule, does.
         let _ = fcntl_setpipe_size(&writer, Self::SIZE);
@@ -75,7 +83,7 @@ impl Pipe {
             reader,
             writer,
             held: 0,
-            _one_of: one_of,
+            _permit: permit,
         })
     }
 
@@ -83,6 +91,7 @@ impl Pipe {
     fn fill(&mut self, from: &TcpStream, most: usize) -> io::Result<usize> {
         let most = most.min(Self::SIZE);
         match splice(from, None, &self.writer, None, most, SpliceFlags::empty())? {
+            // Not an end of file before a read says so.
             0 => Err(ErrorKind::WouldBlock.into()),
             n => {
                 self.held = n;
@@ -103,31 +112,5 @@ impl Pipe {
         )?;
         self.held -= n;
         Ok(n)
-    }
-}
-
-/// The permission to hold one of the pipes of this process, so that they can't use up the
-/// descriptors that new connections need.
-struct OneOfMany;
-
-static PIPES: AtomicUsize = AtomicUsize::new(0);
-
-impl OneOfMany {
-    /// They fit under a descriptor limit of 4096 beside as many connections as there are by
-    /// default.
-    const MOST: usize = 32;
-
-    fn take() -> Option<Self> {
-        // Relaxed: it is only counted.
-        let taken = PIPES.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |pipes| {
-            (pipes < Self::MOST).then_some(pipes + 1)
-        });
-        taken.ok().map(|_| Self)
-    }
-}
-
-impl Drop for OneOfMany {
-    fn drop(&mut self) {
-        PIPES.fetch_sub(1, Ordering::Relaxed);
     }
 }
