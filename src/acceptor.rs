@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::registry::Registry;
 use crate::shutdown::Phase;
 use crate::standby::Standby;
-use crate::times::Times;
+use crate::times::{BRIEFLY, Times};
 use crate::turned_away::TurnedAway;
 use crate::wait::wait;
 
@@ -86,13 +86,16 @@ impl<'s> Acceptor<'s> {
         &mut self,
         deadline: Option<Instant>,
         mut reserve: impl FnMut() -> io::Result<R>,
-    ) -> Result<Option<(Connection, R)>, Error> {
+    ) -> Result<Option<(Box<Connection>, R)>, Error> {
         loop {
             if self.registry.shutdown().phase() != Phase::Serving {
                 return Ok(None);
             }
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            let ready = if self.at_limit == AtLimit::Refuse || self.registry.room_or_wake_up() {
+            let may_accept = self.at_limit == AtLimit::Refuse
+                || self.is_relieved()
+                || self.registry.room_or_wake_up();
+            let ready = if may_accept {
                 self.wait_for_client(left)?
             } else {
                 self.report_limit("wait in the backlog");
@@ -123,7 +126,7 @@ impl<'s> Acceptor<'s> {
         &mut self,
         index: usize,
         reserve: &mut impl FnMut() -> io::Result<R>,
-    ) -> Result<(Connection, R), Setback> {
+    ) -> Result<(Box<Connection>, R), Setback> {
         let Some(mut slot) = self.registry.admit() else {
             return Err(self.refuse_one(index));
         };
@@ -163,9 +166,10 @@ impl<'s> Acceptor<'s> {
 
     fn accept(&self, index: usize) -> Result<(TcpStream, SocketAddr), Setback> {
         let accepted = self.listeners[index].accept().and_then(|(stream, peer)| {
-            // Where it does not start out blocking, as on Linux, it is like its listener.
+            // On Linux it starts out blocking, with its listener's timeouts.
             if !cfg!(any(target_os = "linux", target_os = "android")) {
                 stream.set_nonblocking(false)?;
+                stream.set_read_timeout(Some(BRIEFLY))?;
             }
             Ok((stream, canonical(peer)))
         });

@@ -209,7 +209,8 @@ impl Builder {
     /// sleeping and being woken for each. The processor is yielded to whoever is ready
     /// (`sched_yield(2)`) between the tries. This bounds what is wasted: at most so much of a
     /// processor's time, or four tries if they take longer, for each message that is received, and
-    /// on a connection that it does not help, for one in 64. An idle connection is not waited for.
+    /// on a connection that it does not help, for one in 64. An idle connection is not waited for;
+    /// one is idle after 20 ms, so more than that counts as that.
     #[must_use]
     pub fn spin(mut self, longest: Duration) -> Self {
         self.times.spin = longest;
@@ -375,7 +376,7 @@ impl Builder {
     ///
     /// They get the settings that accepted connections inherit from their listener: no delay,
     /// keep-alive, urgent data in line, and the timeouts. Whether they block is set, too: one socket
-    /// alone does on Linux, for up to 20 ms.
+    /// alone does on Linux, for up to 20 ms. All of it stays set on a socket that others share.
     ///
     /// # Errors
     ///

@@ -85,10 +85,11 @@ const SILENT: u64 = u64::MAX - 1;
 const NOTICE: Duration = Duration::from_millis(10);
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, peer: SocketAddr, slot: Slot, times: Times) -> Self {
+    /// In a box, which passes from thread to thread, and keeps it off the stacks that it waits on.
+    pub(crate) fn new(stream: TcpStream, peer: SocketAddr, slot: Slot, times: Times) -> Box<Self> {
         let link = Arc::new(Link::new(stream));
         slot.attach(&link);
-        Self {
+        Box::new(Self {
             server: ServerHandle::new(Arc::clone(slot.registry())),
             link,
             slot,
@@ -98,7 +99,7 @@ impl Connection {
             ending: EndingCell::new(),
             spin: Spin::new(times.spin),
             due: AtomicU64::new(NOT_NOTICED),
-        }
+        })
     }
 
     /// Returns the address of the peer. An IPv4 client of an IPv6 listener is shown as IPv4.

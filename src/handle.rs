@@ -74,8 +74,9 @@ impl ServerHandle {
 
     /// Changes how many connections may be live at the same time.
     ///
-    /// Raising the limit admits those who wait. Lowering it ends no connection; no more are
-    /// admitted until fewer are live. At 0 nobody is.
+    /// Raising the limit admits those who wait. Lowering it ends no connection; after at most 20 ms,
+    /// for which threads may wait for a client already, no more are admitted until fewer are live.
+    /// At 0 nobody is.
     pub fn set_max_connections(&self, limit: usize) {
         self.registry.set_limit(limit);
     }

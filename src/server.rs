@@ -16,7 +16,7 @@ use crate::registry::{Registry, Totals};
 use crate::session::Session;
 use crate::shutdown::Phase;
 use crate::standby::Standby;
-use crate::times::{BRIEFLY, Times};
+use crate::times::Times;
 use crate::wait::wait;
 use crate::workers::Workers;
 
@@ -224,7 +224,12 @@ impl TcpServer {
     /// Serves connections until a shutdown is requested.
     fn accept_all(&mut self, workers: &Workers, factory: &Factory) -> Result<(), Error> {
         let session = Arc::clone(&self.session);
-        let standby = Arc::new(Standby::new(&self.listeners, &self.registry, self.times));
+        let standby = Arc::new(Standby::new(
+            &self.listeners,
+            &self.registry,
+            self.at_limit,
+            self.times,
+        ));
         let mut acceptor = self.acceptor(Some(&standby));
         while let Some((conn, worker)) = acceptor.next(None, || workers.reserve())? {
             let session = Arc::clone(&session);
@@ -267,15 +272,14 @@ fn drain(registry: &Registry, timeout: Duration) -> Result<(), Error> {
         log::info!("draining: connections={}", registry.live());
     }
     while !registry.empty_or_wake_up() && shutdown.phase() == Phase::Draining {
-        let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        if over && registry.live() == 0 {
-            // Threads on standby are about to notice.
-            sleep_until(registry, Some(Instant::now() + BRIEFLY))?;
-        } else if over {
-            log::warn!(
-                "drain timeout of {timeout:?} is over: connections={}",
-                registry.live()
-            );
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            // Without one, the slots are those of threads that still wait for a client.
+            if registry.live() > 0 {
+                log::warn!(
+                    "drain timeout of {timeout:?} is over: connections={}",
+                    registry.live()
+                );
+            }
             shutdown.request(Phase::Cutting);
         } else {
             sleep_until(registry, deadline)?;
@@ -284,7 +288,9 @@ fn drain(registry: &Registry, timeout: Duration) -> Result<(), Error> {
     if registry.empty_or_wake_up() {
         return Ok(());
     }
-    log::info!("cutting: connections={}", registry.live());
+    if registry.live() > 0 {
+        log::info!("cutting: connections={}", registry.live());
+    }
     registry.cut();
     let deadline = Instant::now() + AFTER_CUT;
     while !registry.empty_or_wake_up() && Instant::now() < deadline {

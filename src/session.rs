@@ -21,7 +21,7 @@ impl Session {
     /// does gets out of here.
     pub(crate) fn serve<'h>(
         &self,
-        mut conn: Connection,
+        mut conn: Box<Connection>,
         make: &dyn Fn() -> Box<dyn RequestHandler + 'h>,
     ) {
         match self.verified(&conn) {

@@ -71,8 +71,8 @@ impl Shutdown {
 
 /// A pipe whose readable end is in a `poll` set.
 ///
-/// A pipe and not an `eventfd(2)`, which only some systems have: it is written to when a
-/// shutdown is requested or a loop waits for a connection to end, never per message.
+/// A pipe and not an `eventfd(2)`, which only some systems have: it is written to when a shutdown is
+/// requested, or when a connection ends or begins that the loop waits for, never per message.
 #[derive(Debug)]
 pub(crate) struct Waker {
     reader: PipeReader,

@@ -2,14 +2,15 @@
 //!
 //! The loop needs to be woken for a client, and to wake a thread for it. A thread that waits in
 //! `accept(2)` is woken by the client, and the kernel wakes only one of them. So while there is one,
-//! the loop leaves the listener alone, and a client that comes right after another has left costs
-//! neither wake-up. The last one to go hands the listener back to the loop.
+//! the loop leaves the listener alone, and a client that comes right after another has left waits
+//! for neither. The last one to go hands the listener back to the loop.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
+use crate::builder::AtLimit;
 use crate::connection::{Connection, canonical};
 use crate::registry::Registry;
 use crate::shutdown::Phase;
@@ -35,10 +36,12 @@ impl Standby {
     pub(crate) fn new(
         listeners: &Arc<Vec<TcpListener>>,
         registry: &Arc<Registry>,
+        at_limit: AtLimit,
         times: Times,
     ) -> Self {
-        // To turn away those who are too many of one source is the loop's work.
-        let may = suits(listeners) && !registry.limits_sources();
+        // To turn clients away is the loop's work. It goes by the slots that are taken, and those
+        // of the threads that wait here are.
+        let may = suits(listeners) && !registry.limits_sources() && at_limit == AtLimit::Wait;
         Self {
             registry: Arc::clone(registry),
             times,
@@ -57,18 +60,27 @@ impl Standby {
         self.waiting.load(Ordering::Acquire) > 0
     }
 
-    /// Waits a moment for the next connection.
-    pub(crate) fn next(&self) -> Option<Connection> {
+    /// Waits for the next connection, for as long as the listener's read timeout says.
+    ///
+    /// At a shutdown the one that it gets is drained like those before. At a cut it comes too late.
+    pub(crate) fn next(&self) -> Option<Box<Connection>> {
+        if self.listener.strong_count() == 0 || self.phase() != Phase::Serving {
+            return None;
+        }
         // Not the last one: the loop needs it for what is the loop's work.
         let slot = self.registry.admit_unless_last()?;
+        // The listener is let go of before the slot: who waits for the slots may then count on the
+        // port being free.
         let (stream, peer) = self.accept(&self.listener.upgrade()?[0]).ok()?;
-        // Otherwise it shares the fate of those in the backlog.
-        let serving = self.registry.shutdown().phase() == Phase::Serving;
-        serving.then(|| Connection::new(stream, canonical(peer), slot, self.times))
+        (self.phase() < Phase::Cutting)
+            .then(|| Connection::new(stream, canonical(peer), slot, self.times))
     }
 
-    /// Takes a connection that is there within the timeout of the socket. An error is for the loop
-    /// to meet.
+    fn phase(&self) -> Phase {
+        self.registry.shutdown().phase()
+    }
+
+    /// Takes a connection, counted as waiting. An error is for the loop to meet.
     fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
         self.waiting.fetch_add(1, Ordering::AcqRel);
         let accepted = listener.accept();

@@ -15,9 +15,9 @@ pub(crate) struct Times {
     pub(crate) drain: Duration,
 }
 
-/// How long a read or a write blocks in its own system call before it waits in `poll(2)`, where a
-/// shutdown and the timeouts reach it. While messages follow each other faster than this, each
-/// costs one system call and not two; a connection that falls silent costs one wake-up.
+/// How long a read, a write or an accept blocks in its own system call before it waits in `poll(2)`,
+/// where a shutdown and the timeouts reach it. While messages, or clients, follow each other faster
+/// than this, each costs one system call and not two; falling silent costs one wake-up.
 pub(crate) const BRIEFLY: Duration = Duration::from_millis(20);
 
 impl Times {

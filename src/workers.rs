@@ -40,7 +40,7 @@ struct Mailbox {
 }
 
 impl Workers {
-    /// Makes workers whose stacks are so large, or as large as the standard library makes them.
+    /// `stack_size` is in bytes; without one the standard library's default holds.
     pub(crate) fn new(stack_size: Option<usize>) -> Self {
         Self {
             stack_size,

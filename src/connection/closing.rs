@@ -34,7 +34,7 @@ impl Connection {
         // Only before the FIN can it be told what has reached the peer.
         let settled = match self.ending() {
             Ending::Reset => return,
-            // It sends nothing more that a close could answer with a reset, so that is a FIN.
+            // It sends nothing more, so that the close sends a FIN and no reset.
             Ending::Eof => return self.link.settle(),
             // The drain timeout is the bound, and who is not done by then is cut, and counted.
             Ending::Shutdown => self.settles_within(self.times.drain.max(self.times.linger)),

@@ -10,9 +10,13 @@
 //! most as long as the [setting](crate::Builder::spin), or a few tries if they take longer.
 
 use std::io::{self, ErrorKind};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use crate::quota::Quota;
+use crate::times::BRIEFLY;
 
 /// The state of this in one connection.
 // Relaxed throughout: nothing is published by it, and a lost update is a guess made twice.
@@ -30,6 +34,13 @@ pub(super) struct Spin {
 /// connections nearly all find their next message within so many.
 const TRIES: u32 = 4;
 
+/// How many reads wait awake at most. Where there are more that are busy, each is passed over by the
+/// others too often, and to sleep is as good. So many for each processor, as measured on two.
+static AWAKE: LazyLock<Quota> = LazyLock::new(|| {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    Quota::new(80 * processors)
+});
+
 /// How many reads of a connection sleep in any case: it takes two messages for one to follow the
 /// other closely.
 const FIRST: u32 = 2;
@@ -41,7 +52,7 @@ const MOST_MISSES: u32 = 6;
 impl Spin {
     pub(super) fn new(longest: Duration) -> Self {
         Self {
-            longest,
+            longest: longest.min(BRIEFLY),
             // The first message shows nothing yet.
             skip: AtomicU32::new(FIRST),
             misses: AtomicU32::new(0),
@@ -57,6 +68,7 @@ impl Spin {
         if !self.is_worth_it() {
             return None;
         }
+        let _permit = AWAKE.take()?;
         let start = Instant::now();
         let mut tried = 0;
         while tried < TRIES || start.elapsed() < self.longest {

@@ -45,8 +45,8 @@ impl Connection {
         self.receive_soon_by(|most| receive(most, RecvFlags::empty()))
     }
 
-    /// Reads what arrives soon by `attempt`, which takes at most so many bytes, and returns 0 at
-    /// the end of file only. It may sleep for as long as the socket's timeout says.
+    /// Reads what arrives soon by `attempt`, which is told how many bytes it may take, and returns 0
+    /// at the end of file only. It may sleep for as long as the socket's timeout says.
     pub(crate) fn receive_soon_by(
         &self,
         mut attempt: impl FnMut(usize) -> io::Result<usize>,
@@ -99,7 +99,10 @@ impl Connection {
             } else {
                 SILENT
             };
-            self.due.store(due, Ordering::Relaxed);
+            // Unless another thread has noticed, too, and has perhaps read it.
+            let _ =
+                self.due
+                    .compare_exchange(NOT_NOTICED, due, Ordering::Relaxed, Ordering::Relaxed);
             if due == 0 {
                 // The peer's own end, by a FIN or a reset.
                 match self.receive_once(|| attempt(usize::MAX)) {

@@ -95,7 +95,8 @@ pub(crate) struct Cli {
     )]
     pub(crate) drain_timeout: Duration,
 
-    /// Wait awake this long for the next message of a busy connection before sleeping; 0 for never
+    /// Wait awake this long, at most 20ms, for the next message of a busy connection before
+    /// sleeping; 0 for never
     #[arg(
         long,
         value_name = "DUR",
@@ -163,7 +164,7 @@ fn count(text: &str) -> Result<NonZeroUsize, &'static str> {
     text.parse().map_err(|_| "expected a number, 1 or more")
 }
 
-/// Reads a duration as people write it. Nothing is nothing in any unit.
+/// Reads a duration as people write it. Zero needs no unit.
 fn duration(text: &str) -> Result<Duration, &'static str> {
     if text == "0" {
         return Ok(Duration::ZERO);

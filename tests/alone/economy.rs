@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socketserver::{EchoHandler, TcpServer};
 
@@ -37,17 +37,19 @@ fn allocations(messages: usize, size: usize) -> u64 {
 #[test]
 fn a_message_allocates_nothing() {
     let _turn = turn();
-    let for_one = allocations(1, 128);
-    assert!(for_one > 0, "the counter does not count");
-    assert_eq!(allocations(10_000, 128), for_one);
+    // The first wait of the process learns how many processors there are.
+    allocations(100, 128);
+    let for_few = allocations(100, 128);
+    assert!(for_few > 0, "the counter does not count");
+    assert_eq!(allocations(10_000, 128), for_few);
 }
 
 #[test]
 fn a_stream_allocates_as_it_begins_and_not_as_it_goes_on() {
     let _turn = turn();
     let size = 256 << 10;
-    // How its parts arrive decides when the buffer has grown, and whether it has a pipe.
-    let most = allocations(1, 128) + 10;
+    // The buffer grows again after each silence, and a busy machine makes some.
+    let most = allocations(1, 128) + 100;
     assert!(allocations(200, size) <= most);
 }
 
@@ -82,8 +84,8 @@ fn no_message_makes_the_server_wait_awake_for_longer_than_it_may() {
             converse(&client, 1, 2 * SPIN);
         }
     });
-    let messages = 4 * rounds;
-    assert!(time <= messages * SPIN, "{time:?}");
+    // One wait in vain a round, and as much again for the messages themselves.
+    assert!(time <= 2 * rounds * SPIN, "{time:?}");
     // Or this shows nothing.
     assert!(time > SPIN, "it does not wait: {time:?}");
 }
@@ -96,20 +98,46 @@ fn a_connection_that_waiting_does_not_help_costs_next_to_none() {
     let messages = 256;
     let time = spent(&daemon, || converse(&client, messages, 2 * SPIN));
     // After 1, 2, 4, … messages, and then one in 64. As much again is for the messages themselves.
+    // Were it for each, it would be 256.
     assert!(time <= 2 * (6 + 4) * SPIN, "{time:?}");
 }
 
 #[test]
 fn a_slow_connection_is_not_waited_for_at_all() {
     let _turn = turn();
-    let daemon = Daemon::start(&["--spin", "1h"]);
+    let daemon = Daemon::start(&["--spin", "20ms"]);
     let client = connect(daemon.addr);
-    // A wait as long as this would not end before the test does.
-    for _ in 0..5 {
-        converse(&client, 1, Duration::from_millis(50));
-        let time = spent(&daemon, || converse(&client, 1, Duration::from_millis(200)));
-        assert!(time < Duration::from_millis(100), "{time:?}");
-    }
+    let time = spent(&daemon, || converse(&client, 30, Duration::from_millis(50)));
+    // If it were for half of them, it would take 300 ms.
+    assert!(time <= Duration::from_millis(100), "{time:?}");
+}
+
+#[test]
+fn those_that_wait_awake_leave_the_processor_to_a_neighbour() {
+    let _turn = turn();
+    let daemon = Daemon::start(&["--spin", "20ms"]);
+    thread::scope(|scope| {
+        // More than there are processors, awake for most of the time.
+        for _ in 0..8 {
+            let client = connect(daemon.addr);
+            scope.spawn(move || {
+                for _ in 0..60 {
+                    converse(&client, 4, Duration::ZERO);
+                    converse(&client, 1, Duration::from_millis(15));
+                }
+            });
+        }
+        let neighbour = connect(daemon.addr);
+        let mut times: Vec<_> = (0..100)
+            .map(|_| {
+                let start = Instant::now();
+                ping(&neighbour, b"unhurt");
+                start.elapsed()
+            })
+            .collect();
+        times.sort();
+        assert!(times[50] < Duration::from_millis(100), "{times:?}");
+    });
 }
 
 #[test]

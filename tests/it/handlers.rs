@@ -346,6 +346,21 @@ fn a_linger_for_ever_ends_with_the_client() {
 }
 
 #[test]
+fn a_handler_has_the_stack_that_was_asked_for() {
+    // More than the 2 MiB that a thread has otherwise: without it, the process would be aborted.
+    let builder = TcpServer::builder().stack_size(16 << 20);
+    let server = TestServer::with(
+        builder,
+        from_fn(|conn: &mut Connection| {
+            #[allow(clippy::large_stack_arrays, reason = "to need so much is the point")]
+            let large = std::hint::black_box([7; 3 << 20]);
+            conn.write_all(&large[large.len() - 3..])
+        }),
+    );
+    assert_eq!(exchange(server.addr, b""), [7; 3]);
+}
+
+#[test]
 fn a_thread_is_reused_and_none_is_kept_per_connection() {
     let threads = Arc::new(Mutex::new(std::collections::HashSet::new()));
     let server = TestServer::start(from_fn({

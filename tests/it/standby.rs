@@ -4,7 +4,7 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socketserver::{Builder, EchoHandler, TcpServer};
+use socketserver::{AtLimit, Builder, EchoHandler, TcpServer};
 
 use crate::support::{TestServer, connect, eventually, exchange, noise, ping, read_to_end};
 
@@ -46,6 +46,23 @@ fn clients_that_come_and_go_all_the_time_are_all_served() {
     let totals = server.stop();
     assert_eq!(totals.connections(), CLIENTS * TURNS);
     assert_eq!(totals.bytes_out(), CLIENTS * TURNS * 300);
+}
+
+#[test]
+fn nobody_is_refused_below_the_limit() {
+    let builder = TcpServer::builder()
+        .max_connections(2)
+        .at_limit(AtLimit::Refuse);
+    let server = TestServer::with(builder, EchoHandler::new);
+    for _ in 0..200 {
+        assert_eq!(exchange(server.addr, b"first"), b"first");
+        eventually("it has left", || server.handle.connections() == 0);
+        let both = [connect(server.addr), connect(server.addr)];
+        both.iter().for_each(|client| ping(client, b"one of two"));
+        drop(both);
+        eventually("both have left", || server.handle.connections() == 0);
+    }
+    assert_eq!(server.stop().refused(), 0);
 }
 
 #[test]
