@@ -3,10 +3,11 @@
 //! It waits for room, for a client, and for what the system is short of, and takes a connection
 //! from the backlog only once there is a slot for it and something to serve it with.
 
-use std::io;
+use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{io, iter, mem};
 
 use rustix::event::{PollFd, PollFlags};
 
@@ -14,7 +15,7 @@ use crate::accept::{Backoff, Episode, Verdict, classify};
 use crate::builder::AtLimit;
 use crate::connection::{Connection, canonical};
 use crate::error::Error;
-use crate::registry::Registry;
+use crate::registry::{Registry, Slot};
 use crate::shutdown::Phase;
 use crate::standby::Standby;
 use crate::times::{BRIEFLY, Times};
@@ -31,8 +32,16 @@ pub(crate) struct Acceptor<'s> {
     at_limit: AtLimit,
     times: Times,
     turned_away: TurnedAway,
+    /// Accepted, and to be served next.
+    ahead: VecDeque<Box<Connection>>,
+    /// Whether the last question was answered by a connection: there may be more.
+    in_burst: bool,
     past: &'s mut Past,
 }
+
+/// How many connections are accepted ahead of each that is served. To start a thread takes several
+/// times as long as to accept, and a backlog that overflows meanwhile costs a client a second.
+const AHEAD: usize = 16;
 
 /// What the next connection depends on of those before.
 #[derive(Debug, Default)]
@@ -44,6 +53,9 @@ pub(crate) struct Past {
     limit: Episode,
     source_limit: Episode,
 }
+
+/// What can't be done without a thread, for the log.
+const NO_THREAD: &str = "start a thread";
 
 /// Why no connection came of a listener that was ready.
 enum Setback {
@@ -76,6 +88,8 @@ impl<'s> Acceptor<'s> {
             at_limit,
             times,
             turned_away: TurnedAway::new(times.linger),
+            ahead: VecDeque::new(),
+            in_burst: false,
             past,
         }
     }
@@ -89,9 +103,25 @@ impl<'s> Acceptor<'s> {
     ) -> Result<Option<(Box<Connection>, R)>, Error> {
         loop {
             if self.registry.shutdown().phase() != Phase::Serving {
-                return Ok(None);
+                return Ok(self.rest(&mut reserve));
+            }
+            if mem::take(&mut self.in_burst) {
+                self.accept_ahead();
             }
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if let Some(conn) = self.ahead.pop_front() {
+                match reserve() {
+                    Ok(reserved) => {
+                        self.in_burst = true;
+                        return Ok(Some((conn, reserved)));
+                    }
+                    Err(error) => {
+                        self.ahead.push_front(conn);
+                        self.back_off(NO_THREAD, &error, left)?;
+                        continue;
+                    }
+                }
+            }
             let may_accept = self.at_limit == AtLimit::Refuse
                 || self.is_relieved()
                 || self.registry.room_or_wake_up();
@@ -106,6 +136,7 @@ impl<'s> Acceptor<'s> {
                 match self.take(index, &mut reserve) {
                     Ok(taken) => {
                         self.past.backoff.reset();
+                        self.in_burst = true;
                         return Ok(Some(taken));
                     }
                     Err(Setback::Nothing) => {}
@@ -127,10 +158,14 @@ impl<'s> Acceptor<'s> {
         index: usize,
         reserve: &mut impl FnMut() -> io::Result<R>,
     ) -> Result<(Box<Connection>, R), Setback> {
-        let Some(mut slot) = self.registry.admit() else {
+        let Some(slot) = self.registry.admit() else {
             return Err(self.refuse_one(index));
         };
-        let reserved = reserve().map_err(|error| Setback::Shortage("start a thread", error))?;
+        let reserved = reserve().map_err(|error| Setback::Shortage(NO_THREAD, error))?;
+        Ok((self.accept_into(slot, index)?, reserved))
+    }
+
+    fn accept_into(&mut self, mut slot: Slot, index: usize) -> Result<Box<Connection>, Setback> {
         let (stream, peer) = self.accept(index)?;
         if !slot.claim_source(peer.ip()) {
             if self.past.source_limit.begins(Instant::now()) {
@@ -139,7 +174,37 @@ impl<'s> Acceptor<'s> {
             self.turn_away(stream, peer);
             return Err(Setback::Nothing);
         }
-        Ok((Connection::new(stream, peer, slot, self.times), reserved))
+        Ok(Connection::new(stream, peer, slot, self.times))
+    }
+
+    /// Takes what waits at the listeners already, as long as there are slots. What goes wrong will
+    /// be met again.
+    fn accept_ahead(&mut self) {
+        for _ in 0..AHEAD {
+            if self.is_relieved() {
+                return;
+            }
+            let Ok(Some(index)) = self.wait_for_client(Some(Duration::ZERO)) else {
+                return;
+            };
+            let accepted = self
+                .registry
+                .admit()
+                .and_then(|slot| self.accept_into(slot, index).ok());
+            let Some(conn) = accepted else {
+                return;
+            };
+            self.ahead.push_back(conn);
+        }
+    }
+
+    /// Returns the next of those that were accepted before a shutdown. Who can't be served now, for
+    /// want of a thread, is let go.
+    fn rest<R>(
+        &mut self,
+        reserve: &mut impl FnMut() -> io::Result<R>,
+    ) -> Option<(Box<Connection>, R)> {
+        iter::from_fn(|| self.ahead.pop_front()).find_map(|conn| Some((conn, reserve().ok()?)))
     }
 
     /// Does at the limit what is to be done there.
