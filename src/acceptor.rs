@@ -84,7 +84,7 @@ impl<'s> Acceptor<'s> {
             listeners,
             registry,
             standby,
-            fds: std::iter::once(waker).chain(sockets).collect(),
+            fds: iter::once(waker).chain(sockets).collect(),
             at_limit,
             times,
             turned_away: TurnedAway::new(times.linger),
@@ -107,11 +107,14 @@ impl<'s> Acceptor<'s> {
             }
             if mem::take(&mut self.in_burst) {
                 self.accept_ahead();
+                // It may have taken back the wake-up of a shutdown.
+                continue;
             }
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             if let Some(conn) = self.ahead.pop_front() {
                 match reserve() {
                     Ok(reserved) => {
+                        self.past.backoff.reset();
                         self.in_burst = true;
                         return Ok(Some((conn, reserved)));
                     }

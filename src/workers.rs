@@ -1,7 +1,8 @@
 //! The threads that serve connections: one is started, lent again while it is idle, let go.
 //!
 //! A worker is reserved before a connection is accepted. So when the system refuses a thread,
-//! the client is still safe in the listener's backlog, just as when it refuses a descriptor.
+//! the client is still safe in the listener's backlog, just as when it refuses a descriptor. Only in
+//! a burst are some accepted ahead, and wait in the acceptor instead.
 
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
