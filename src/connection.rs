@@ -10,7 +10,7 @@ mod transfer;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
@@ -70,6 +70,8 @@ pub struct Connection {
     times: Times,
     ending: EndingCell,
     spin: Spin,
+    /// Whether messages come so far apart that each is waited for in `poll(2)` at once.
+    calm: AtomicBool,
     /// How much of what had arrived when the end was noticed is still unread.
     due: AtomicU64,
 }
@@ -98,6 +100,7 @@ impl Connection {
             times,
             ending: EndingCell::new(),
             spin: Spin::new(times.spin),
+            calm: AtomicBool::new(false),
             due: AtomicU64::new(NOT_NOTICED),
         })
     }

@@ -12,6 +12,7 @@ use rustix::net::{RecvFlags, SendFlags};
 use super::{Connection, NOT_NOTICED, NOTICE, SILENT};
 use crate::ending::Ending;
 use crate::shutdown::Phase;
+use crate::times::BRIEFLY;
 use crate::wait::wait;
 
 /// How long a write that has no room waits before it tries again.
@@ -42,7 +43,13 @@ impl Connection {
                 return received.map(Some);
             }
         }
-        self.receive_soon_by(|most| receive(most, RecvFlags::empty()))
+        // To sleep here first would be in vain once more, and cost another wake-up.
+        let flags = if self.calm.load(Ordering::Relaxed) {
+            RecvFlags::DONTWAIT
+        } else {
+            RecvFlags::empty()
+        };
+        self.receive_soon_by(|most| receive(most, flags))
     }
 
     /// Reads what arrives soon by `attempt`, which is told how many bytes it may take, and returns 0
@@ -59,6 +66,7 @@ impl Connection {
         match received {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 self.spin.silence();
+                self.calm.store(true, Ordering::Relaxed);
                 Ok(None)
             }
             received => received.map(Some),
@@ -77,7 +85,11 @@ impl Connection {
             PollFd::new(&stop, PollFlags::IN),
         ];
         let times = [self.times.idle, self.lifetime_left()];
+        let start = Instant::now();
         let woken = wait(&mut fds, times.into_iter().flatten().min())?;
+        if start.elapsed() < BRIEFLY {
+            self.calm.store(false, Ordering::Relaxed);
+        }
         if woken || self.shall_end() {
             return Ok(());
         }
