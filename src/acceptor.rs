@@ -14,10 +14,12 @@ use rustix::event::{PollFd, PollFlags};
 use crate::accept::{Backoff, Episode, Verdict, classify};
 use crate::builder::AtLimit;
 use crate::connection::{Connection, canonical};
+use crate::ending::Ending;
 use crate::error::Error;
 use crate::registry::{Registry, Slot};
 use crate::shutdown::Phase;
 use crate::standby::Standby;
+use crate::tag::Tag;
 use crate::times::{BRIEFLY, Times};
 use crate::turned_away::TurnedAway;
 use crate::wait::wait;
@@ -172,7 +174,10 @@ impl<'s> Acceptor<'s> {
         let (stream, peer) = self.accept(index)?;
         if !slot.claim_source(peer.ip()) {
             if self.past.source_limit.begins(Instant::now()) {
-                log::warn!("{} has all the connections one source may have", peer.ip());
+                log::warn!(
+                    service = self.tag();
+                    "{}{} has all the connections one source may have", self.tag(), peer.ip()
+                );
             }
             self.turn_away(stream, peer);
             return Err(Setback::Nothing);
@@ -227,7 +232,7 @@ impl<'s> Acceptor<'s> {
 
     fn turn_away(&mut self, stream: TcpStream, peer: SocketAddr) {
         self.registry.count_refused();
-        log::debug!("peer={peer} in=0 out=0 duration=0 reason=limit");
+        Ending::Limit.log(self.tag(), peer, (0, 0), Duration::ZERO);
         self.turned_away.add(stream);
         self.past.backoff.reset();
     }
@@ -306,7 +311,10 @@ impl<'s> Acceptor<'s> {
             return Ok(());
         }
         if self.past.shortage.begins(Instant::now()) {
-            log::warn!("cannot {what}: {error}; new connections wait in the backlog");
+            log::warn!(
+                service = self.tag();
+                "{}cannot {what}: {error}; new connections wait in the backlog", self.tag()
+            );
         }
         let delay = self.past.backoff.next_delay();
         self.wait_for_wake_up(Some(left.map_or(delay, |left| left.min(delay))))
@@ -315,10 +323,16 @@ impl<'s> Acceptor<'s> {
     fn report_limit(&mut self, consequence: &str) {
         if self.past.limit.begins(Instant::now()) {
             log::warn!(
-                "limit of {} connections reached; new ones {consequence}",
+                service = self.tag();
+                "{}limit of {} connections reached; new ones {consequence}",
+                self.tag(),
                 self.registry.limit()
             );
         }
+    }
+
+    fn tag(&self) -> &Tag {
+        self.registry.tag()
     }
 
     fn name_of(&self, index: usize) -> String {

@@ -31,6 +31,7 @@ use crate::times::Times;
 /// # }
 /// ```
 pub struct Builder {
+    pub(crate) name: Option<String>,
     pub(crate) max_connections: usize,
     pub(crate) times: Times,
     pub(crate) timeout: Option<Duration>,
@@ -98,6 +99,7 @@ impl Builder {
     #[must_use]
     pub fn new() -> Self {
         Self {
+            name: None,
             max_connections: Self::MAX_CONNECTIONS,
             times: Times {
                 idle: None,
@@ -117,6 +119,14 @@ impl Builder {
             backlog: Self::BACKLOG,
             reuse_port: false,
         }
+    }
+
+    /// Sets what the server is called in the log: its lines begin with `service=NAME`. Defaults to
+    /// nothing.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
     }
 
     /// Sets how many connections may be live at the same time. Defaults to
@@ -433,6 +443,7 @@ impl Default for Builder {
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Builder")
+            .field("name", &self.name)
             .field("max_connections", &self.max_connections)
             .field("at_limit", &self.at_limit)
             .field("max_per_source", &self.max_per_source)

@@ -19,6 +19,7 @@ use crate::ending::{Ending, EndingCell};
 use crate::handle::ServerHandle;
 use crate::link::Link;
 use crate::registry::Slot;
+use crate::tag::Tag;
 use crate::times::Times;
 use crate::wait::wait;
 use spin::Spin;
@@ -103,6 +104,10 @@ impl Connection {
             calm: AtomicBool::new(false),
             due: AtomicU64::new(NOT_NOTICED),
         })
+    }
+
+    pub(crate) fn tag(&self) -> &Tag {
+        self.slot.registry().tag()
     }
 
     /// Returns the address of the peer. An IPv4 client of an IPv6 listener is shown as IPv4.

@@ -1,6 +1,10 @@
 //! Why a connection ended: the reason in its log line.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use crate::tag::Tag;
 
 /// The last thing that happened to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +29,12 @@ pub(crate) enum Ending {
     Error,
     /// The handler, or a hook, panicked.
     Panic,
+    /// It was refused, at a limit.
+    Limit,
 }
 
 impl Ending {
-    const ALL: [(Self, &str); 10] = [
+    const ALL: [(Self, &str); 11] = [
         (Self::Done, "done"),
         (Self::Eof, "eof"),
         (Self::Reset, "reset"),
@@ -39,10 +45,22 @@ impl Ending {
         (Self::Rejected, "rejected"),
         (Self::Error, "error"),
         (Self::Panic, "panic"),
+        (Self::Limit, "limit"),
     ];
 
-    pub(crate) fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         Self::ALL[self as usize].1
+    }
+
+    /// Logs the one line that every connection leaves.
+    pub(crate) fn log(self, tag: &Tag, peer: SocketAddr, bytes: (u64, u64), duration: Duration) {
+        let (bytes_in, bytes_out) = bytes;
+        let seconds = duration.as_secs_f64();
+        let reason = self.name();
+        log::debug!(
+            service = tag, peer:%, "in" = bytes_in, out = bytes_out, duration = seconds, reason;
+            "{tag}peer={peer} in={bytes_in} out={bytes_out} duration={seconds:.6} reason={reason}"
+        );
     }
 }
 

@@ -66,7 +66,8 @@
 //!
 //! The [`log`] facade is told, at `error`, of panics and of an unusable listener; at `warn`, of a
 //! shortage, the connection limit and an unclean drain, once per episode; at `info`, of the start
-//! and the stop; at `debug`, of each connection's end: peer, bytes, seconds, and the reason.
+//! and the stop; at `debug`, of each connection's end: peer, bytes, seconds, and the reason. What is
+//! counted is in the text, as `name=value`, and also in the record's key-value pairs ([`log::kv`]).
 
 mod accept;
 mod acceptor;
@@ -86,6 +87,7 @@ mod shutdown;
 mod sockets;
 mod sources;
 mod standby;
+mod tag;
 mod times;
 mod turned_away;
 mod wait;

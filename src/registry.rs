@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use crate::link::Link;
 use crate::shutdown::Shutdown;
 use crate::sources::{Source, Sources};
+use crate::tag::Tag;
 
 /// What a server has done, from its start to its end.
 ///
@@ -69,11 +70,28 @@ impl Totals {
     pub fn cut(&self) -> u64 {
         self.cut
     }
+
+    /// Logs them, at the end.
+    pub(crate) fn log(&self, tag: &Tag) {
+        let Self {
+            connections,
+            bytes_in,
+            bytes_out,
+            refused,
+            cut,
+        } = *self;
+        log::info!(
+            service = tag, connections, refused, "in" = bytes_in, out = bytes_out, cut;
+            "{tag}stopped: connections={connections} refused={refused} in={bytes_in} \
+             out={bytes_out} cut={cut}"
+        );
+    }
 }
 
 /// The live connections of one server.
 #[derive(Debug)]
 pub(crate) struct Registry {
+    tag: Tag,
     shutdown: Shutdown,
     per_source: Option<usize>,
     state: Mutex<State>,
@@ -96,8 +114,9 @@ struct State {
 }
 
 impl Registry {
-    pub(crate) fn new(limit: usize, per_source: Option<usize>) -> io::Result<Self> {
+    pub(crate) fn new(tag: Tag, limit: usize, per_source: Option<usize>) -> io::Result<Self> {
         Ok(Self {
+            tag,
             shutdown: Shutdown::new()?,
             per_source,
             state: Mutex::new(State {
@@ -110,6 +129,10 @@ impl Registry {
                 totals: Totals::default(),
             }),
         })
+    }
+
+    pub(crate) fn tag(&self) -> &Tag {
+        &self.tag
     }
 
     pub(crate) fn shutdown(&self) -> &Shutdown {
@@ -273,7 +296,7 @@ mod tests {
 
     #[test]
     fn the_limit_is_hard_and_a_dropped_slot_is_free_again() {
-        let registry = Arc::new(Registry::new(2, None).unwrap());
+        let registry = Arc::new(Registry::new(Tag::default(), 2, None).unwrap());
         let first = registry.admit().unwrap();
         let _second = registry.admit().unwrap();
         assert!(registry.admit().is_none());
@@ -287,7 +310,7 @@ mod tests {
 
     #[test]
     fn totals_add_up_what_ended_connections_counted() {
-        let registry = Arc::new(Registry::new(9, None).unwrap());
+        let registry = Arc::new(Registry::new(Tag::default(), 9, None).unwrap());
         for _ in 0..3 {
             let slot = registry.admit().unwrap();
             slot.bytes_in.store(5, Ordering::Relaxed);

@@ -16,6 +16,7 @@ use crate::registry::{Registry, Totals};
 use crate::session::Session;
 use crate::shutdown::Phase;
 use crate::standby::Standby;
+use crate::tag::Tag;
 use crate::times::Times;
 use crate::wait::wait;
 use crate::workers::Workers;
@@ -80,8 +81,12 @@ impl TcpServer {
         listeners: Vec<TcpListener>,
         addrs: Vec<SocketAddr>,
     ) -> Result<Self, Error> {
-        let registry = Registry::new(settings.max_connections, settings.max_per_source)
-            .map_err(|error| Error::new("cannot make a wake-up pipe", error))?;
+        let registry = Registry::new(
+            Tag::new(settings.name),
+            settings.max_connections,
+            settings.max_per_source,
+        )
+        .map_err(|error| Error::new("cannot make a wake-up pipe", error))?;
         Ok(Self {
             listeners: Arc::new(listeners),
             addrs,
@@ -190,13 +195,15 @@ impl TcpServer {
 
     fn serve(mut self, factory: &Factory) -> Result<Totals, Error> {
         for addr in &self.addrs {
-            log::info!("listening on {addr}");
+            let tag = self.registry.tag();
+            log::info!(service = tag, address:% = addr; "{tag}listening on {addr}");
         }
         let workers = Workers::new(self.stack_size);
         let outcome = self.accept_all(&workers, factory);
         if let Err(error) = &outcome {
             // Now, as the drain may take a while; the caller is told after it.
-            log::error!("{error}: {}", error.cause());
+            let tag = self.registry.tag();
+            log::error!(service = tag; "{tag}{error}: {}", error.cause());
         }
         let Self {
             registry,
@@ -210,14 +217,7 @@ impl TcpServer {
         drop(workers);
         drain(&registry, times.drain)?;
         let totals = registry.totals();
-        log::info!(
-            "stopped: connections={} refused={} in={} out={} cut={}",
-            totals.connections(),
-            totals.refused(),
-            totals.bytes_in(),
-            totals.bytes_out(),
-            totals.cut(),
-        );
+        totals.log(registry.tag());
         outcome.map(|()| totals)
     }
 
@@ -268,15 +268,17 @@ fn drain(registry: &Registry, timeout: Duration) -> Result<(), Error> {
     // After an error of the loop nobody else has asked for it.
     shutdown.request(Phase::Draining);
     let deadline = Instant::now().checked_add(timeout);
+    let tag = registry.tag();
     if registry.live() > 0 {
-        log::info!("draining: connections={}", registry.live());
+        log::info!(service = tag; "{tag}draining: connections={}", registry.live());
     }
     while !registry.empty_or_wake_up() && shutdown.phase() == Phase::Draining {
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             // Without one, the slots are those of threads that still wait for a client.
             if registry.live() > 0 {
                 log::warn!(
-                    "drain timeout of {timeout:?} is over: connections={}",
+                    service = tag;
+                    "{tag}drain timeout of {timeout:?} is over: connections={}",
                     registry.live()
                 );
             }
@@ -289,7 +291,7 @@ fn drain(registry: &Registry, timeout: Duration) -> Result<(), Error> {
         return Ok(());
     }
     if registry.live() > 0 {
-        log::info!("cutting: connections={}", registry.live());
+        log::info!(service = tag; "{tag}cutting: connections={}", registry.live());
     }
     registry.cut();
     let deadline = Instant::now() + AFTER_CUT;

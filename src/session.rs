@@ -77,11 +77,10 @@ fn log_failure(conn: &Connection, failure: &Failure) {
     // the error's own code.
     let text = catch(|| failure.to_string())
         .unwrap_or_else(|message| format!("an error that panicked when displayed: {message}"));
+    let (tag, peer) = (conn.tag(), conn.peer_addr());
     log::log!(
-        level,
-        "peer={} handler: {}",
-        conn.peer_addr(),
-        text.escape_debug()
+        level, service = tag, peer:%;
+        "{tag}peer={peer} handler: {}", text.escape_debug()
     );
 }
 

@@ -16,15 +16,16 @@ impl Connection {
     /// Ends the connection as the type's documentation says, logs it, and gives the slot back.
     pub(crate) fn close(self) {
         self.leave();
-        let reason = self.ending().name();
+        let ending = self.ending();
         let Self { link, slot, .. } = self;
         drop(link);
-        log::debug!(
-            "peer={} in={} out={} duration={:.6} reason={reason}",
+        let bytes_in = slot.bytes_in.load(Ordering::Relaxed);
+        let bytes_out = slot.bytes_out.load(Ordering::Relaxed);
+        ending.log(
+            slot.registry().tag(),
             self.peer,
-            slot.bytes_in.load(Ordering::Relaxed),
-            slot.bytes_out.load(Ordering::Relaxed),
-            self.accepted.elapsed().as_secs_f64(),
+            (bytes_in, bytes_out),
+            self.accepted.elapsed(),
         );
         drop(slot);
     }

@@ -5,6 +5,7 @@ mod address;
 mod cli;
 mod descriptors;
 mod logging;
+mod serving;
 
 use std::error::Error;
 use std::fs::File;
@@ -13,19 +14,20 @@ use std::iter::successors;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 use std::process::{self, ExitCode};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use socketserver::{Builder, EchoHandler, ServerHandle, TcpServer, Totals};
+use socketserver::{Builder, TcpServer};
 
 use crate::cli::Cli;
+use crate::serving::{Handles, Service};
 
 fn main() -> ExitCode {
-    let serving = Arc::new(OnceLock::new());
-    let outcome = stop_at_signals(Arc::clone(&serving)).and_then(|()| run(&Cli::parse(), &serving));
+    let handles = Arc::new(Handles::default());
+    let outcome = stop_at_signals(Arc::clone(&handles)).and_then(|()| run(&Cli::parse(), &handles));
     match outcome {
-        Ok(totals) if totals.cut() == 0 => ExitCode::SUCCESS,
+        Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             let chain: Vec<_> = successors(Some(&*error as &dyn Error), |&error| error.source())
@@ -38,18 +40,20 @@ fn main() -> ExitCode {
     }
 }
 
-/// Lets SIGINT, SIGTERM and SIGHUP stop the server, and a second one cut its connections.
+/// Lets SIGINT, SIGTERM and SIGHUP stop the servers, and a second one cut their connections.
 ///
 /// It comes first, so that there is no moment in which a signal has another effect: as long as
 /// nothing is served, there is nothing to end.
-fn stop_at_signals(serving: Arc<OnceLock<ServerHandle>>) -> Result<(), Box<dyn Error>> {
+fn stop_at_signals(handles: Arc<Handles>) -> Result<(), Box<dyn Error>> {
     let mut stopping = false;
-    ctrlc::set_handler(move || match serving.get() {
-        None => process::exit(0),
-        Some(server) if stopping => server.shutdown_now(),
-        Some(server) => {
+    ctrlc::set_handler(move || {
+        if handles.all().is_empty() {
+            process::exit(0);
+        } else if stopping {
+            handles.shutdown_now();
+        } else {
             stopping = true;
-            server.shutdown();
+            handles.shutdown();
         }
     })?;
     Ok(())
@@ -58,7 +62,8 @@ fn stop_at_signals(serving: Arc<OnceLock<ServerHandle>>) -> Result<(), Box<dyn E
 /// The echo and the log need some 10 KiB. The rest is for a panic's backtrace.
 const STACK: usize = 128 * 1024;
 
-fn run(cli: &Cli, serving: &OnceLock<ServerHandle>) -> Result<Totals, Box<dyn Error>> {
+/// Returns how many connections had to be cut.
+fn run(cli: &Cli, handles: &Handles) -> Result<u64, Box<dyn Error>> {
     logging::start(cli.log_level());
     descriptors::raise_limit();
     let builder = TcpServer::builder()
@@ -73,15 +78,16 @@ fn run(cli: &Cli, serving: &OnceLock<ServerHandle>) -> Result<Totals, Box<dyn Er
         .stack_size(STACK)
         .backlog(cli.backlog);
     let listeners = listen(cli, &builder)?;
-    let server = builder.from_listeners(listeners)?;
+    let servers = vec![(Service::Echo, builder.from_listeners(listeners)?)];
     // Before anybody is told of the addresses: from now on a signal has something to end.
-    serving.get_or_init(|| server.handle());
+    handles.set(&servers);
     descriptors::check_limit(cli.max_connections.get());
     if cli.print_addr {
-        print_and_close(server.local_addrs())
+        let addrs = servers.iter().flat_map(|(_, server)| server.local_addrs());
+        print_and_close(addrs)
             .map_err(|error| format!("cannot print to standard output: {error}"))?;
     }
-    Ok(server.serve_forever(EchoHandler::new)?)
+    serving::serve(servers, handles)
 }
 
 /// Binds everything that was asked for, or nothing.
@@ -107,7 +113,7 @@ fn listen(cli: &Cli, builder: &Builder) -> Result<Vec<TcpListener>, Box<dyn Erro
 
 /// Writes the addresses for a script to read, and ends the script's input: standard output is
 /// replaced by the null device, so that nothing that is opened later takes its number.
-fn print_and_close(addrs: &[SocketAddr]) -> io::Result<()> {
+fn print_and_close<'s>(addrs: impl Iterator<Item = &'s SocketAddr>) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     for addr in addrs {
         writeln!(stdout, "{addr}")?;

@@ -1,0 +1,81 @@
+//! The servers of this process: they start together, and one that ends takes the others with it.
+
+use std::error::Error;
+use std::sync::OnceLock;
+use std::{panic, thread};
+
+use socketserver::{EchoHandler, ServerHandle, TcpServer};
+
+/// What a server does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    Echo,
+}
+
+impl Service {
+    fn serve(self, server: TcpServer) -> Result<u64, socketserver::Error> {
+        let totals = match self {
+            Self::Echo => server.serve_forever(EchoHandler::new),
+        };
+        totals.map(|totals| totals.cut())
+    }
+}
+
+/// The handles of all servers, once they listen. Empty until then.
+#[derive(Debug, Default)]
+pub(crate) struct Handles(OnceLock<Vec<ServerHandle>>);
+
+impl Handles {
+    pub(crate) fn set(&self, servers: &[(Service, TcpServer)]) {
+        self.0
+            .get_or_init(|| servers.iter().map(|(_, server)| server.handle()).collect());
+    }
+
+    pub(crate) fn all(&self) -> &[ServerHandle] {
+        self.0.get().map_or(&[], Vec::as_slice)
+    }
+
+    pub(crate) fn shutdown(&self) {
+        self.all().iter().for_each(ServerHandle::shutdown);
+    }
+
+    pub(crate) fn shutdown_now(&self) {
+        self.all().iter().for_each(ServerHandle::shutdown_now);
+    }
+}
+
+/// Serves until all have stopped, each on a thread of its own but the first. Returns how many
+/// connections had to be cut.
+pub(crate) fn serve(
+    servers: Vec<(Service, TcpServer)>,
+    handles: &Handles,
+) -> Result<u64, Box<dyn Error>> {
+    let run = |(service, server): (Service, TcpServer)| {
+        let outcome = service.serve(server);
+        handles.shutdown();
+        outcome
+    };
+    let mut servers = servers.into_iter();
+    let first = servers.next();
+    thread::scope(|scope| {
+        let mut threads = Vec::new();
+        for other in servers {
+            let spawned = thread::Builder::new()
+                .name("listener".to_owned())
+                .spawn_scoped(scope, move || run(other))
+                .inspect_err(|_| handles.shutdown())
+                .map_err(|error| format!("cannot start a thread: {error}"))?;
+            threads.push(spawned);
+        }
+        let mut outcomes: Vec<_> = first.map(run).into_iter().collect();
+        for thread in threads {
+            outcomes.push(
+                thread
+                    .join()
+                    .unwrap_or_else(|cause| panic::resume_unwind(cause)),
+            );
+        }
+        let cut: Result<Vec<_>, _> = outcomes.into_iter().collect();
+        Ok(cut?.iter().sum())
+    })
+}
