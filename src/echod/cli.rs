@@ -9,6 +9,7 @@ use log::LevelFilter;
 use socketserver::Builder;
 
 use crate::address::ListenAddr;
+use crate::logging::Format;
 
 const AFTER_HELP: &str = "\
 Addresses:
@@ -119,6 +120,16 @@ pub(crate) struct Cli {
     /// Print each address on a line of standard output once all listen, then close it
     #[arg(long, env = "ECHOD_PRINT_ADDR")]
     pub(crate) print_addr: bool,
+
+    /// Log lines of text, or JSON objects
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        env = "ECHOD_LOG_FORMAT",
+        value_enum,
+        default_value_t = Format::Text
+    )]
+    pub(crate) log_format: Format,
 
     /// Log each connection (-v), or everything (-vv)
     #[arg(short, long, action = ArgAction::Count, env = "ECHOD_VERBOSE")]

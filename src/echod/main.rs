@@ -64,7 +64,8 @@ const STACK: usize = 128 * 1024;
 
 /// Returns how many connections had to be cut.
 fn run(cli: &Cli, handles: &Handles) -> Result<u64, Box<dyn Error>> {
-    logging::start(cli.log_level());
+    let _log = logging::start(cli.log_level(), cli.log_format)
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
     descriptors::raise_limit();
     let builder = TcpServer::builder()
         .max_connections(cli.max_connections.get())
