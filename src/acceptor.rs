@@ -12,7 +12,7 @@ use std::{io, iter, mem};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::accept::{Backoff, Episode, Verdict, classify};
-use crate::builder::AtLimit;
+use crate::at_limit::AtLimit;
 use crate::connection::{Connection, canonical};
 use crate::ending::Ending;
 use crate::error::Error;

@@ -1,19 +1,15 @@
 //! Every setting of a server with its default.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::time::Duration;
 
+use crate::at_limit::AtLimit;
 use crate::connection::Connection;
-use crate::error::Error;
 use crate::handler::Failure;
-use crate::server::TcpServer;
 use crate::session::{ErrorHook, VerifyHook};
-use crate::sockets;
-use crate::standby;
 use crate::times::Times;
 
-/// Configures a [`TcpServer`].
+/// Configures a [`TcpServer`](crate::TcpServer).
 ///
 /// # Examples
 ///
@@ -40,45 +36,9 @@ pub struct Builder {
     pub(crate) handle_error: Option<ErrorHook>,
     pub(crate) at_limit: AtLimit,
     pub(crate) max_per_source: Option<usize>,
-    keepalive: Option<Duration>,
-    backlog: u32,
-    reuse_port: bool,
-}
-
-/// What happens to a client that connects while the limit of connections is reached.
-///
-/// # Examples
-///
-/// ```
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use socketserver::{AtLimit, EchoHandler, TcpServer};
-/// use std::io::Read;
-/// use std::net::TcpStream;
-///
-/// let server = TcpServer::builder()
-///     .at_limit(AtLimit::Refuse)
-///     .bind("127.0.0.1:0")?;
-/// let (addr, handle) = (server.local_addr(), server.handle());
-/// handle.set_max_connections(0);
-/// let serving = std::thread::spawn(move || server.serve_forever(EchoHandler::new));
-///
-/// // It is closed, and nothing is sent.
-/// assert_eq!(TcpStream::connect(addr)?.read(&mut [0; 8])?, 0);
-///
-/// handle.shutdown();
-/// let totals = serving.join().expect("the server does not panic")?;
-/// assert_eq!((totals.connections(), totals.refused()), (0, 1));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AtLimit {
-    /// It waits in the kernel's backlog until a connection ends.
-    #[default]
-    Wait,
-    /// It is accepted, sent a FIN and nothing else, and counted as
-    /// [refused](crate::Totals::refused).
-    Refuse,
+    pub(crate) keepalive: Option<Duration>,
+    pub(crate) backlog: u32,
+    pub(crate) reuse_port: bool,
 }
 
 impl Builder {
@@ -232,14 +192,14 @@ impl Builder {
     ///
     /// A stack takes memory only where it has been used, but address space, which may be limited,
     /// in whole. The system rounds it up, and may refuse a thread whose stack is too large.
-    /// [`handle_request`](TcpServer::handle_request) serves on its caller's.
+    /// [`handle_request`](crate::TcpServer::handle_request) serves on its caller's.
     #[must_use]
     pub fn stack_size(mut self, bytes: impl Into<Option<usize>>) -> Self {
         self.stack_size = bytes.into();
         self
     }
 
-    /// Sets how long [`handle_request`](TcpServer::handle_request) waits for a connection.
+    /// Sets how long [`handle_request`](crate::TcpServer::handle_request) waits for a connection.
     /// Defaults to `None`: for ever.
     #[must_use]
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
@@ -304,133 +264,6 @@ impl Builder {
     {
         self.handle_error = Some(Box::new(hook));
         self
-    }
-
-    /// Binds every address that `addr` resolves to, and makes a server that listens on them.
-    ///
-    /// It is [`listen`](Self::listen), then [`from_listeners`](Self::from_listeners).
-    ///
-    /// # Errors
-    ///
-    /// Those of both.
-    #[doc(alias = "server_bind")]
-    #[doc(alias = "server_activate")]
-    pub fn bind(self, addr: impl ToSocketAddrs + fmt::Debug) -> Result<TcpServer, Error> {
-        let listeners = self.listen(addr)?;
-        self.from_listeners(listeners)
-    }
-
-    /// Makes a listening socket for every address that `addr` resolves to, for servers with
-    /// several: collect the sockets, and pass them to [`from_listeners`](Self::from_listeners).
-    ///
-    /// `[::]` takes IPv4 clients, too (`IPV6_V6ONLY` off). Where a name has addresses that this
-    /// machine can't listen on, because it lacks their family or they are not its own, the others
-    /// are enough. `0.0.0.0` after `[::]` on the same port is left
-    /// out: its clients arrive there.
-    ///
-    /// # Errors
-    ///
-    /// `addr` can't be resolved, or one of its addresses can't be bound; the error names it.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # fn main() -> Result<(), socketserver::Error> {
-    /// use socketserver::TcpServer;
-    ///
-    /// let builder = TcpServer::builder();
-    /// let mut listeners = builder.listen("127.0.0.1:0")?;
-    /// listeners.extend(builder.listen("127.0.0.2:0")?);
-    /// let server = builder.from_listeners(listeners)?;
-    /// assert_eq!(server.local_addrs().len(), 2);
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn listen(&self, addr: impl ToSocketAddrs + fmt::Debug) -> Result<Vec<TcpListener>, Error> {
-        let addrs: Vec<SocketAddr> = addr
-            .to_socket_addrs()
-            .map_err(|error| Error::new(format!("cannot resolve {addr:?}"), error))?
-            .collect();
-        let mut listeners = Vec::new();
-        let mut bound = Vec::new();
-        let mut skipped = None;
-        for &one in &addrs {
-            // A dual-stack socket on the same port has its clients.
-            let covered = SocketAddr::from((Ipv6Addr::UNSPECIFIED, one.port()));
-            if one.ip() == Ipv4Addr::UNSPECIFIED && bound.contains(&covered) {
-                continue;
-            }
-            match sockets::listen(one, self.backlog, self.reuse_port) {
-                Ok(listener) => {
-                    listeners.push(listener);
-                    bound.push(one);
-                }
-                Err(error) if sockets::is_not_of_this_machine(&error) => {
-                    skipped = Some(Error::new(format!("cannot bind {one}"), error));
-                }
-                Err(error) => return Err(Error::new(format!("cannot bind {one}"), error)),
-            }
-        }
-        match skipped {
-            Some(error) if listeners.is_empty() => Err(error),
-            None if listeners.is_empty() => Err(Error::invalid(
-                format!("cannot bind {addr:?}"),
-                "there is no address to it",
-            )),
-            _ => Ok(listeners),
-        }
-    }
-
-    /// Makes a server that listens on sockets that were bound elsewhere, in an earlier process
-    /// for example.
-    ///
-    /// They get the settings that accepted connections inherit from their listener: no delay,
-    /// keep-alive, urgent data in line, and the timeouts. Whether they block is set, too: one socket
-    /// alone does on Linux, for up to 20 ms. All of it stays set on a socket that others share.
-    ///
-    /// # Errors
-    ///
-    /// There is no listener, one of them is not a listening TCP socket, a setting is zero that
-    /// can't be, or the process is out of descriptors.
-    #[allow(clippy::wrong_self_convention)] // It is `from` as in the constructor of the server.
-    pub fn from_listeners(
-        self,
-        listeners: impl IntoIterator<Item = TcpListener>,
-    ) -> Result<TcpServer, Error> {
-        self.check()?;
-        let listeners: Vec<_> = listeners.into_iter().collect();
-        if listeners.is_empty() {
-            return Err(Error::invalid("cannot serve", "there is no listener"));
-        }
-        let mut addrs = Vec::new();
-        for listener in &listeners {
-            let addr = listener
-                .local_addr()
-                .map_err(|error| Error::new("cannot listen on a socket that is not IP", error))?;
-            let nonblocking = !standby::suits(&listeners);
-            let send_timeout = self.times.send_timeout();
-            sockets::prepare(listener, self.keepalive, send_timeout, nonblocking)
-                .map_err(|error| Error::new(format!("cannot listen on {addr}"), error))?;
-            addrs.push(addr);
-        }
-        TcpServer::new(self, listeners, addrs)
-    }
-
-    /// Refuses a zero where it would mean that nobody is served.
-    fn check(&self) -> Result<(), Error> {
-        for (name, is_zero) in [
-            ("max_connections", self.max_connections == 0),
-            ("max_per_source", self.max_per_source == Some(0)),
-            ("idle_timeout", self.times.idle == Some(Duration::ZERO)),
-            ("write_timeout", self.times.write == Some(Duration::ZERO)),
-            ("max_lifetime", self.times.lifetime == Some(Duration::ZERO)),
-        ] {
-            if is_zero {
-                let cause = "it must be more than zero";
-                return Err(Error::invalid(format!("cannot serve with {name} 0"), cause));
-            }
-        }
-        Ok(())
     }
 }
 

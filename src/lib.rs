@@ -71,6 +71,8 @@
 
 mod accept;
 mod acceptor;
+mod at_limit;
+mod bind;
 mod builder;
 mod connection;
 mod ending;
@@ -93,7 +95,8 @@ mod turned_away;
 mod wait;
 mod workers;
 
-pub use builder::{AtLimit, Builder};
+pub use at_limit::AtLimit;
+pub use builder::Builder;
 pub use connection::Connection;
 pub use error::Error;
 pub use handle::ServerHandle;

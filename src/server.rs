@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::acceptor::{Acceptor, Past};
-use crate::builder::{AtLimit, Builder};
+use crate::at_limit::AtLimit;
+use crate::builder::Builder;
 use crate::error::Error;
 use crate::handle::ServerHandle;
 use crate::handler::RequestHandler;

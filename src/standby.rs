@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use crate::builder::AtLimit;
+use crate::at_limit::AtLimit;
 use crate::connection::{Connection, canonical};
 use crate::registry::Registry;
 use crate::shutdown::Phase;
