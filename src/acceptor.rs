@@ -76,6 +76,7 @@ impl<'s> Acceptor<'s> {
         standby: Option<&'s Standby>,
         at_limit: AtLimit,
         times: Times,
+        ahead: VecDeque<Box<Connection>>,
         past: &'s mut Past,
     ) -> Self {
         let waker = PollFd::new(registry.shutdown().waker(), PollFlags::IN);
@@ -90,14 +91,15 @@ impl<'s> Acceptor<'s> {
             at_limit,
             times,
             turned_away: TurnedAway::new(times.linger),
-            ahead: VecDeque::new(),
+            ahead,
             in_burst: false,
             past,
         }
     }
 
     /// Waits for the next connection, and for what `reserve` provides to serve it with, which is
-    /// asked for first. Returns `None` when a shutdown is requested or the deadline is over.
+    /// asked for first. Returns `None` when a shutdown is requested, the deadline is over, or there is
+    /// no listener that one could come from.
     pub(crate) fn next<R>(
         &mut self,
         deadline: Option<Instant>,
@@ -126,6 +128,9 @@ impl<'s> Acceptor<'s> {
                         continue;
                     }
                 }
+            }
+            if self.listeners.is_empty() {
+                return Ok(None);
             }
             let may_accept = self.at_limit == AtLimit::Refuse
                 || self.is_relieved()

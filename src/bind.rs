@@ -1,7 +1,7 @@
 //! From the settings to a server: its listeners, and what it can't be built with.
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use crate::builder::Builder;
@@ -114,11 +114,58 @@ impl Builder {
                 .map_err(|error| Error::new("cannot listen on a socket that is not IP", error))?;
             let nonblocking = !standby::suits(&listeners);
             let send_timeout = self.times.send_timeout();
-            sockets::prepare(listener, self.keepalive, send_timeout, nonblocking)
+            sockets::prepare_listener(listener, self.keepalive, send_timeout, nonblocking)
                 .map_err(|error| Error::new(format!("cannot listen on {addr}"), error))?;
             addrs.push(addr);
         }
         TcpServer::new(self, listeners, addrs)
+    }
+
+    /// Makes a server for one connection, which was accepted elsewhere, as `inetd(8)` does. Once it
+    /// has ended, [`serve_forever`](TcpServer::serve_forever) returns.
+    ///
+    /// It gets the settings that accepted connections have, and is made to block. The
+    /// [address](TcpServer::local_addr) of the server is the connection's own.
+    ///
+    /// # Errors
+    ///
+    /// It is not a connected TCP socket, a setting is zero that can't be, or the process is out of
+    /// descriptors.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use socketserver::{EchoHandler, TcpServer};
+    /// use std::io::{Read, Write};
+    /// use std::net::{Shutdown, TcpListener, TcpStream};
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let mut client = TcpStream::connect(listener.local_addr()?)?;
+    /// let (stream, _) = listener.accept()?;
+    ///
+    /// client.write_all(b"hello")?;
+    /// client.shutdown(Shutdown::Write)?;
+    /// let server = TcpServer::builder().from_stream(stream)?;
+    /// assert_eq!(server.serve_forever(EchoHandler::new)?.connections(), 1);
+    ///
+    /// let mut echo = String::new();
+    /// client.read_to_string(&mut echo)?;
+    /// assert_eq!(echo, "hello");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[allow(clippy::wrong_self_convention)] // It is `from` as in the constructor of the server.
+    pub fn from_stream(self, stream: TcpStream) -> Result<TcpServer, Error> {
+        self.check()?;
+        let peer = sockets::prepare_stream(&stream, self.keepalive, self.times.send_timeout())
+            .map_err(|error| Error::new("cannot serve a connection", error))?;
+        let addr = stream
+            .local_addr()
+            .map_err(|error| Error::new("cannot serve a socket that is not IP", error))?;
+        let mut server = TcpServer::new(self, Vec::new(), vec![addr])?;
+        server.take_over(stream, peer);
+        Ok(server)
     }
 
     /// Refuses a zero where it would mean that nobody is served.

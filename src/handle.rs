@@ -2,8 +2,9 @@
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::registry::Registry;
+use crate::registry::{Registry, Totals};
 use crate::shutdown::Phase;
 
 /// A handle to a server, to stop it from any thread.
@@ -64,6 +65,42 @@ impl ServerHandle {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.registry.live()
+    }
+
+    /// Returns what the server has done so far.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.registry.totals()
+    }
+
+    /// Returns whether the listener loop turns: wakes it up, and waits for a sign of life for up to
+    /// `timeout`.
+    ///
+    /// It is for watchdogs. A server that does not serve yet, or has stopped, gives none; one that is
+    /// at its limit, short of something or draining does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use socketserver::{EchoHandler, TcpServer};
+    /// use std::{thread, time::Duration};
+    ///
+    /// let server = TcpServer::bind("127.0.0.1:0")?;
+    /// let handle = server.handle();
+    /// assert!(!handle.responds_within(Duration::from_millis(10)));
+    ///
+    /// let serving = thread::spawn(move || server.serve_forever(EchoHandler::new));
+    /// assert!(handle.responds_within(Duration::from_secs(10)));
+    ///
+    /// handle.shutdown();
+    /// serving.join().expect("the server does not panic")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn responds_within(&self, timeout: Duration) -> bool {
+        self.registry.shutdown().waker().answers_within(timeout)
     }
 
     /// Returns how many connections may be live at the same time.

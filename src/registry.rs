@@ -16,7 +16,7 @@ use crate::shutdown::Shutdown;
 use crate::sources::{Source, Sources};
 use crate::tag::Tag;
 
-/// What a server has done, from its start to its end.
+/// What a server has done, from its start to its end, or [so far](crate::ServerHandle::totals).
 ///
 /// # Examples
 ///

@@ -1,15 +1,17 @@
 //! The server: its listeners, the loop that serves them, and its shutdown in three steps.
 
-use std::fmt;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::collections::VecDeque;
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use std::{fmt, mem};
 
 use rustix::event::{PollFd, PollFlags};
 
 use crate::acceptor::{Acceptor, Past};
 use crate::at_limit::AtLimit;
 use crate::builder::Builder;
+use crate::connection::{Connection, canonical};
 use crate::error::Error;
 use crate::handle::ServerHandle;
 use crate::handler::RequestHandler;
@@ -47,6 +49,8 @@ pub struct TcpServer {
     at_limit: AtLimit,
     timeout: Option<Duration>,
     stack_size: Option<usize>,
+    /// Accepted already.
+    ahead: VecDeque<Box<Connection>>,
     past: Past,
 }
 
@@ -100,8 +104,16 @@ impl TcpServer {
             at_limit: settings.at_limit,
             timeout: settings.timeout,
             stack_size: settings.stack_size,
+            ahead: VecDeque::new(),
             past: Past::default(),
         })
+    }
+
+    /// Takes a connection that was accepted elsewhere.
+    pub(crate) fn take_over(&mut self, stream: TcpStream, peer: SocketAddr) {
+        let slot = self.registry.admit();
+        self.ahead
+            .extend(slot.map(|slot| Connection::new(stream, canonical(peer), slot, self.times)));
     }
 
     /// Returns the address of the first listener, with the real port where 0 was asked for.
@@ -195,7 +207,7 @@ impl TcpServer {
     }
 
     fn serve(mut self, factory: &Factory) -> Result<Totals, Error> {
-        for addr in &self.addrs {
+        for (addr, _) in self.addrs.iter().zip(self.listeners.iter()) {
             let tag = self.registry.tag();
             log::info!(service = tag, address:% = addr; "{tag}listening on {addr}");
         }
@@ -222,7 +234,7 @@ impl TcpServer {
         outcome.map(|()| totals)
     }
 
-    /// Serves connections until a shutdown is requested.
+    /// Serves connections until a shutdown is requested, or no more can come.
     fn accept_all(&mut self, workers: &Workers, factory: &Factory) -> Result<(), Error> {
         let session = Arc::clone(&self.session);
         let standby = Arc::new(Standby::new(
@@ -244,6 +256,12 @@ impl TcpServer {
                 }
             }));
         }
+        drop(acceptor);
+        // Without listeners it is what there was that ends the server.
+        let registry = &self.registry;
+        while registry.shutdown().phase() == Phase::Serving && !registry.empty_or_wake_up() {
+            sleep_until(registry, None)?;
+        }
         Ok(())
     }
 
@@ -254,6 +272,7 @@ impl TcpServer {
             standby,
             self.at_limit,
             self.times,
+            mem::take(&mut self.ahead),
             &mut self.past,
         )
     }

@@ -12,6 +12,8 @@
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// How far the shutdown has been asked to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -77,6 +79,9 @@ impl Shutdown {
 pub(crate) struct Waker {
     reader: PipeReader,
     writer: PipeWriter,
+    /// How often wake-ups have been taken back, for those who wait for it.
+    cleared: Mutex<u64>,
+    changed: Condvar,
 }
 
 impl Waker {
@@ -84,7 +89,12 @@ impl Waker {
         let (reader, writer) = io::pipe()?;
         rustix::io::ioctl_fionbio(&reader, true)?;
         rustix::io::ioctl_fionbio(&writer, true)?;
-        Ok(Self { reader, writer })
+        Ok(Self {
+            reader,
+            writer,
+            cleared: Mutex::default(),
+            changed: Condvar::new(),
+        })
     }
 
     /// Makes the next, or the current, `poll` return.
@@ -97,6 +107,24 @@ impl Waker {
     pub(crate) fn clear(&self) {
         let mut scratch = [0; 64];
         while matches!((&self.reader).read(&mut scratch), Ok(64)) {}
+        *self.cleared() += 1;
+        self.changed.notify_all();
+    }
+
+    /// Wakes up who waits, and returns whether it comes to [`clear`](Self::clear) in time.
+    pub(crate) fn answers_within(&self, timeout: Duration) -> bool {
+        let cleared = self.cleared();
+        let before = *cleared;
+        self.wake();
+        let (cleared, _) = self
+            .changed
+            .wait_timeout_while(cleared, timeout, |cleared| *cleared == before)
+            .unwrap_or_else(PoisonError::into_inner);
+        *cleared != before
+    }
+
+    fn cleared(&self) -> MutexGuard<'_, u64> {
+        self.cleared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,7 +1,7 @@
 //! How a listening socket is made, and what its connections inherit from it.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -23,19 +23,47 @@ pub(crate) fn listen(addr: SocketAddr, backlog: u32, reuse_port: bool) -> io::Re
 }
 
 /// Sets on the listener what connections inherit from it, which saves setting it on each.
-///
-/// All of it is set even when it is off: a socket that outlives this process keeps it.
-pub(crate) fn prepare(
+pub(crate) fn prepare_listener(
     listener: &TcpListener,
     keepalive: Option<Duration>,
     write_timeout: Option<Duration>,
     nonblocking: bool,
 ) -> io::Result<()> {
     let socket = SockRef::from(listener);
-    if socket.r#type()? != Type::STREAM || !socket.is_listener()? {
-        let cause = "it is not a listening stream socket";
-        return Err(io::Error::new(ErrorKind::InvalidInput, cause));
+    if socket.r#type()? != Type::STREAM {
+        return Err(invalid("it is not a stream socket"));
     }
+    if !socket.is_listener()? {
+        return Err(invalid("it does not listen"));
+    }
+    // A connection that poll(2) has announced may be gone, or another's, when it is accepted. One
+    // that blocks does so for no longer than its read timeout.
+    socket.set_nonblocking(nonblocking)?;
+    prepare(&socket, keepalive, write_timeout)
+}
+
+/// Sets on a connection what it has not inherited, and returns its peer.
+pub(crate) fn prepare_stream(
+    stream: &TcpStream,
+    keepalive: Option<Duration>,
+    write_timeout: Option<Duration>,
+) -> io::Result<SocketAddr> {
+    let socket = SockRef::from(stream);
+    if socket.r#type()? != Type::STREAM {
+        return Err(invalid("it is not a stream socket"));
+    }
+    let peer = stream.peer_addr()?;
+    socket.set_nonblocking(false)?;
+    prepare(&socket, keepalive, write_timeout)?;
+    Ok(peer)
+}
+
+/// All of it is set even when it is off: a socket that outlives this process keeps it.
+fn prepare(
+    socket: &SockRef<'_>,
+    keepalive: Option<Duration>,
+    write_timeout: Option<Duration>,
+) -> io::Result<()> {
     // An echo sends what it has: there is nothing to wait for (Nagle's algorithm, RFC 896).
     socket.set_tcp_nodelay(true)?;
     // Otherwise the last urgent byte would be lost to plain reads (RFC 6093).
@@ -52,10 +80,11 @@ pub(crate) fn prepare(
         None => socket.set_keepalive(false)?,
     }
     socket.set_read_timeout(Some(BRIEFLY))?;
-    socket.set_write_timeout(write_timeout)?;
-    // A connection that poll(2) has announced may be gone, or another's, when it is accepted. One
-    // that blocks does so for no longer than its read timeout.
-    socket.set_nonblocking(nonblocking)
+    socket.set_write_timeout(write_timeout)
+}
+
+fn invalid(cause: &'static str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidInput, cause)
 }
 
 /// Returns whether an address can't be bound because this machine has neither it nor its family.

@@ -4,9 +4,12 @@
 mod address;
 mod cli;
 mod descriptors;
+mod inherited;
 mod logging;
 mod serving;
+mod systemd;
 
+use std::env;
 use std::error::Error;
 use std::fs::File;
 use std::io::{self, Write};
@@ -21,11 +24,14 @@ use clap::{CommandFactory, Parser};
 use socketserver::{Builder, TcpServer};
 
 use crate::cli::Cli;
+use crate::inherited::Inherited;
 use crate::serving::{Handles, Service};
 
 fn main() -> ExitCode {
     let handles = Arc::new(Handles::default());
-    let outcome = stop_at_signals(Arc::clone(&handles)).and_then(|()| run(&Cli::parse(), &handles));
+    let inherited = inherited::take();
+    let outcome = stop_at_signals(Arc::clone(&handles))
+        .and_then(|()| run(&Cli::parse(), inherited?, &handles));
     match outcome {
         Ok(0) => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
@@ -42,7 +48,7 @@ fn main() -> ExitCode {
 
 /// Lets SIGINT, SIGTERM and SIGHUP stop the servers, and a second one cut their connections.
 ///
-/// It comes first, so that there is no moment in which a signal has another effect: as long as
+/// It comes early, so that there is no moment in which a signal has another effect: as long as
 /// nothing is served, there is nothing to end.
 fn stop_at_signals(handles: Arc<Handles>) -> Result<(), Box<dyn Error>> {
     let mut stopping = false;
@@ -63,10 +69,28 @@ fn stop_at_signals(handles: Arc<Handles>) -> Result<(), Box<dyn Error>> {
 const STACK: usize = 128 * 1024;
 
 /// Returns how many connections had to be cut.
-fn run(cli: &Cli, handles: &Handles) -> Result<u64, Box<dyn Error>> {
+fn run(cli: &Cli, inherited: Inherited, handles: &Arc<Handles>) -> Result<u64, Box<dyn Error>> {
     let _log = logging::start(cli.log_level(), cli.log_format)
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     descriptors::raise_limit();
+    // So that no file system that it was started from is kept busy by it.
+    env::set_current_dir("/").map_err(|error| format!("cannot change to /: {error}"))?;
+    let servers = vec![(Service::Echo, echo(cli, inherited)?)];
+    // Before anybody is told of the addresses: from now on a signal has something to end.
+    handles.set(&servers, cli.drain_timeout);
+    descriptors::check_limit(cli.max_connections.get());
+    if cli.print_addr {
+        let addrs = servers.iter().flat_map(|(_, server)| server.local_addrs());
+        print_and_close(addrs)
+            .map_err(|error| format!("cannot print to standard output: {error}"))?;
+    }
+    systemd::ready(handles)
+        .map_err(|error| format!("cannot notify the service manager: {error}"))?;
+    serving::serve(servers, handles)
+}
+
+/// Makes the server of the echo. What was inherited takes the place of `--listen`.
+fn echo(cli: &Cli, inherited: Inherited) -> Result<TcpServer, Box<dyn Error>> {
     let builder = TcpServer::builder()
         .max_connections(cli.max_connections.get())
         .at_limit(cli.at_limit.into())
@@ -78,17 +102,17 @@ fn run(cli: &Cli, handles: &Handles) -> Result<u64, Box<dyn Error>> {
         .spin(cli.spin)
         .stack_size(STACK)
         .backlog(cli.backlog);
-    let listeners = listen(cli, &builder)?;
-    let servers = vec![(Service::Echo, builder.from_listeners(listeners)?)];
-    // Before anybody is told of the addresses: from now on a signal has something to end.
-    handles.set(&servers);
-    descriptors::check_limit(cli.max_connections.get());
-    if cli.print_addr {
-        let addrs = servers.iter().flat_map(|(_, server)| server.local_addrs());
-        print_and_close(addrs)
-            .map_err(|error| format!("cannot print to standard output: {error}"))?;
-    }
-    serving::serve(servers, handles)
+    let server = match inherited {
+        Inherited::Connection(stream) => builder.from_stream(stream),
+        Inherited::Listeners(passed) if passed.is_empty() => {
+            let listeners = listen(cli, &builder)?;
+            builder.from_listeners(listeners)
+        }
+        Inherited::Listeners(passed) => {
+            builder.from_listeners(passed.into_iter().map(|(_, listener)| listener))
+        }
+    };
+    Ok(server?)
 }
 
 /// Binds everything that was asked for, or nothing.

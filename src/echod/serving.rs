@@ -2,12 +2,16 @@
 
 use std::error::Error;
 use std::sync::OnceLock;
+use std::time::Duration;
 use std::{panic, thread};
 
+use clap::ValueEnum;
 use socketserver::{EchoHandler, ServerHandle, TcpServer};
 
+use crate::systemd;
+
 /// What a server does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Service {
     Echo,
 }
@@ -23,20 +27,24 @@ impl Service {
 
 /// The handles of all servers, once they listen. Empty until then.
 #[derive(Debug, Default)]
-pub(crate) struct Handles(OnceLock<Vec<ServerHandle>>);
+pub(crate) struct Handles(OnceLock<(Vec<ServerHandle>, Duration)>);
 
 impl Handles {
-    pub(crate) fn set(&self, servers: &[(Service, TcpServer)]) {
-        self.0
-            .get_or_init(|| servers.iter().map(|(_, server)| server.handle()).collect());
+    /// Makes the servers known: from now on there is something to stop. They drain for so long.
+    pub(crate) fn set(&self, servers: &[(Service, TcpServer)], drain: Duration) {
+        let handles = servers.iter().map(|(_, server)| server.handle()).collect();
+        self.0.get_or_init(|| (handles, drain));
     }
 
     pub(crate) fn all(&self) -> &[ServerHandle] {
-        self.0.get().map_or(&[], Vec::as_slice)
+        self.0.get().map_or(&[], |(handles, _)| handles)
     }
 
     pub(crate) fn shutdown(&self) {
-        self.all().iter().for_each(ServerHandle::shutdown);
+        if let Some((handles, drain)) = self.0.get() {
+            handles.iter().for_each(ServerHandle::shutdown);
+            systemd::stopping(*drain);
+        }
     }
 
     pub(crate) fn shutdown_now(&self) {

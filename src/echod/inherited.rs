@@ -1,0 +1,98 @@
+//! Sockets that were opened before this process began, by a service manager or a super-server.
+
+use std::env;
+use std::fs::File;
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
+
+use clap::ValueEnum;
+use listenfd::ListenFd;
+use rustix::fs::fstat;
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+use socket2::{SockRef, Type};
+
+use crate::serving::Service;
+
+/// What there was at the start.
+#[derive(Debug)]
+pub(crate) enum Inherited {
+    /// Listeners, each for a service: none, if nobody passed any.
+    Listeners(Vec<(Service, TcpListener)>),
+    /// One connection, on standard input (`inetd(8)`, or `Accept=yes` in `systemd.socket(5)`).
+    Connection(TcpStream),
+}
+
+/// Takes what was inherited. It changes the environment, so there must be one thread only.
+pub(crate) fn take() -> Result<Inherited, String> {
+    let mut passed = ListenFd::from_env();
+    if is_connection(io::stdin()) {
+        // A service manager that accepts passes it once more.
+        (0..passed.len()).for_each(|index| drop(passed.take_tcp_listener(index)));
+        return take_connection()
+            .map(Inherited::Connection)
+            .map_err(|error| format!("cannot take the connection on standard input: {error}"));
+    }
+    let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
+    let mut names = names.split(':');
+    (0..passed.len())
+        .map(|index| {
+            let name = names.next().unwrap_or_default();
+            take_listener(&mut passed, index, name)
+                .map_err(|cause| format!("cannot serve the inherited socket {name:?}: {cause}"))
+        })
+        .collect::<Result<_, _>>()
+        .map(Inherited::Listeners)
+}
+
+fn take_listener(
+    passed: &mut ListenFd,
+    index: usize,
+    name: &str,
+) -> Result<(Service, TcpListener), String> {
+    let listener = passed
+        .take_tcp_listener(index)
+        .map_err(|error| error.to_string())?
+        .ok_or("it was taken already")?;
+    if !SockRef::from(&listener).is_listener().unwrap_or(false) {
+        return Err("it does not listen; with Accept=yes, set StandardInput=socket".to_owned());
+    }
+    Ok((service(name)?, listener))
+}
+
+/// Returns what `FileDescriptorName=` asks for. Without one the name is that of the socket's unit
+/// (`sd_listen_fds_with_names(3)`), and it is for the echo.
+fn service(name: &str) -> Result<Service, String> {
+    if matches!(name, "" | "unknown") || name.ends_with(".socket") {
+        return Ok(Service::Echo);
+    }
+    Service::from_str(name, false).map_err(|_| "that is not the name of a service".to_owned())
+}
+
+fn is_connection(fd: impl AsFd) -> bool {
+    let socket = SockRef::from(&fd);
+    socket.r#type().is_ok_and(|kind| kind == Type::STREAM)
+        && socket
+            .peer_addr()
+            .is_ok_and(|peer| peer.as_socket().is_some())
+}
+
+/// Takes the connection off the standard descriptors, so that it is held once, and nothing that is
+/// printed or logged gets into it.
+fn take_connection() -> io::Result<TcpStream> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    let stream = TcpStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    dup2_stdin(&null)?;
+    if is_same(io::stdout(), &stream) {
+        dup2_stdout(&null)?;
+    }
+    if is_same(io::stderr(), &stream) {
+        dup2_stderr(&null)?;
+    }
+    Ok(stream)
+}
+
+fn is_same(fd: impl AsFd, socket: &TcpStream) -> bool {
+    let [fd, socket] = [fstat(fd), fstat(socket)].map(|it| it.map(|it| (it.st_dev, it.st_ino)));
+    fd.is_ok() && fd.ok() == socket.ok()
+}

@@ -1,0 +1,70 @@
+//! What the service manager is told: ready, how it goes, alive, stopping (`sd_notify(3)`).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{env, io, thread};
+
+use sd_notify::{NotifyState, notify, watchdog_enabled};
+
+use crate::serving::Handles;
+
+/// How often the status is brought up to date, if no watchdog asks for more.
+const STATUS: Duration = Duration::from_secs(5);
+
+/// Says that all servers listen, and from now on how they do. Does nothing without a service
+/// manager.
+pub(crate) fn ready(handles: &Arc<Handles>) -> io::Result<()> {
+    if env::var_os("NOTIFY_SOCKET").is_none() {
+        return Ok(());
+    }
+    notify(&[NotifyState::Ready, NotifyState::Status(&status(handles))])?;
+    let handles = Arc::clone(handles);
+    thread::Builder::new()
+        .name("notify".to_owned())
+        .spawn(move || keep_informed(&handles))?;
+    Ok(())
+}
+
+/// Says that the servers stop, and may take as long as `drain` for it.
+pub(crate) fn stopping(drain: Duration) {
+    // Above what a cut takes. The manager would kill what needs longer than it was told of.
+    let longest = drain.saturating_add(Duration::from_secs(10)).as_micros();
+    let _ = notify(&[
+        NotifyState::Stopping,
+        NotifyState::Custom(&format!("EXTEND_TIMEOUT_USEC={longest}")),
+    ]);
+}
+
+/// Feeds the watchdog for as long as every listener loop turns, and reports the status.
+fn keep_informed(handles: &Handles) {
+    // Twice as often as it must be (`sd_watchdog_enabled(3)`).
+    let interval = watchdog_enabled().map_or(STATUS, |limit| STATUS.min(limit / 2));
+    let mut last = String::new();
+    loop {
+        let next = Instant::now() + interval;
+        if handles
+            .all()
+            .iter()
+            .all(|server| server.responds_within(interval))
+        {
+            let _ = notify(&[NotifyState::Watchdog]);
+        }
+        let status = status(handles);
+        if status != last {
+            let _ = notify(&[NotifyState::Status(&status)]);
+            last = status;
+        }
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Adds up over all servers.
+fn status(handles: &Handles) -> String {
+    let (mut now, mut served, mut refused) = (0, 0, 0);
+    for server in handles.all() {
+        now += server.connections();
+        served += server.totals().connections();
+        refused += server.totals().refused();
+    }
+    format!("{now} connections now, {served} served, {refused} refused")
+}
