@@ -1,4 +1,5 @@
-//! An address to listen on: as it is written on the command line, and as the system resolves it.
+//! An address to listen on, or to connect to: as it is written on the command line, and as the
+//! system resolves it.
 
 use std::fmt;
 use std::io;
@@ -13,7 +14,7 @@ use dns_lookup::{AddrInfoHints, LookupErrorKind, SockType, getaddrinfo};
 /// `/etc/hosts`, `/etc/services`, DNS).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ListenAddr {
-    /// Empty for every address of this machine.
+    /// Empty for every address of this machine, or, to connect to, the loopback.
     host: String,
     service: String,
 }
@@ -47,26 +48,32 @@ impl FromStr for ListenAddr {
 }
 
 impl ListenAddr {
-    /// Resolves to every address that it means, each once.
+    /// Resolves to every address that it means to a listener, each once.
     pub(crate) fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         if self.host.is_empty() {
             // The IPv6 socket takes IPv4 clients, too. The other is for systems without IPv6.
-            let port = self.look_up(&Ipv6Addr::UNSPECIFIED.to_string())?[0].port();
+            let port = self.look_up(None)?[0].port();
             return Ok(vec![
                 (Ipv6Addr::UNSPECIFIED, port).into(),
                 (Ipv4Addr::UNSPECIFIED, port).into(),
             ]);
         }
-        self.look_up(&self.host)
+        self.look_up(Some(&self.host))
     }
 
-    fn look_up(&self, host: &str) -> io::Result<Vec<SocketAddr>> {
+    /// Resolves to every address that it means to a client, each once.
+    pub(crate) fn resolve_peer(&self) -> io::Result<Vec<SocketAddr>> {
+        self.look_up(Some(&*self.host).filter(|host| !host.is_empty()))
+    }
+
+    /// Looks `host` up, or, without one, the loopback.
+    fn look_up(&self, host: Option<&str>) -> io::Result<Vec<SocketAddr>> {
         let hints = AddrInfoHints {
             socktype: SockType::Stream.into(),
             ..AddrInfoHints::default()
         };
         let mut addrs = Vec::new();
-        let infos = getaddrinfo(Some(host), Some(&self.service), Some(hints)).map_err(|error| {
+        let infos = getaddrinfo(host, Some(&self.service), Some(hints)).map_err(|error| {
             match error.kind() {
                 // The system's own words are "Servname not supported for ai_socktype".
                 LookupErrorKind::Service => io::Error::new(
@@ -146,6 +153,13 @@ mod tests {
         assert_eq!(resolve("[::1]:7"), ["[::1]:7".parse().unwrap()]);
         let all = ["[::]:7", "0.0.0.0:7"].map(|addr| addr.parse().unwrap());
         assert_eq!(resolve(":7"), all);
+    }
+
+    #[test]
+    fn to_a_client_no_host_is_the_loopback() {
+        let resolved = ":7".parse::<ListenAddr>().unwrap().resolve_peer().unwrap();
+        assert!(resolved.contains(&"127.0.0.1:7".parse().unwrap()));
+        assert!(resolved.iter().all(|addr| addr.ip().is_loopback()));
     }
 
     proptest! {

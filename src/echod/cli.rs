@@ -9,33 +9,14 @@ use log::LevelFilter;
 use socketserver::Builder;
 
 use crate::address::ListenAddr;
+use crate::help;
 use crate::logging::Format;
-
-const AFTER_HELP: &str = "\
-Addresses:
-  127.0.0.1:7007  one address          localhost:echo  a name, and a service by name
-  :7              all, IPv4 and IPv6   [::1]:7007      IPv6, in brackets
-
-Signals:
-  SIGINT, SIGTERM, SIGHUP  stop accepting, let connections end, exit
-  a second one             cut what is left, and exit
-
-Exit status:
-  0  a clean stop
-  1  it could not start, a listener failed, or a connection had to be cut at the stop
-  2  the command line is wrong
-
-Try it:
-  echod &
-  printf 'hello\\n' | nc -N 127.0.0.1 7007
-
-RUST_LOG, if set, decides what is logged instead of -v and -q.";
 
 /// A TCP echo server: it sends back whatever it receives (RFC 862).
 ///
 /// It runs in the foreground, logs to standard error, and stops at Ctrl-C.
 #[derive(Debug, Parser)]
-#[command(name = "echod", version, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(name = "echod", version, after_help = help::after_help(), max_term_width = 100)]
 pub(crate) struct Cli {
     /// Listen here; may be given several times, or with commas
     #[arg(
@@ -120,6 +101,20 @@ pub(crate) struct Cli {
     /// Print each address on a line of standard output once all listen, then close it
     #[arg(long, env = "ECHOD_PRINT_ADDR")]
     pub(crate) print_addr: bool,
+
+    /// Serve nothing: see whether there is an echo at this address, and exit
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) check: Option<ListenAddr>,
+
+    /// Give up a check after this long; looking its name up comes on top
+    #[arg(
+        long,
+        value_name = "DUR",
+        env = "ECHOD_CHECK_TIMEOUT",
+        value_parser = positive,
+        default_value = "3s"
+    )]
+    pub(crate) check_timeout: Duration,
 
     /// Log lines of text, or JSON objects
     #[arg(

@@ -2,8 +2,10 @@
 //! signals.
 
 mod address;
+mod check;
 mod cli;
 mod descriptors;
+mod help;
 mod inherited;
 mod logging;
 mod serving;
@@ -23,33 +25,51 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use socketserver::{Builder, TcpServer};
 
+use crate::check::Failure;
 use crate::cli::Cli;
 use crate::inherited::Inherited;
 use crate::serving::{Handles, Service};
 
 fn main() -> ExitCode {
-    let handles = Arc::new(Handles::default());
+    // Before there is a second thread.
     let inherited = inherited::take();
-    let outcome = stop_at_signals(Arc::clone(&handles))
-        .and_then(|()| run(&Cli::parse(), inherited?, &handles));
-    match outcome {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+    match run(&Cli::parse(), inherited) {
+        Ok(code) => code,
         Err(error) => {
             let chain: Vec<_> = successors(Some(&*error as &dyn Error), |&error| error.source())
                 .map(ToString::to_string)
                 .collect();
             // With standard error closed there is nobody to tell.
             let _ = writeln!(io::stderr(), "echod: {}", chain.join(": "));
-            ExitCode::FAILURE
+            error
+                .downcast_ref::<Failure>()
+                .map_or(ExitCode::FAILURE, Failure::exit_code)
         }
     }
 }
 
+fn run(cli: &Cli, inherited: Result<Inherited, String>) -> Result<ExitCode, Box<dyn Error>> {
+    if let Some(target) = &cli.check {
+        let outcome = check::check(target, cli.check_timeout)?;
+        writeln!(io::stdout(), "{outcome}").map_err(|error| cannot_print(&error))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let handles = Arc::new(Handles::default());
+    stop_at_signals(Arc::clone(&handles))?;
+    match serve(cli, inherited?, &handles)? {
+        0 => Ok(ExitCode::SUCCESS),
+        _ => Ok(ExitCode::FAILURE),
+    }
+}
+
+fn cannot_print(error: &io::Error) -> String {
+    format!("cannot print to standard output: {error}")
+}
+
 /// Lets SIGINT, SIGTERM and SIGHUP stop the servers, and a second one cut their connections.
 ///
-/// It comes early, so that there is no moment in which a signal has another effect: as long as
-/// nothing is served, there is nothing to end.
+/// The daemon does this early, so that there is no moment in which a signal has another effect: as
+/// long as nothing is served, there is nothing to end.
 fn stop_at_signals(handles: Arc<Handles>) -> Result<(), Box<dyn Error>> {
     let mut stopping = false;
     ctrlc::set_handler(move || {
@@ -69,7 +89,7 @@ fn stop_at_signals(handles: Arc<Handles>) -> Result<(), Box<dyn Error>> {
 const STACK: usize = 128 * 1024;
 
 /// Returns how many connections had to be cut.
-fn run(cli: &Cli, inherited: Inherited, handles: &Arc<Handles>) -> Result<u64, Box<dyn Error>> {
+fn serve(cli: &Cli, inherited: Inherited, handles: &Arc<Handles>) -> Result<u64, Box<dyn Error>> {
     let _log = logging::start(cli.log_level(), cli.log_format)
         .map_err(|error| format!("cannot start a thread: {error}"))?;
     descriptors::raise_limit();
@@ -81,8 +101,7 @@ fn run(cli: &Cli, inherited: Inherited, handles: &Arc<Handles>) -> Result<u64, B
     descriptors::check_limit(cli.max_connections.get());
     if cli.print_addr {
         let addrs = servers.iter().flat_map(|(_, server)| server.local_addrs());
-        print_and_close(addrs)
-            .map_err(|error| format!("cannot print to standard output: {error}"))?;
+        print_and_close(addrs).map_err(|error| cannot_print(&error))?;
     }
     systemd::ready(handles)
         .map_err(|error| format!("cannot notify the service manager: {error}"))?;

@@ -1,0 +1,83 @@
+//! What `--help` says below the flags.
+
+use std::fmt::Write;
+
+struct Section {
+    title: &'static str,
+    /// Each with what it means.
+    entries: &'static [(&'static str, &'static str)],
+}
+
+const SECTIONS: &[Section] = &[
+    Section {
+        title: "Addresses",
+        entries: &[
+            ("127.0.0.1:7007", "one address"),
+            (
+                ":7",
+                "all, IPv4 and IPv6; to --check, those of the loopback",
+            ),
+            ("localhost:echo", "a name, and a service by name"),
+            ("[::1]:7007", "IPv6, in brackets"),
+        ],
+    },
+    Section {
+        title: "Signals",
+        entries: &[
+            (
+                "SIGINT, SIGTERM, SIGHUP",
+                "stop accepting, let connections end, exit",
+            ),
+            ("a second one", "cut what is left, and exit"),
+        ],
+    },
+    Section {
+        title: "Exit status",
+        entries: &[
+            ("0", "a clean stop; with --check, a right echo"),
+            (
+                "1",
+                "it could not start, a listener failed, or a connection had to be cut at the stop; \
+                 any failure that is not below",
+            ),
+            ("2", "the command line is wrong"),
+            ("3", "--check: the name or the service is not known"),
+            ("4", "--check: the connection was refused"),
+            ("5", "--check: it took too long"),
+            ("6", "--check: the connection was reset"),
+            ("7", "--check: other bytes came back, or more, or fewer"),
+        ],
+    },
+];
+
+const EXAMPLES: &str = "\
+echod &
+printf 'hello\\n' | nc -N 127.0.0.1 7007
+echod --check 127.0.0.1:7007
+";
+
+const RUST_LOG: &str = "if set, decides what is logged instead of -v and -q.";
+
+/// Returns it all as `--help` shows it.
+pub(crate) fn after_help() -> String {
+    let mut text = String::new();
+    for Section { title, entries } in SECTIONS {
+        let width = entries
+            .iter()
+            .map(|(term, _)| term.len())
+            .max()
+            .unwrap_or(0);
+        // A `String` takes whatever is written to it.
+        let _ = writeln!(text, "{title}:");
+        for (term, meaning) in *entries {
+            let _ = writeln!(text, "  {term:width$}  {meaning}");
+        }
+        text.push('\n');
+    }
+    let _ = writeln!(text, "Try it:");
+    for line in EXAMPLES.lines() {
+        let _ = writeln!(text, "  {line}");
+    }
+    let _ = write!(text, "\nRUST_LOG, {RUST_LOG}");
+    text
+}

@@ -1,0 +1,282 @@
+//! `--check`: what it says, and its exit code, of servers of every kind.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use socket2::{Domain, SockRef, Socket, Type};
+use socketserver::from_fn;
+
+use crate::support::{Daemon, PATIENCE, TestServer, available, connect, finish, ping, skip};
+
+/// Runs a check, and returns its exit code, and what it printed and logged.
+fn check(target: &str, args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Daemon::command();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command
+        .args(["--check", target])
+        .args(args)
+        .output()
+        .unwrap();
+    let [stdout, stderr] = [stdout, stderr].map(|text| String::from_utf8(text).unwrap());
+    (status.code(), stdout, stderr)
+}
+
+/// Expects `code`, and one line that says so.
+fn fails(target: &str, args: &[&str], code: i32, what: &str, cause: &str) {
+    let (status, stdout, stderr) = check(target, args);
+    assert_eq!(status, Some(code), "{target}: {stderr}");
+    assert_eq!(stdout, "");
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.starts_with(&format!("echod: {what}: ")), "{stderr}");
+    assert!(stderr.contains(cause), "{stderr}");
+}
+
+/// Expects that what comes back from `addr` is said to be wrong.
+fn is_wrong(addr: SocketAddr, cause: &str) {
+    fails(
+        &addr.to_string(),
+        &[],
+        7,
+        &format!("no echo from {addr}"),
+        cause,
+    );
+}
+
+#[test]
+fn an_echo_is_found_by_every_form_of_its_address() {
+    let daemon = Daemon::start(&[]);
+    let port = daemon.addr.port();
+    // Where IPv6 comes first, nobody listens: the next address must be tried.
+    for host in ["127.0.0.1", "localhost", "", "0.0.0.0"] {
+        let (code, stdout, stderr) = check(&format!("{host}:{port}"), &[]);
+        assert_eq!(code, Some(0), "{host}: {stderr}");
+        assert_eq!(stderr, "");
+        let found = format!(":{port} echoes: 1024 bytes in ");
+        assert!(stdout.contains(&found), "{stdout}");
+        assert!(stdout.ends_with(" ms\n"), "{stdout}");
+        assert_eq!(stdout.lines().count(), 1);
+    }
+    let log = daemon.stop().log;
+    assert_eq!(log.matches("in=1024 out=1024").count(), 4, "{log}");
+}
+
+#[test]
+fn an_echo_on_ipv6_is_found() {
+    let daemon = Daemon::spawn(Daemon::command().args(["--listen", "[::1]:0"]));
+    let port = daemon.addr.port();
+    for host in ["[::1]", ""] {
+        let (code, stdout, stderr) = check(&format!("{host}:{port}"), &[]);
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(stdout.starts_with(&format!("[::1]:{port} echoes: ")));
+    }
+}
+
+#[test]
+fn a_name_or_a_service_that_is_not_known_is_3() {
+    let what = "cannot resolve does-not-exist.invalid:7";
+    fails("does-not-exist.invalid:7", &[], 3, what, "");
+    let what = "cannot resolve :no-such-service";
+    fails(":no-such-service", &[], 3, what, "no TCP service");
+}
+
+#[test]
+fn a_closed_port_is_4() {
+    // It is taken, so that nobody else listens on it.
+    let closed = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    closed.bind(&any.into()).unwrap();
+    let addr = closed.local_addr().unwrap().as_socket().unwrap();
+    let what = format!("cannot connect to {addr}");
+    fails(&addr.to_string(), &[], 4, &what, "connection refused");
+}
+
+#[test]
+fn a_listener_that_never_answers_is_5() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let what = format!("no echo from {addr}");
+    fails(
+        &addr.to_string(),
+        &["--check-timeout=100ms"],
+        5,
+        &what,
+        "timed out",
+    );
+}
+
+#[test]
+fn a_black_hole_is_5() {
+    // The kernel drops what is sent to a listener whose backlog is full.
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    listener.bind(&any.into()).unwrap();
+    listener.listen(0).unwrap();
+    let addr = listener.local_addr().unwrap().as_socket().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(client) = TcpStream::connect_timeout(&addr, Duration::from_millis(200)) {
+        queued.push(client);
+        assert!(queued.len() < 100, "it takes any number");
+    }
+    let what = format!("cannot connect to {addr}");
+    fails(
+        &addr.to_string(),
+        &["--check-timeout=200ms"],
+        5,
+        &what,
+        "timed out",
+    );
+}
+
+#[test]
+fn the_timeout_is_for_all_bytes_together() {
+    let server = TestServer::start(from_fn(|conn| {
+        let mut byte = [0];
+        while conn.read(&mut byte)? > 0 {
+            conn.write_all(&byte)?;
+            // It would take minutes in all.
+            thread::sleep(Duration::from_millis(200));
+        }
+        Ok(())
+    }));
+    let start = Instant::now();
+    let what = format!("no echo from {}", server.addr);
+    let args = ["--check-timeout=1s"];
+    fails(&server.addr.to_string(), &args, 5, &what, "timed out");
+    assert!(start.elapsed() < PATIENCE);
+}
+
+#[test]
+fn a_reset_is_6() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut client, _) = listener.accept().unwrap();
+            client.read_exact(&mut [0; 100]).unwrap();
+            SockRef::from(&client).set_linger(Some(Duration::ZERO))
+        });
+        let what = format!("no echo from {addr}");
+        fails(&addr.to_string(), &[], 6, &what, "connection reset");
+    });
+}
+
+/// Expects what is said of a server that returns something else than it was sent.
+fn answer_is_wrong(answer: fn(&mut Vec<u8>), cause: &str) {
+    let server = TestServer::start(from_fn(move |conn| {
+        let mut bytes = Vec::new();
+        conn.read_to_end(&mut bytes)?;
+        answer(&mut bytes);
+        conn.write_all(&bytes)
+    }));
+    is_wrong(server.addr, cause);
+}
+
+#[test]
+fn wrong_bytes_more_and_fewer_are_7() {
+    answer_is_wrong(|bytes| bytes[1023] ^= 1, "other bytes came back");
+    answer_is_wrong(|bytes| bytes.push(0), "more than 1024 bytes came back");
+    answer_is_wrong(|bytes| bytes.truncate(1023), "it ended after 1023 of 1024");
+}
+
+#[test]
+fn a_server_that_speaks_first_is_7_without_waiting_for_its_end() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let greeter = thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        client.write_all(b"220 ready\r\n").unwrap();
+        client
+    });
+    is_wrong(addr, "other bytes came back");
+    // It is open until here.
+    drop(greeter.join().unwrap());
+}
+
+#[test]
+fn a_server_that_refuses_at_its_limit_is_7() {
+    let daemon = Daemon::start(&["--max-connections=1", "--at-limit=refuse"]);
+    let inside = connect(daemon.addr);
+    ping(&inside, b"x");
+    is_wrong(daemon.addr, "it ended after 0 of 1024 bytes");
+}
+
+#[test]
+fn a_malformed_address_is_2() {
+    for args in [["7007"], ["::1:7007"]] {
+        let (code, _, stderr) = check(args[0], &[]);
+        assert_eq!(code, Some(2), "{stderr}");
+        assert!(stderr.contains("--check"), "{stderr}");
+    }
+    let (code, _, stderr) = check(":7", &["--check-timeout=0"]);
+    assert_eq!(code, Some(2), "{stderr}");
+}
+
+#[test]
+fn a_check_does_nothing_else_of_the_daemon() {
+    let daemon = Daemon::start(&[]);
+    // A container's health check has the environment of its daemon.
+    let output = Daemon::command()
+        .env("ECHOD_LISTEN", daemon.addr.to_string())
+        .env("ECHOD_PRINT_ADDR", "true")
+        .env("ECHOD_VERBOSE", "2")
+        .args(["--check", &daemon.addr.to_string()])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stderr.is_empty());
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(stdout.lines().count(), 1, "{stdout}");
+}
+
+#[test]
+fn a_check_that_is_stopped_did_not_succeed() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    let mut checking = Daemon::command()
+        .args(["--check", &addr, "--check-timeout=1h"])
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap();
+    // It is under way.
+    let _client = listener.accept().unwrap();
+    kill_process(Pid::from_child(&checking), Signal::TERM).unwrap();
+    assert!(!finish(&mut checking).success());
+}
+
+#[test]
+fn a_check_that_nobody_can_be_told_of_did_not_succeed() {
+    let daemon = Daemon::start(&[]);
+    let output = Command::new("sh")
+        .args(["-c", "exec \"$0\" --check \"$1\" >/dev/full"])
+        .args([env!("CARGO_BIN_EXE_echod"), &daemon.addr.to_string()])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot print"));
+}
+
+#[test]
+fn a_socket_that_is_connected_to_itself_is_no_echo() {
+    if !available(&["unshare", "ip"]) {
+        return;
+    }
+    if !geteuid().is_root() {
+        return skip("it takes root to make a network in which it must happen");
+    }
+    // A client has no port to take but the one that it connects to.
+    let script = "ip link set lo up && \
+                  echo 7007 7007 >/proc/sys/net/ipv4/ip_local_port_range && \
+                  exec \"$0\" --check 127.0.0.1:7007";
+    let output = Command::new("unshare")
+        .args(["--net", "sh", "-c", script, env!("CARGO_BIN_EXE_echod")])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
+}
