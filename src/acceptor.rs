@@ -13,14 +13,15 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::accept::{Backoff, Episode, Verdict, classify};
 use crate::at_limit::AtLimit;
-use crate::connection::{Connection, canonical};
+use crate::connection::Connection;
 use crate::ending::Ending;
 use crate::error::Error;
 use crate::registry::{Registry, Slot};
 use crate::shutdown::Phase;
+use crate::sockets::Accept;
 use crate::standby::Standby;
 use crate::tag::Tag;
-use crate::times::{BRIEFLY, Times};
+use crate::times::Times;
 use crate::turned_away::TurnedAway;
 use crate::wait::wait;
 
@@ -31,11 +32,10 @@ pub(crate) struct Acceptor<'s> {
     standby: Option<&'s Standby>,
     /// The waker first, then the listeners in their order.
     fds: Vec<PollFd<'s>>,
+    accept: Accept,
     at_limit: AtLimit,
     times: Times,
     turned_away: TurnedAway,
-    /// Accepted, and to be served next.
-    ahead: VecDeque<Box<Connection>>,
     /// Whether the last question was answered by a connection: there may be more.
     in_burst: bool,
     past: &'s mut Past,
@@ -48,6 +48,8 @@ const AHEAD: usize = 16;
 /// What the next connection depends on of those before.
 #[derive(Debug, Default)]
 pub(crate) struct Past {
+    /// Accepted, and to be served next.
+    pub(crate) ahead: VecDeque<Box<Connection>>,
     /// The listener that was served last. The next one has the next turn.
     last: usize,
     backoff: Backoff,
@@ -74,9 +76,9 @@ impl<'s> Acceptor<'s> {
         listeners: &'s [TcpListener],
         registry: &'s Arc<Registry>,
         standby: Option<&'s Standby>,
+        accept: Accept,
         at_limit: AtLimit,
         times: Times,
-        ahead: VecDeque<Box<Connection>>,
         past: &'s mut Past,
     ) -> Self {
         let waker = PollFd::new(registry.shutdown().waker(), PollFlags::IN);
@@ -88,10 +90,10 @@ impl<'s> Acceptor<'s> {
             registry,
             standby,
             fds: iter::once(waker).chain(sockets).collect(),
+            accept,
             at_limit,
             times,
             turned_away: TurnedAway::new(times.linger),
-            ahead,
             in_burst: false,
             past,
         }
@@ -115,7 +117,7 @@ impl<'s> Acceptor<'s> {
                 continue;
             }
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            if let Some(conn) = self.ahead.pop_front() {
+            if let Some(conn) = self.past.ahead.pop_front() {
                 match reserve() {
                     Ok(reserved) => {
                         self.past.backoff.reset();
@@ -123,7 +125,7 @@ impl<'s> Acceptor<'s> {
                         return Ok(Some((conn, reserved)));
                     }
                     Err(error) => {
-                        self.ahead.push_front(conn);
+                        self.past.ahead.push_front(conn);
                         self.back_off(NO_THREAD, &error, left)?;
                         continue;
                     }
@@ -207,7 +209,7 @@ impl<'s> Acceptor<'s> {
             let Some(conn) = accepted else {
                 return;
             };
-            self.ahead.push_back(conn);
+            self.past.ahead.push_back(conn);
         }
     }
 
@@ -217,7 +219,7 @@ impl<'s> Acceptor<'s> {
         &mut self,
         reserve: &mut impl FnMut() -> io::Result<R>,
     ) -> Option<(Box<Connection>, R)> {
-        iter::from_fn(|| self.ahead.pop_front()).find_map(|conn| Some((conn, reserve().ok()?)))
+        iter::from_fn(|| self.past.ahead.pop_front()).find_map(|conn| Some((conn, reserve().ok()?)))
     }
 
     /// Does at the limit what is to be done there.
@@ -243,14 +245,7 @@ impl<'s> Acceptor<'s> {
     }
 
     fn accept(&self, index: usize) -> Result<(TcpStream, SocketAddr), Setback> {
-        let accepted = self.listeners[index].accept().and_then(|(stream, peer)| {
-            // On Linux it starts out blocking, with its listener's timeouts.
-            if !cfg!(any(target_os = "linux", target_os = "android")) {
-                stream.set_nonblocking(false)?;
-                stream.set_read_timeout(Some(BRIEFLY))?;
-            }
-            Ok((stream, canonical(peer)))
-        });
+        let accepted = self.accept.accept(&self.listeners[index]);
         accepted.map_err(|error| match classify(&error) {
             Verdict::NextOne => Setback::Nothing,
             Verdict::Shortage => Setback::Shortage("accept", error),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::builder::Builder;
 use crate::error::Error;
 use crate::server::TcpServer;
-use crate::sockets;
+use crate::sockets::{self, Accept, Options};
 use crate::standby;
 
 impl Builder {
@@ -65,7 +65,7 @@ impl Builder {
             if one.ip() == Ipv4Addr::UNSPECIFIED && bound.contains(&covered) {
                 continue;
             }
-            match sockets::listen(one, self.backlog, self.reuse_port) {
+            match sockets::listen(one, self.backlog, self.reuse_port, self.options()) {
                 Ok(listener) => {
                     listeners.push(listener);
                     bound.push(one);
@@ -107,18 +107,19 @@ impl Builder {
         if listeners.is_empty() {
             return Err(Error::invalid("cannot serve", "there is no listener"));
         }
+        let mut accept = Accept::new(self.options());
         let mut addrs = Vec::new();
         for listener in &listeners {
             let addr = listener
                 .local_addr()
                 .map_err(|error| Error::new("cannot listen on a socket that is not IP", error))?;
             let nonblocking = !standby::suits(&listeners);
-            let send_timeout = self.times.send_timeout();
-            sockets::prepare_listener(listener, self.keepalive, send_timeout, nonblocking)
+            accept
+                .prepare(listener, nonblocking)
                 .map_err(|error| Error::new(format!("cannot listen on {addr}"), error))?;
             addrs.push(addr);
         }
-        TcpServer::new(self, listeners, addrs)
+        TcpServer::new(self, listeners, addrs, accept)
     }
 
     /// Makes a server for one connection, which was accepted elsewhere, as `inetd(8)` does. Once it
@@ -158,14 +159,24 @@ impl Builder {
     #[allow(clippy::wrong_self_convention)] // It is `from` as in the constructor of the server.
     pub fn from_stream(self, stream: TcpStream) -> Result<TcpServer, Error> {
         self.check()?;
-        let peer = sockets::prepare_stream(&stream, self.keepalive, self.times.send_timeout())
-            .map_err(|error| Error::new("cannot serve a connection", error))?;
-        let addr = stream
-            .local_addr()
-            .map_err(|error| Error::new("cannot serve a socket that is not IP", error))?;
-        let mut server = TcpServer::new(self, Vec::new(), vec![addr])?;
+        let accept = Accept::new(self.options());
+        let prepare = || {
+            let peer = sockets::peer_of(&stream)?;
+            accept.take(&stream)?;
+            Ok((peer, stream.local_addr()?))
+        };
+        let (peer, addr) =
+            prepare().map_err(|error| Error::new("cannot serve a connection", error))?;
+        let mut server = TcpServer::new(self, Vec::new(), vec![addr], accept)?;
         server.take_over(stream, peer);
         Ok(server)
+    }
+
+    fn options(&self) -> Options {
+        Options {
+            keepalive: self.keepalive,
+            write_timeout: self.times.send_timeout(),
+        }
     }
 
     /// Refuses a zero where it would mean that nobody is served.

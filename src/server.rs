@@ -1,23 +1,23 @@
 //! The server: its listeners, the loop that serves them, and its shutdown in three steps.
 
-use std::collections::VecDeque;
+use std::fmt;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::{fmt, mem};
 
 use rustix::event::{PollFd, PollFlags};
 
 use crate::acceptor::{Acceptor, Past};
 use crate::at_limit::AtLimit;
 use crate::builder::Builder;
-use crate::connection::{Connection, canonical};
+use crate::connection::Connection;
 use crate::error::Error;
 use crate::handle::ServerHandle;
 use crate::handler::RequestHandler;
 use crate::registry::{Registry, Totals};
 use crate::session::Session;
 use crate::shutdown::Phase;
+use crate::sockets::Accept;
 use crate::standby::Standby;
 use crate::tag::Tag;
 use crate::times::Times;
@@ -45,12 +45,11 @@ pub struct TcpServer {
     addrs: Vec<SocketAddr>,
     registry: Arc<Registry>,
     session: Arc<Session>,
+    accept: Accept,
     times: Times,
     at_limit: AtLimit,
     timeout: Option<Duration>,
     stack_size: Option<usize>,
-    /// Accepted already.
-    ahead: VecDeque<Box<Connection>>,
     past: Past,
 }
 
@@ -85,6 +84,7 @@ impl TcpServer {
         settings: Builder,
         listeners: Vec<TcpListener>,
         addrs: Vec<SocketAddr>,
+        accept: Accept,
     ) -> Result<Self, Error> {
         let registry = Registry::new(
             Tag::new(settings.name),
@@ -100,11 +100,11 @@ impl TcpServer {
                 verify: settings.verify_request,
                 handle_error: settings.handle_error,
             }),
+            accept,
             times: settings.times,
             at_limit: settings.at_limit,
             timeout: settings.timeout,
             stack_size: settings.stack_size,
-            ahead: VecDeque::new(),
             past: Past::default(),
         })
     }
@@ -112,8 +112,9 @@ impl TcpServer {
     /// Takes a connection that was accepted elsewhere.
     pub(crate) fn take_over(&mut self, stream: TcpStream, peer: SocketAddr) {
         let slot = self.registry.admit();
-        self.ahead
-            .extend(slot.map(|slot| Connection::new(stream, canonical(peer), slot, self.times)));
+        self.past
+            .ahead
+            .extend(slot.map(|slot| Connection::new(stream, peer, slot, self.times)));
     }
 
     /// Returns the address of the first listener, with the real port where 0 was asked for.
@@ -240,6 +241,7 @@ impl TcpServer {
         let standby = Arc::new(Standby::new(
             &self.listeners,
             &self.registry,
+            self.accept,
             self.at_limit,
             self.times,
         ));
@@ -270,9 +272,9 @@ impl TcpServer {
             &self.listeners,
             &self.registry,
             standby,
+            self.accept,
             self.at_limit,
             self.times,
-            mem::take(&mut self.ahead),
             &mut self.past,
         )
     }

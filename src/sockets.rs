@@ -7,10 +7,53 @@ use std::time::Duration;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use crate::connection::canonical;
 use crate::times::BRIEFLY;
 
+/// What is set on every connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    pub(crate) keepalive: Option<Duration>,
+    pub(crate) write_timeout: Option<Duration>,
+}
+
+impl Options {
+    /// Sets them on a connection, or on a listener, whose connections inherit them. All of them are
+    /// set even when they are off: a socket that outlives this process keeps them.
+    fn set(self, socket: &SockRef<'_>) -> io::Result<()> {
+        // An echo sends what it has: there is nothing to wait for (Nagle's algorithm, RFC 896).
+        socket.set_tcp_nodelay(true)?;
+        // Otherwise the last urgent byte would be lost to plain reads (RFC 6093).
+        socket.set_out_of_band_inline(true)?;
+        match self.keepalive {
+            Some(silence) => {
+                let silence = silence.max(Duration::from_secs(1));
+                socket
+                    .set_tcp_keepalive(&TcpKeepalive::new().with_time(silence))
+                    .map_err(|error| {
+                        io::Error::new(error.kind(), format!("keepalive of {silence:?}: {error}"))
+                    })?;
+            }
+            None => socket.set_keepalive(false)?,
+        }
+        socket.set_write_timeout(self.write_timeout)?;
+        // The last one, by which the others are known to be set.
+        socket.set_read_timeout(Some(BRIEFLY))
+    }
+
+    fn are_set(self, socket: &SockRef<'_>) -> bool {
+        socket.read_timeout().ok() == Some(Some(BRIEFLY))
+            && socket.write_timeout().ok() == Some(self.write_timeout)
+    }
+}
+
 /// Binds and listens.
-pub(crate) fn listen(addr: SocketAddr, backlog: u32, reuse_port: bool) -> io::Result<TcpListener> {
+pub(crate) fn listen(
+    addr: SocketAddr,
+    backlog: u32,
+    reuse_port: bool,
+    options: Options,
+) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     if addr.is_ipv6() {
         socket.set_only_v6(false)?;
@@ -18,69 +61,67 @@ pub(crate) fn listen(addr: SocketAddr, backlog: u32, reuse_port: bool) -> io::Re
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
     socket.bind(&addr.into())?;
+    // What connects before they are set does not inherit them.
+    options.set(&SockRef::from(&socket))?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
 }
 
-/// Sets on the listener what connections inherit from it, which saves setting it on each.
-pub(crate) fn prepare_listener(
-    listener: &TcpListener,
-    keepalive: Option<Duration>,
-    write_timeout: Option<Duration>,
-    nonblocking: bool,
-) -> io::Result<()> {
-    let socket = SockRef::from(listener);
-    if socket.r#type()? != Type::STREAM {
-        return Err(invalid("it is not a stream socket"));
-    }
-    if !socket.is_listener()? {
-        return Err(invalid("it does not listen"));
-    }
-    // A connection that poll(2) has announced may be gone, or another's, when it is accepted. One
-    // that blocks does so for no longer than its read timeout.
-    socket.set_nonblocking(nonblocking)?;
-    prepare(&socket, keepalive, write_timeout)
+/// Takes connections, and sees to it that they have their options.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Accept {
+    options: Options,
+    /// Whether each inherits them from its listener. Those that wait at one that has been listening
+    /// without do not, and only Linux says that any does.
+    is_enough_to_accept: bool,
 }
 
-/// Sets on a connection what it has not inherited, and returns its peer.
-pub(crate) fn prepare_stream(
-    stream: &TcpStream,
-    keepalive: Option<Duration>,
-    write_timeout: Option<Duration>,
-) -> io::Result<SocketAddr> {
-    let socket = SockRef::from(stream);
-    if socket.r#type()? != Type::STREAM {
-        return Err(invalid("it is not a stream socket"));
-    }
-    let peer = stream.peer_addr()?;
-    socket.set_nonblocking(false)?;
-    prepare(&socket, keepalive, write_timeout)?;
-    Ok(peer)
-}
-
-/// All of it is set even when it is off: a socket that outlives this process keeps it.
-fn prepare(
-    socket: &SockRef<'_>,
-    keepalive: Option<Duration>,
-    write_timeout: Option<Duration>,
-) -> io::Result<()> {
-    // An echo sends what it has: there is nothing to wait for (Nagle's algorithm, RFC 896).
-    socket.set_tcp_nodelay(true)?;
-    // Otherwise the last urgent byte would be lost to plain reads (RFC 6093).
-    socket.set_out_of_band_inline(true)?;
-    match keepalive {
-        Some(silence) => {
-            let silence = silence.max(Duration::from_secs(1));
-            socket
-                .set_tcp_keepalive(&TcpKeepalive::new().with_time(silence))
-                .map_err(|error| {
-                    io::Error::new(error.kind(), format!("keepalive of {silence:?}: {error}"))
-                })?;
+impl Accept {
+    pub(crate) fn new(options: Options) -> Self {
+        Self {
+            options,
+            is_enough_to_accept: cfg!(any(target_os = "linux", target_os = "android")),
         }
-        None => socket.set_keepalive(false)?,
     }
-    socket.set_read_timeout(Some(BRIEFLY))?;
-    socket.set_write_timeout(write_timeout)
+
+    /// Sets the options on a listener.
+    pub(crate) fn prepare(&mut self, listener: &TcpListener, nonblocking: bool) -> io::Result<()> {
+        let socket = SockRef::from(listener);
+        if socket.r#type()? != Type::STREAM {
+            return Err(invalid("it is not a stream socket"));
+        }
+        if !socket.is_listener()? {
+            return Err(invalid("it does not listen"));
+        }
+        self.is_enough_to_accept &= self.options.are_set(&socket);
+        self.options.set(&socket)?;
+        // A connection that poll(2) has announced may be gone, or another's, when it is accepted. One
+        // that blocks does so for no longer than its read timeout.
+        socket.set_nonblocking(nonblocking)
+    }
+
+    pub(crate) fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, peer) = listener.accept()?;
+        if !self.is_enough_to_accept && !self.options.are_set(&SockRef::from(&stream)) {
+            // It fails where the peer has gone again already, on systems that say so.
+            self.take(&stream).map_err(|_| Errno::CONNABORTED)?;
+        }
+        Ok((stream, canonical(peer)))
+    }
+
+    /// Sets the options on a connection.
+    pub(crate) fn take(&self, stream: &TcpStream) -> io::Result<()> {
+        stream.set_nonblocking(false)?;
+        self.options.set(&SockRef::from(stream))
+    }
+}
+
+/// Returns the peer of a socket, if it is a connection.
+pub(crate) fn peer_of(stream: &TcpStream) -> io::Result<SocketAddr> {
+    if SockRef::from(stream).r#type()? != Type::STREAM {
+        return Err(invalid("it is not a stream socket"));
+    }
+    Ok(canonical(stream.peer_addr()?))
 }
 
 fn invalid(cause: &'static str) -> io::Error {

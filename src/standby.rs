@@ -11,15 +11,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use crate::at_limit::AtLimit;
-use crate::connection::{Connection, canonical};
+use crate::connection::Connection;
 use crate::registry::Registry;
 use crate::shutdown::Phase;
+use crate::sockets::Accept;
 use crate::times::Times;
 
 /// Who waits at the listener of a server.
 #[derive(Debug)]
 pub(crate) struct Standby {
     registry: Arc<Registry>,
+    accept: Accept,
     times: Times,
     /// Weak, so that a shutdown closes it, but for the moment of an `accept`.
     listener: Weak<Vec<TcpListener>>,
@@ -36,6 +38,7 @@ impl Standby {
     pub(crate) fn new(
         listeners: &Arc<Vec<TcpListener>>,
         registry: &Arc<Registry>,
+        accept: Accept,
         at_limit: AtLimit,
         times: Times,
     ) -> Self {
@@ -44,6 +47,7 @@ impl Standby {
         let may = suits(listeners) && !registry.limits_sources() && at_limit == AtLimit::Wait;
         Self {
             registry: Arc::clone(registry),
+            accept,
             times,
             listener: if may {
                 Arc::downgrade(listeners)
@@ -72,8 +76,7 @@ impl Standby {
         // The listener is let go of before the slot: who waits for the slots may then count on the
         // port being free.
         let (stream, peer) = self.accept(&self.listener.upgrade()?[0]).ok()?;
-        (self.phase() < Phase::Cutting)
-            .then(|| Connection::new(stream, canonical(peer), slot, self.times))
+        (self.phase() < Phase::Cutting).then(|| Connection::new(stream, peer, slot, self.times))
     }
 
     fn phase(&self) -> Phase {
@@ -83,7 +86,7 @@ impl Standby {
     /// Takes a connection, counted as waiting. An error is for the loop to meet.
     fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
         self.waiting.fetch_add(1, Ordering::AcqRel);
-        let accepted = listener.accept();
+        let accepted = self.accept.accept(listener);
         if self.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.registry.shutdown().waker().wake();
         }

@@ -1,6 +1,6 @@
 //! Threads that have served a connection take the next one themselves, and nobody is lost by it.
 
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -93,4 +93,22 @@ fn a_stop_without_patience_right_after_a_departure_is_clean() {
         let totals = server.stop();
         assert_eq!((totals.connections(), totals.cut()), (1, 0));
     }
+}
+
+#[test]
+fn who_waited_before_the_server_began_is_drained_like_the_rest() {
+    // As at a socket that a service manager listens on: they have inherited nothing from the server.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let clients: Vec<_> = (0..3)
+        .map(|_| connect(listener.local_addr().unwrap()))
+        .collect();
+    let server = TestServer::serve(
+        TcpServer::from_listener(listener).unwrap(),
+        EchoHandler::new,
+    );
+    for client in &clients {
+        ping(client, b"late");
+    }
+    let totals = server.stop();
+    assert_eq!((totals.connections(), totals.cut()), (3, 0));
 }
