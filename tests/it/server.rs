@@ -161,7 +161,7 @@ fn a_server_needs_a_listener_and_a_listener_must_listen() {
             .source()
             .unwrap()
             .to_string()
-            .contains("not a listening")
+            .contains("does not listen")
     );
 
     let datagram = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();

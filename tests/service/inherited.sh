@@ -1,0 +1,58 @@
+socket() {
+    printf '[Socket]\nService=echod.service\n%s\n' "$2" > "/run/systemd/system/$1.socket"
+}
+
+# Told apart by their names: two for the echo, of which one has the name that it has without.
+socket other 'ListenStream=127.0.0.1:1007'
+systemctl daemon-reload
+systemctl start echod.socket other.socket
+echoes 127.0.0.1:7
+echoes 127.0.0.1:1007
+systemctl stop echod.socket other.socket echod.service
+
+# What can't be served is named, with the reason.
+refuses() {
+    socket "$1" "$2"
+    systemctl daemon-reload
+    systemctl start "$1.socket"
+    ! systemctl start echod.service 2> /dev/null || fail "it serves $2"
+    in_the_journal echod.service "$3"
+    systemctl stop "$1.socket" echod.service echod.socket
+    systemctl reset-failed
+    rm "/run/systemd/system/$1.socket"
+}
+refuses datagram $'ListenDatagram=127.0.0.1:1007\nFileDescriptorName=syslog' \
+    'cannot serve the inherited socket "syslog": fd \d is not a valid tcp socket'
+refuses unknown $'ListenStream=127.0.0.1:1007\nFileDescriptorName=gopher' \
+    'cannot serve the inherited socket "gopher": that is not the name of a service'
+refuses local $'ListenStream=/run/local.sock' \
+    'cannot serve the inherited socket "local.socket": fd \d is not a valid tcp socket'
+
+# Accept=yes: a process for each connection, which ends with it.
+cat > /run/systemd/system/each.socket <<'CONF'
+[Socket]
+ListenStream=127.0.0.1:1007
+Accept=yes
+CONF
+cat > /run/systemd/system/each@.service <<'CONF'
+[Service]
+ExecStart=/usr/bin/echod -v
+StandardInput=socket
+StandardError=inherit
+CONF
+systemctl daemon-reload
+systemctl start each.socket
+# Neither what it prints nor what it logs gets into the connection.
+for _ in {1..20}; do
+    echoes 127.0.0.1:1007
+done
+none_left() {
+    [ -z "$(systemctl list-units --plain --no-legend 'each@*')" ]
+}
+eventually none_left
+
+# Without its being on standard input, it is one that does not listen.
+sed -i '/^Standard/d' /run/systemd/system/each@.service
+systemctl daemon-reload
+! echoes 127.0.0.1:1007 2> /dev/null
+eventually in_the_journal 'each@*' 'it does not listen; with Accept=yes, set StandardInput=socket'

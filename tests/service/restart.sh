@@ -1,0 +1,27 @@
+systemctl enable --now echod.socket
+
+# Who is connected gets what is due, then the end.
+connect before
+echo "due" >&"$before"
+
+count=/run/count
+(
+    for i in {1..500}; do
+        echod --check 127.0.0.1:7 > /dev/null
+        echo "$i" > $count.new
+        mv $count.new $count
+    done
+) &
+clients=$!
+reached() {
+    [ "$(cat $count 2> /dev/null || echo 0)" -ge "$1" ]
+}
+for restart in {1..5}; do
+    eventually reached $((restart * 80))
+    systemctl restart echod.service
+    [ $restart != 1 ] || [ "$(timeout 20 cat <&"$before")" = due ]
+done
+wait $clients
+[ "$(cat $count)" = 500 ]
+[ "$(journalctl -u echod --no-pager -g 'stopped: .* cut=0' | wc -l)" = 5 ]
+[ "$(property echod.service NRestarts)" = 0 ]

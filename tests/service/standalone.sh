@@ -1,0 +1,28 @@
+# Ready once every listener listens: whoever was told so is served at once.
+override echod-standalone.service <<'CONF'
+[Service]
+Environment=ECHOD_LISTEN=:7,127.0.0.1:1007,[::1]:2007
+CONF
+systemctl start echod-standalone
+for addr in 127.0.0.1:7 '[::1]:7' 127.0.0.1:1007 '[::1]:2007'; do
+    echoes "$addr"
+done
+# That one capability, number 10, and no other.
+pid=$(property echod-standalone.service MainPID)
+[ "$(grep -c '^Cap[A-Z][a-z]*:.0000000000000400$' "/proc/$pid/status")" = 5 ]
+[ "$(stat -c %u "/proc/$pid")" != 0 ]
+systemctl stop echod-standalone
+
+# Where one of them is taken it fails, soon, and says why.
+nc -lk 127.0.0.1 1007 > /dev/null &
+nc=$!
+eventually nc -z 127.0.0.1 1007
+start=$SECONDS
+! systemctl start echod-standalone 2> /dev/null || fail "it said that it was ready"
+[ $((SECONDS - start)) -lt 5 ]
+status=$(systemctl status echod-standalone --no-pager || :)
+grep -q 'cannot bind 127.0.0.1:1007: Address already in use' <<< "$status"
+
+# Once it is free, nobody has to lend a hand.
+kill $nc
+eventually echoes 127.0.0.1:1007

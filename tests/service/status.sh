@@ -1,0 +1,16 @@
+override echod.service <<'CONF'
+[Service]
+Environment=ECHOD_MAX_CONNECTIONS=2 ECHOD_AT_LIMIT=refuse
+WatchdogSec=200ms
+CONF
+systemctl enable --now echod.socket
+status_is() {
+    [ "$(property echod.service StatusText)" = "$1" ]
+}
+connect first
+eventually status_is "1 connections now, 1 served, 0 refused"
+connect second
+[ -z "$(nc -N 127.0.0.1 7 < /dev/null)" ]
+eventually status_is "2 connections now, 2 served, 1 refused"
+exec {first}>&- {second}>&-
+eventually status_is "0 connections now, 2 served, 1 refused"

@@ -1,0 +1,41 @@
+override echod.service <<'CONF'
+[Service]
+Environment=ECHOD_MAX_CONNECTIONS=1
+WatchdogSec=2s
+TimeoutAbortSec=2s
+CONF
+systemctl enable --now echod.socket
+
+# A loop that turns is let live, idle or at its limit.
+connect inside
+pid=$(property echod.service MainPID)
+fed() {
+    [ "$(property echod.service WatchdogTimestampMonotonic)" != "$last" ]
+}
+for beat in {1..4}; do
+    last=$(property echod.service WatchdogTimestampMonotonic)
+    eventually fed
+done
+[ "$(property echod.service MainPID)" = "$pid" ]
+exec {inside}>&-
+
+# One that does not is killed, and started again: here a tracer stops it, and only it, so that the
+# thread that feeds the watchdog goes on.
+perl -e '
+    # A number, and not a pointer to its digits.
+    my ($attach, $pid) = (16, shift() + 0);
+    syscall(101, $attach, $pid, 0, 0) == 0 or die "ptrace: $!";
+    $| = 1;
+    print "stopped\n";
+    # The tracer lives until it is killed, or its tracee is.
+    waitpid($pid, 0x40000000) while -e "/proc/$pid";
+' "$pid" > /run/tracer &
+tracer=$!
+eventually grep -q stopped /run/tracer
+restarted() {
+    [ "$(property echod.service NRestarts)" -ge 1 ]
+}
+eventually restarted
+in_the_journal echod.service 'Watchdog timeout'
+eventually echoes 127.0.0.1:7
+kill $tracer 2> /dev/null || :
