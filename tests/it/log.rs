@@ -106,6 +106,33 @@ fn lines_and_totals_add_up_over_every_ending() {
 }
 
 #[test]
+fn a_log_in_json_has_a_field_for_all_that_is_counted() {
+    let daemon = Daemon::start(&["--log-format", "json"]);
+    assert_eq!(exchange(daemon.addr, b"hello"), b"hello");
+    daemon.wait_for_log("reason");
+    let log = daemon.stop().log;
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert!(
+        lines
+            .iter()
+            .all(|line| line["time"].is_string() && line.get("service").is_none())
+    );
+    let ended = lines.iter().find(|line| line["level"] == "DEBUG").unwrap();
+    assert_eq!((&ended["in"], &ended["out"]), (&5.into(), &5.into()));
+    assert_eq!(ended["reason"], "eof");
+    assert!(ended["duration"].as_f64().unwrap() > 0.0);
+    assert!(ended["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
+    let stopped = lines.last().unwrap();
+    assert_eq!(
+        (&stopped["connections"], &stopped["cut"]),
+        (&1.into(), &0.into())
+    );
+}
+
+#[test]
 fn nothing_that_a_client_does_is_logged_unless_asked_for() {
     let daemon = Daemon::spawn(Daemon::command().args(["--listen", "127.0.0.1:0"]));
     let suite = example("conformance").arg(daemon.addr.to_string()).output();

@@ -22,6 +22,7 @@ mod examples;
 mod handlers;
 mod limits;
 mod log;
+mod manners;
 mod path;
 mod peers;
 mod server;

@@ -1,0 +1,169 @@
+//! What a daemon leaves alone, and what it does not let itself be stopped by.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::process::{self, Child, Command, Stdio};
+use std::{env, thread};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::support::{Daemon, connect, eventually, exchange, finish, noise, read_to_end};
+
+/// Starts a daemon that prints nothing, at a port that was free a moment ago.
+fn start(args: &[&str], stderr: Stdio) -> (Child, SocketAddr) {
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let addr = free.local_addr().unwrap();
+    drop(free);
+    let child = Daemon::command()
+        .args(["--listen", &addr.to_string()])
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(stderr)
+        .spawn()
+        .unwrap();
+    eventually("a listener", || TcpStream::connect(addr).is_ok());
+    (child, addr)
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_stops_nothing() {
+    let (mut child, addr) = start(&["-v"], Stdio::piped());
+    let mut stderr = child.stderr.take().unwrap();
+    // A pipe holds 64 KiB, some 700 lines; the queue a mebibyte.
+    for _ in 0..15_000 {
+        assert_eq!(exchange(addr, b"x"), b"x");
+    }
+    // Once it is read again, it says what is missing.
+    let mut log = Vec::new();
+    let mut part = vec![0; 64 * 1024];
+    eventually("the count of lost lines", || {
+        let n = stderr.read(&mut part).unwrap();
+        log.extend_from_slice(&part[..n]);
+        String::from_utf8_lossy(&log).contains(" WARN ] ")
+    });
+    let log = String::from_utf8(log).unwrap();
+    let warning = log.lines().find(|line| line.contains(" WARN ] ")).unwrap();
+    let (_, warning) = warning.split_once("] ").unwrap();
+    let (lost, rest) = warning.split_once(' ').unwrap();
+    assert_eq!(rest, "lines of the log were lost: nobody read them in time");
+    assert!(lost.parse::<u32>().unwrap() > 0);
+
+    // And when nobody reads it at the end, it ends all the same.
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(finish(&mut child).code(), Some(0));
+}
+
+#[test]
+fn a_standard_error_that_is_closed_stops_nothing() {
+    let (mut child, addr) = start(&["-v"], Stdio::piped());
+    drop(child.stderr.take());
+    for _ in 0..100 {
+        assert_eq!(exchange(addr, b"x"), b"x");
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(finish(&mut child).code(), Some(0));
+}
+
+#[test]
+fn a_full_disk_stops_nothing() {
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let (mut child, addr) = start(&["-v"], full.into());
+    for _ in 0..100 {
+        assert_eq!(exchange(addr, b"x"), b"x");
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(finish(&mut child).code(), Some(0));
+}
+
+#[test]
+fn no_socket_takes_the_number_of_a_standard_descriptor_that_was_closed() {
+    let mut shell = Command::new("sh");
+    let daemon = env!("CARGO_BIN_EXE_echod");
+    let mut child = shell
+        .args([
+            "-c",
+            "exec \"$0\" --listen 127.0.0.1:0 <&- >&- 2>&-",
+            daemon,
+        ])
+        .spawn()
+        .unwrap();
+    let fd = |number: u32| fs::read_link(format!("/proc/{}/fd/{number}", child.id()));
+    let listens = || {
+        (3..64).any(|number| fd(number).is_ok_and(|it| it.to_string_lossy().starts_with("socket:")))
+    };
+    eventually("a listener", listens);
+    for number in 0..3 {
+        assert_eq!(fd(number).unwrap().to_string_lossy(), "/dev/null");
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(finish(&mut child).code(), Some(0));
+}
+
+#[test]
+fn it_keeps_no_directory_busy_and_leaves_the_umask() {
+    let dir = env::temp_dir().join(format!("echod-manners-{}", process::id()));
+    fs::create_dir(&dir).unwrap();
+    let daemon = Daemon::spawn(
+        Daemon::command()
+            .args(["--listen", "127.0.0.1:0"])
+            .current_dir(&dir),
+    );
+    let proc = format!("/proc/{}", daemon.pid().as_raw_nonzero());
+    assert_eq!(
+        fs::read_link(format!("{proc}/cwd"))
+            .unwrap()
+            .to_string_lossy(),
+        "/"
+    );
+    let umask = |status: &str| {
+        let status = fs::read_to_string(status).unwrap();
+        let line = status.lines().find(|line| line.starts_with("Umask:"));
+        line.unwrap().to_owned()
+    };
+    assert_eq!(umask(&format!("{proc}/status")), umask("/proc/self/status"));
+    assert_eq!(daemon.stop().code, Some(0));
+    fs::remove_dir(&dir).unwrap();
+}
+
+/// As `inetd(8)` starts it: the connection is all three standard descriptors.
+#[test]
+fn a_connection_on_standard_input_is_served_and_ends_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    for (seed, len) in [(1, 0), (2, 5), (3, 1 << 20)] {
+        let addr = listener.local_addr().unwrap();
+        let message = noise(seed, len);
+        let client = thread::spawn({
+            let message = message.clone();
+            move || exchange_in_parts(addr, &message)
+        });
+        let (connection, _) = listener.accept().unwrap();
+        let fd = || OwnedFd::from(connection.try_clone().unwrap());
+        let mut command = Daemon::command();
+        command.args(["-vv", "--print-addr"]);
+        let mut child = command
+            .stdin(fd())
+            .stdout(fd())
+            .stderr(fd())
+            .spawn()
+            .unwrap();
+        // It holds copies.
+        drop(command);
+        drop(connection);
+        assert_eq!(finish(&mut child).code(), Some(0));
+        // Nothing but the echo: no address, no line of the log.
+        assert!(client.join().unwrap() == message);
+    }
+}
+
+/// Reads while it sends, and half-closes.
+fn exchange_in_parts(addr: SocketAddr, message: &[u8]) -> Vec<u8> {
+    let mut stream = connect(addr);
+    let reader = stream.try_clone().unwrap();
+    let reading = thread::spawn(move || read_to_end(&reader).unwrap());
+    stream.write_all(message).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    reading.join().unwrap()
+}
