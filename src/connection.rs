@@ -146,6 +146,19 @@ impl Connection {
         &self.server
     }
 
+    /// Returns whether the connection is to come to its end, because a shutdown was requested or its
+    /// [lifetime](crate::Builder::max_lifetime) is over.
+    ///
+    /// A read tells by an end of file. A handler that only writes asks here, and returns.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        let ending = self.shall_end();
+        if ending {
+            self.note_end();
+        }
+        ending
+    }
+
     /// Returns how many bytes were received so far.
     #[must_use]
     pub fn bytes_in(&self) -> u64 {

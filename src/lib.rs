@@ -52,6 +52,12 @@
 //! # }
 //! ```
 //!
+//! # Services
+//!
+//! The handlers that ship are those of the small services of the internet's first years: echo (RFC
+//! 862), [discard](DiscardHandler) (RFC 863), [chargen](ChargenHandler) (RFC 864), and
+//! [time](TimeHandler) (RFC 868).
+//!
 //! # What a server guarantees
 //!
 //! - A handler's error or panic ends its own connection and nothing else.
@@ -103,7 +109,7 @@ pub use handle::ServerHandle;
 pub use handler::{Failure, FnHandler, RequestHandler, from_fn};
 pub use registry::Totals;
 pub use server::TcpServer;
-pub use services::EchoHandler;
+pub use services::{ChargenHandler, DiscardHandler, EchoHandler, TimeHandler};
 
 /// Compiles the README's snippets.
 #[cfg(doctest)]

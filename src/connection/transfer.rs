@@ -124,10 +124,7 @@ impl Connection {
             }
         }
         if due == 0 || due == SILENT {
-            // Unless the peer had come to its own end before.
-            if self.ending() != Ending::Eof {
-                self.set_ending(self.reason_to_end());
-            }
+            self.note_end();
             return Ok(0);
         }
         let most = usize::try_from(due).unwrap_or(usize::MAX);
@@ -245,8 +242,15 @@ impl Connection {
         error
     }
 
+    /// Notes why the connection comes to its end, unless the peer had come to its own before.
+    pub(super) fn note_end(&self) {
+        if self.ending() != Ending::Eof {
+            self.set_ending(self.reason_to_end());
+        }
+    }
+
     /// Returns whether the connection is to come to its end.
-    fn shall_end(&self) -> bool {
+    pub(super) fn shall_end(&self) -> bool {
         self.server.phase() != Phase::Serving || self.lifetime_left() == Some(Duration::ZERO)
     }
 

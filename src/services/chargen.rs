@@ -1,0 +1,105 @@
+//! The character generator protocol, RFC 864.
+
+use std::io::{self, Write};
+
+use crate::connection::Connection;
+use crate::handler::RequestHandler;
+
+/// Sends characters (RFC 864) until the client goes, or is to go.
+///
+/// They come in lines of 72 of the 95 printing ASCII characters, ended by CR LF, and each line
+/// starts one character later than the one before. The first starts with the blank.
+///
+/// It reads nothing: what a client sends is dropped when the connection is closed. A client that
+/// has half-closed is still sent to. It ends at a shutdown, at the end of a
+/// [lifetime](crate::Builder::max_lifetime), and when the client takes nothing for the
+/// [write timeout](crate::Builder::write_timeout).
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use socketserver::{ChargenHandler, TcpServer};
+/// use std::io::{BufRead, BufReader};
+/// use std::net::TcpStream;
+/// use std::thread;
+///
+/// let mut server = TcpServer::bind("127.0.0.1:0")?;
+/// let addr = server.local_addr();
+/// let serving = thread::spawn(move || server.handle_request(ChargenHandler::new));
+///
+/// let mut lines = BufReader::new(TcpStream::connect(addr)?).lines();
+/// let first = lines.next().ok_or("no line")??;
+/// assert!(first.starts_with(" !\"#$%&'()*+,-./0123456789:;<=>?@ABC"));
+/// assert_eq!(first.len(), 72);
+/// # drop(lines);
+/// # serving.join().expect("the server does not panic")?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Default)]
+pub struct ChargenHandler {
+    _private: (),
+}
+
+impl ChargenHandler {
+    /// Makes a chargen handler: the factory to pass to
+    /// [`serve_forever`](crate::TcpServer::serve_forever).
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl RequestHandler for ChargenHandler {
+    fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
+        let mut sent = 0;
+        while !conn.is_ending() {
+            sent += conn.write(&PATTERN[sent..])?;
+            sent %= PATTERN.len();
+        }
+        Ok(())
+    }
+}
+
+const WIDTH: usize = 72;
+const LINE: usize = WIDTH + "\r\n".len();
+
+/// From the blank to the tilde.
+const PRINTING: usize = 95;
+
+/// The lines, until the first one comes again.
+static PATTERN: [u8; PRINTING * LINE] = pattern();
+
+const fn pattern() -> [u8; PRINTING * LINE] {
+    let mut pattern = [0; PRINTING * LINE];
+    let mut at = 0;
+    while at < pattern.len() {
+        let (line, column) = (at / LINE, at % LINE);
+        pattern[at] = match column {
+            #[allow(clippy::cast_possible_truncation, reason = "it is less than 95")]
+            ..WIDTH => b' ' + ((line + column) % PRINTING) as u8,
+            WIDTH => b'\r',
+            _ => b'\n',
+        };
+        at += 1;
+    }
+    pattern
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_starts_one_character_later() {
+        let text = std::str::from_utf8(&PATTERN).unwrap();
+        let printing: String = (b' '..=b'~').map(char::from).collect();
+        let twice = printing.repeat(2);
+        let lines: Vec<_> = text.split_terminator("\r\n").collect();
+        assert_eq!(lines.len(), 95);
+        for (first, line) in lines.iter().enumerate() {
+            assert_eq!(*line, &twice[first..first + 72]);
+        }
+    }
+}

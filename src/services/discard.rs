@@ -1,0 +1,50 @@
+//! The discard protocol, RFC 863.
+
+use std::io;
+
+use crate::connection::Connection;
+use crate::handler::RequestHandler;
+
+/// Throws away whatever it receives (RFC 863), until the client half-closes. It sends nothing.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use socketserver::{DiscardHandler, TcpServer};
+/// use std::io::{Read, Write};
+/// use std::net::{Shutdown, TcpStream};
+/// use std::thread;
+///
+/// let mut server = TcpServer::bind("127.0.0.1:0")?;
+/// let addr = server.local_addr();
+/// let serving = thread::spawn(move || server.handle_request(DiscardHandler::new));
+///
+/// let mut client = TcpStream::connect(addr)?;
+/// client.write_all(b"nobody will ever know")?;
+/// client.shutdown(Shutdown::Write)?;
+/// assert_eq!(client.read(&mut [0; 8])?, 0);
+/// # drop(client);
+/// # serving.join().expect("the server does not panic")?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Default)]
+pub struct DiscardHandler {
+    _private: (),
+}
+
+impl DiscardHandler {
+    /// Makes a discard handler: the factory to pass to
+    /// [`serve_forever`](crate::TcpServer::serve_forever).
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl RequestHandler for DiscardHandler {
+    fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
+        io::copy(conn, &mut io::sink()).map(drop)
+    }
+}
