@@ -55,8 +55,8 @@
 //! # Services
 //!
 //! The handlers that ship are those of the small services of the internet's first years: echo (RFC
-//! 862), [discard](DiscardHandler) (RFC 863), [chargen](ChargenHandler) (RFC 864), and
-//! [time](TimeHandler) (RFC 868).
+//! 862), [discard](DiscardHandler) (RFC 863), [chargen](ChargenHandler) (RFC 864), with the feature
+//! `daytime` [that](DaytimeHandler) (RFC 867), and [time](TimeHandler) (RFC 868).
 //!
 //! # What a server guarantees
 //!
@@ -110,6 +110,8 @@ pub use handler::{Failure, FnHandler, RequestHandler, from_fn};
 pub use registry::Totals;
 pub use server::TcpServer;
 pub use services::{ChargenHandler, DiscardHandler, EchoHandler, TimeHandler};
+#[cfg(feature = "daytime")]
+pub use services::{Daytime, DaytimeError, DaytimeForm, DaytimeHandler, LeapSecond};
 
 /// Compiles the README's snippets.
 #[cfg(doctest)]

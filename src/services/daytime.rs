@@ -1,0 +1,149 @@
+//! The daytime protocol, RFC 867.
+
+mod line;
+mod parse;
+
+use std::io::{self, Write};
+use std::time::SystemTime;
+
+use crate::connection::Connection;
+use crate::handler::RequestHandler;
+pub use line::{Daytime, LeapSecond};
+pub use parse::DaytimeError;
+
+/// Sends the day and the time (RFC 867), and closes.
+///
+/// The time is this machine's, in UTC. The RFC leaves open how it is written:
+/// [`DaytimeForm`] is the choice. Needs the feature `daytime`.
+///
+/// A clock that says it is before 1970, or after 31 August 2132, the last day in the
+/// [NIST form](DaytimeForm::Nist), is taken to be wrong: nothing is sent, and the handler fails.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use socketserver::{Daytime, DaytimeHandler, TcpServer};
+/// use std::io::Read;
+/// use std::net::TcpStream;
+/// use std::thread;
+///
+/// let mut server = TcpServer::bind("127.0.0.1:0")?;
+/// let addr = server.local_addr();
+/// let serving = thread::spawn(move || server.handle_request(DaytimeHandler::new));
+///
+/// let mut line = String::new();
+/// TcpStream::connect(addr)?.read_to_string(&mut line)?;
+/// let daytime: Daytime = line.parse()?;
+/// assert!(daytime.time().elapsed()?.as_secs() < 10);
+/// # serving.join().expect("the server does not panic")?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Default)]
+pub struct DaytimeHandler {
+    form: DaytimeForm,
+}
+
+impl DaytimeHandler {
+    /// Makes a handler that sends the [NIST form](DaytimeForm::Nist): the factory to pass to
+    /// [`serve_forever`](crate::TcpServer::serve_forever).
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Chooses the form. Defaults to [`DaytimeForm::Nist`].
+    #[must_use]
+    pub fn form(mut self, form: DaytimeForm) -> Self {
+        self.form = form;
+        self
+    }
+}
+
+impl RequestHandler for DaytimeHandler {
+    fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
+        let now = Daytime::at(SystemTime::now())?;
+        conn.write_all(self.form.write(&now).as_bytes())
+    }
+}
+
+/// How a [`DaytimeHandler`] writes the day and the time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DaytimeForm {
+    /// `53604 05-08-22 02:57:53 00 0 0   0.0 UTC(HOST) *`, after NIST, whose servers send it: as
+    /// [`Daytime`] explains and reads it. With the line ends before and after it, and the blank at
+    /// its end, it has the 51 bytes of theirs.
+    ///
+    /// The label says that the time is that of a host. The flags say what can be said of UTC by a
+    /// program that is told no more than the time: no daylight saving, no leap second announced, no
+    /// fault known, no delay made up for.
+    #[default]
+    Nist,
+    /// `Monday, August 22, 2005 02:57:53-UTC`, the first that RFC 867 shows.
+    Long,
+    /// `22 AUG 05 02:57:53 UTC`, the second that RFC 867 shows; that of SMTP, once.
+    Short,
+}
+
+impl DaytimeForm {
+    fn write(self, daytime: &Daytime) -> String {
+        match self {
+            Self::Nist => format!("\n{daytime} \n"),
+            Self::Long => daytime.strftime("%A, %B %-d, %Y %H:%M:%S-UTC\r\n"),
+            Self::Short => daytime.strftime("%d %^b %y %H:%M:%S UTC\r\n"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_forms_are_those_of_nist_and_of_the_rfc() {
+        let write = |form: DaytimeForm, seconds| {
+            form.write(&Daytime::at(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap())
+        };
+        assert_eq!(
+            write(DaytimeForm::Nist, 1_124_679_473),
+            "\n53604 05-08-22 02:57:53 00 0 0   0.0 UTC(HOST) * \n"
+        );
+        assert_eq!(
+            write(DaytimeForm::Long, 383_247_463),
+            "Monday, February 22, 1982 17:37:43-UTC\r\n"
+        );
+        assert_eq!(
+            write(DaytimeForm::Short, 381_484_753),
+            "02 FEB 82 07:59:13 UTC\r\n"
+        );
+    }
+
+    /// Every day, at a time that is another one each day.
+    #[test]
+    fn what_is_sent_is_read_back_on_every_day() {
+        let days = 0..=(99_999 - 40_587);
+        for day in days {
+            let seconds = day * 86_400 + day * 7919 % 86_400;
+            let daytime =
+                Daytime::at(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
+            let sent = DaytimeForm::Nist.write(&daytime);
+            assert_eq!(sent.len(), 51, "{sent:?}");
+            assert_eq!(sent.parse(), Ok(daytime), "{sent:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_sent_is_read_back_with_every_flag(daytime in line::tests::any_daytime()) {
+            let sent = DaytimeForm::Nist.write(&daytime);
+            prop_assert_eq!(sent.len(), 51, "{:?}", sent);
+            prop_assert_eq!(sent.parse(), Ok(daytime), "{:?}", sent);
+        }
+    }
+}
