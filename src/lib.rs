@@ -54,9 +54,9 @@
 //!
 //! # Services
 //!
-//! The handlers that ship are those of the small services of the internet's first years: echo (RFC
-//! 862), [discard](DiscardHandler) (RFC 863), [chargen](ChargenHandler) (RFC 864), with the feature
-//! `daytime` [that](DaytimeHandler) (RFC 867), and [time](TimeHandler) (RFC 868).
+//! The handlers that ship are those of the small services of the internet's first years:
+//! [`EchoHandler`], [`DiscardHandler`], [`ChargenHandler`], [`TimeHandler`], and, with the feature
+//! `daytime`, `DaytimeHandler`, whose lines `Daytime` reads.
 //!
 //! # What a server guarantees
 //!

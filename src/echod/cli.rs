@@ -11,6 +11,7 @@ use socketserver::Builder;
 use crate::address::ListenAddr;
 use crate::help;
 use crate::logging::Format;
+use crate::service::{self, Service};
 
 /// A TCP echo server: it sends back whatever it receives (RFC 862).
 ///
@@ -29,7 +30,17 @@ pub(crate) struct Cli {
     )]
     pub(crate) listen: Vec<ListenAddr>,
 
-    /// Serve at most this many connections at once
+    /// Serve another service, too, as in daytime=:13; may be given several times, or with commas
+    #[arg(
+        long,
+        value_name = "NAME=ADDR",
+        env = "ECHOD_SERVICE",
+        value_delimiter = ',',
+        value_parser = service::at_address
+    )]
+    pub(crate) service: Vec<(Service, ListenAddr)>,
+
+    /// Serve at most this many connections at once, of each service
     #[arg(
         short = 'c',
         long,
@@ -59,7 +70,7 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "DUR", env = "ECHOD_IDLE_TIMEOUT", value_parser = positive)]
     pub(crate) idle_timeout: Option<Duration>,
 
-    /// Close a connection that takes nothing of its echo for this long [default: never]
+    /// Close a connection that takes nothing of what is sent for this long [default: never]
     #[arg(long, value_name = "DUR", env = "ECHOD_WRITE_TIMEOUT", value_parser = positive)]
     pub(crate) write_timeout: Option<Duration>,
 

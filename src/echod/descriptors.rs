@@ -16,15 +16,19 @@ pub(crate) fn raise_limit() {
 /// What the pipes of streams take besides: `EchoHandler` says so.
 const PIPES: u64 = 64;
 
-/// Warns if so many connections, beside what is open now, would exceed the limit.
-pub(crate) fn check_limit(connections: usize) {
+/// Warns if so many connections of each server, beside what is open now, would exceed the limit.
+pub(crate) fn check_limit(connections: usize, servers: usize) {
     let Some(limit) = getrlimit(Resource::Nofile).current else {
         return;
     };
     let room = limit.saturating_sub(open() as u64 + PIPES);
-    if connections as u64 > room {
+    if connections.saturating_mul(servers) as u64 > room {
+        let each = match servers {
+            1 => String::new(),
+            _ => format!(" for each of {servers} services"),
+        };
         log::warn!(
-            "--max-connections {connections} does not fit under the descriptor limit of {limit}: \
+            "--max-connections {connections}{each} does not fit under the descriptor limit of {limit}: \
              after {room} connections new ones will wait"
         );
     }

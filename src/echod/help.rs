@@ -22,6 +22,22 @@ const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        title: "Services",
+        entries: &[
+            (
+                "daytime",
+                "day and time, UTC, as NIST's servers send it (RFC 867)",
+            ),
+            (
+                "daytime-long, daytime-short",
+                "in the two forms that the RFC shows",
+            ),
+            ("time", "the seconds since 1900, in four bytes (RFC 868)"),
+            ("discard", "throws away what it receives (RFC 863)"),
+            ("chargen", "characters, until the client goes (RFC 864)"),
+        ],
+    },
+    Section {
         title: "Signals",
         entries: &[
             (

@@ -12,7 +12,7 @@ use rustix::fs::fstat;
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use socket2::{SockRef, Type};
 
-use crate::serving::Service;
+use crate::service::Service;
 
 /// What there was at the start.
 #[derive(Debug)]

@@ -1,5 +1,5 @@
-//! `echod`, a TCP echo daemon: the library's [`EchoHandler`] with a command line, a log and
-//! signals.
+//! `echod`, a TCP echo daemon: the library's [`EchoHandler`](socketserver::EchoHandler), and its
+//! other services, with a command line, a log and signals.
 
 mod address;
 mod check;
@@ -8,9 +8,11 @@ mod descriptors;
 mod help;
 mod inherited;
 mod logging;
+mod service;
 mod serving;
 mod systemd;
 
+use std::collections::BTreeMap;
 use std::env;
 use std::error::Error;
 use std::fs::File;
@@ -28,7 +30,8 @@ use socketserver::{Builder, TcpServer};
 use crate::check::Failure;
 use crate::cli::Cli;
 use crate::inherited::Inherited;
-use crate::serving::{Handles, Service};
+use crate::service::Service;
+use crate::serving::Handles;
 
 fn main() -> ExitCode {
     // Before there is a second thread.
@@ -95,22 +98,41 @@ fn serve(cli: &Cli, inherited: Inherited, handles: &Arc<Handles>) -> Result<u64,
     descriptors::raise_limit();
     // So that no file system that it was started from is kept busy by it.
     env::set_current_dir("/").map_err(|error| format!("cannot change to /: {error}"))?;
-    let servers = vec![(Service::Echo, echo(cli, inherited)?)];
+    let servers = servers(cli, inherited)?;
     // Before anybody is told of the addresses: from now on a signal has something to end.
     handles.set(&servers, cli.drain_timeout);
-    descriptors::check_limit(cli.max_connections.get());
+    descriptors::check_limit(cli.max_connections.get(), servers.len());
     if cli.print_addr {
-        let addrs = servers.iter().flat_map(|(_, server)| server.local_addrs());
-        print_and_close(addrs).map_err(|error| cannot_print(&error))?;
+        print_and_close(&servers).map_err(|error| cannot_print(&error))?;
     }
     systemd::ready(handles)
         .map_err(|error| format!("cannot notify the service manager: {error}"))?;
     serving::serve(servers, handles)
 }
 
-/// Makes the server of the echo. What was inherited takes the place of `--listen`.
-fn echo(cli: &Cli, inherited: Inherited) -> Result<TcpServer, Box<dyn Error>> {
-    let builder = TcpServer::builder()
+/// Makes a server of each service, with limits and counts of its own; of a connection, one server.
+fn servers(cli: &Cli, inherited: Inherited) -> Result<Vec<(Service, TcpServer)>, Box<dyn Error>> {
+    let passed = match inherited {
+        Inherited::Listeners(passed) => passed,
+        Inherited::Connection(stream) => {
+            return Ok(vec![(Service::Echo, builder(cli).from_stream(stream)?)]);
+        }
+    };
+    let listeners = listen(cli, passed)?;
+    // One alone needs no name in the log.
+    let several = listeners.len() > 1;
+    let server = |(service, listeners): (Service, Vec<TcpListener>)| {
+        let mut builder = builder(cli);
+        if several {
+            builder = builder.name(service.to_string());
+        }
+        Ok((service, builder.from_listeners(listeners)?))
+    };
+    listeners.into_iter().map(server).collect()
+}
+
+fn builder(cli: &Cli) -> Builder {
+    TcpServer::builder()
         .max_connections(cli.max_connections.get())
         .at_limit(cli.at_limit.into())
         .max_per_source(cli.max_per_source.map(NonZeroUsize::get))
@@ -120,36 +142,36 @@ fn echo(cli: &Cli, inherited: Inherited) -> Result<TcpServer, Box<dyn Error>> {
         .drain_timeout(cli.drain_timeout)
         .spin(cli.spin)
         .stack_size(STACK)
-        .backlog(cli.backlog);
-    let server = match inherited {
-        Inherited::Connection(stream) => builder.from_stream(stream),
-        Inherited::Listeners(passed) if passed.is_empty() => {
-            let listeners = listen(cli, &builder)?;
-            builder.from_listeners(listeners)
-        }
-        Inherited::Listeners(passed) => {
-            builder.from_listeners(passed.into_iter().map(|(_, listener)| listener))
-        }
-    };
-    Ok(server?)
+        .backlog(cli.backlog)
 }
 
-/// Binds everything that was asked for, or nothing.
-fn listen(cli: &Cli, builder: &Builder) -> Result<Vec<TcpListener>, Box<dyn Error>> {
+/// Binds everything that was asked for, or nothing. What was passed takes the place of `--listen`.
+fn listen(
+    cli: &Cli,
+    passed: Vec<(Service, TcpListener)>,
+) -> Result<BTreeMap<Service, Vec<TcpListener>>, Box<dyn Error>> {
+    let echo: &[_] = if passed.is_empty() { &cli.listen } else { &[] };
+    let echo = echo.iter().map(|addr| (Service::Echo, addr));
+    let others = cli.service.iter().map(|(service, addr)| (*service, addr));
+
+    let mut listeners: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (service, listener) in passed {
+        listeners.entry(service).or_default().push(listener);
+    }
     let mut seen: Vec<SocketAddr> = Vec::new();
-    let mut listeners = Vec::new();
-    for addr in &cli.listen {
+    for (service, addr) in echo.chain(others) {
         let resolved = addr
             .resolve()
             .map_err(|error| format!("cannot resolve {addr}: {error}"))?;
         // With port 0 the system gives each a port of its own.
         if let Some(twice) = resolved.iter().find(|a| a.port() != 0 && seen.contains(a)) {
-            let message = format!("--listen {addr}: {twice} is listened on already");
+            let message = format!("{service} at {addr}: {twice} is listened on already");
             Cli::command()
                 .error(ErrorKind::ArgumentConflict, message)
                 .exit();
         }
-        listeners.extend(builder.listen(&resolved[..])?);
+        let listening = builder(cli).listen(&resolved[..])?;
+        listeners.entry(service).or_default().extend(listening);
         seen.extend(resolved);
     }
     Ok(listeners)
@@ -157,10 +179,15 @@ fn listen(cli: &Cli, builder: &Builder) -> Result<Vec<TcpListener>, Box<dyn Erro
 
 /// Writes the addresses for a script to read, and ends the script's input: standard output is
 /// replaced by the null device, so that nothing that is opened later takes its number.
-fn print_and_close<'s>(addrs: impl Iterator<Item = &'s SocketAddr>) -> io::Result<()> {
+fn print_and_close(servers: &[(Service, TcpServer)]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    for addr in addrs {
-        writeln!(stdout, "{addr}")?;
+    for (service, server) in servers {
+        for addr in server.local_addrs() {
+            match service {
+                Service::Echo => writeln!(stdout, "{addr}")?,
+                _ => writeln!(stdout, "{service}={addr}")?,
+            }
+        }
     }
     stdout.flush()?;
     let null = File::options().write(true).open("/dev/null")?;

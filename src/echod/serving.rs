@@ -5,25 +5,10 @@ use std::sync::OnceLock;
 use std::time::Duration;
 use std::{panic, thread};
 
-use clap::ValueEnum;
-use socketserver::{EchoHandler, ServerHandle, TcpServer};
+use socketserver::{ServerHandle, TcpServer, Totals};
 
+use crate::service::Service;
 use crate::systemd;
-
-/// What a server does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Service {
-    Echo,
-}
-
-impl Service {
-    fn serve(self, server: TcpServer) -> Result<u64, socketserver::Error> {
-        let totals = match self {
-            Self::Echo => server.serve_forever(EchoHandler::new),
-        };
-        totals.map(|totals| totals.cut())
-    }
-}
 
 /// The handles of all servers, once they listen. Empty until then.
 #[derive(Debug, Default)]
@@ -83,7 +68,7 @@ pub(crate) fn serve(
                     .unwrap_or_else(|cause| panic::resume_unwind(cause)),
             );
         }
-        let cut: Result<Vec<_>, _> = outcomes.into_iter().collect();
-        Ok(cut?.iter().sum())
+        let totals: Result<Vec<_>, _> = outcomes.into_iter().collect();
+        Ok(totals?.iter().map(Totals::cut).sum())
     })
 }

@@ -71,7 +71,11 @@ impl Daemon {
         let mut printed = String::new();
         let mut stdout = child.stdout.take().unwrap();
         stdout.read_to_string(&mut printed).unwrap();
-        let addrs: Vec<SocketAddr> = printed.lines().map(|line| line.parse().unwrap()).collect();
+        let addrs: Vec<SocketAddr> = printed
+            .lines()
+            // After the name of a service, but for the echo's.
+            .map(|line| line.rsplit('=').next().unwrap().parse().unwrap())
+            .collect();
         assert!(
             !addrs.is_empty(),
             "it did not start: {}",

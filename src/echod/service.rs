@@ -1,0 +1,92 @@
+//! What the daemon can serve, and how it is asked for on the command line: `NAME=ADDR`.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use socketserver::{
+    ChargenHandler, DaytimeForm, DaytimeHandler, DiscardHandler, EchoHandler, Error, TcpServer,
+    TimeHandler, Totals,
+};
+
+use crate::address::ListenAddr;
+
+/// A service. The order is that in which they are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Service {
+    Echo,
+    Daytime,
+    DaytimeLong,
+    DaytimeShort,
+    Time,
+    Discard,
+    Chargen,
+}
+
+impl Service {
+    pub(crate) fn serve(self, server: TcpServer) -> Result<Totals, Error> {
+        let daytime = |form| move || DaytimeHandler::new().form(form);
+        match self {
+            Self::Echo => server.serve_forever(EchoHandler::new),
+            Self::Daytime => server.serve_forever(daytime(DaytimeForm::Nist)),
+            Self::DaytimeLong => server.serve_forever(daytime(DaytimeForm::Long)),
+            Self::DaytimeShort => server.serve_forever(daytime(DaytimeForm::Short)),
+            Self::Time => server.serve_forever(TimeHandler::new),
+            Self::Discard => server.serve_forever(DiscardHandler::new),
+            Self::Chargen => server.serve_forever(ChargenHandler::new),
+        }
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.to_possible_value();
+        f.write_str(value.as_ref().map_or("", |value| value.get_name()))
+    }
+}
+
+/// Reads `NAME=ADDR`.
+pub(crate) fn at_address(text: &str) -> Result<(Service, ListenAddr), String> {
+    let (name, addr) = text
+        .split_once('=')
+        .ok_or("expected NAME=ADDR, as in daytime=:13")?;
+    let service = Service::from_str(name, false).map_err(|_| {
+        let all: Vec<_> = Service::value_variants()
+            .iter()
+            .map(Service::to_string)
+            .collect();
+        format!("no service is named {name:?}; there are {}", all.join(", "))
+    })?;
+    Ok((service, addr.parse()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_read_with_its_address() {
+        let (service, addr) = at_address("daytime-long=[::1]:daytime").unwrap();
+        assert_eq!(service, Service::DaytimeLong);
+        assert_eq!(service.to_string(), "daytime-long");
+        assert_eq!(addr.to_string(), "[::1]:daytime");
+    }
+
+    #[test]
+    fn what_is_no_service_is_refused_with_a_hint() {
+        for (text, hint) in [
+            ("", "NAME=ADDR"),
+            (":13", "NAME=ADDR"),
+            ("daytime", "NAME=ADDR"),
+            ("daytime=", "HOST:PORT"),
+            ("daytime=13", "HOST:PORT"),
+            (
+                "qotd=:17",
+                "no service is named \"qotd\"; there are echo, daytime, ",
+            ),
+            ("=:13", "no service is named \"\""),
+        ] {
+            let error = at_address(text).unwrap_err();
+            assert!(error.contains(hint), "{text:?}: {error}");
+        }
+    }
+}
