@@ -2,6 +2,7 @@
 
 mod daemon;
 mod server;
+mod xinetd;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use daemon::{Daemon, finish};
 pub(crate) use server::TestServer;
+pub(crate) use xinetd::Xinetd;
 
 /// Longer than anything takes on a busy machine; what takes longer hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,0 +1,170 @@
+//! The client of the daytime service: what it says of servers that are right, other, or wrong.
+
+use std::io::{self, Read, Write};
+use std::net::TcpListener;
+use std::thread;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+use socketserver::{Connection, DaytimeHandler, TcpServer, from_fn};
+
+use crate::support::{TestServer, Xinetd, available, example};
+
+/// New York's, as far as POSIX knows it.
+const ZONE: &str = "EST5EDT,M3.2.0,M11.1.0";
+
+/// Asks `server` in a time zone. Returns the exit code, and what was printed.
+fn ask(server: &str, zone: &str) -> (Option<i32>, String, String) {
+    let output = example("daytime")
+        .arg(server)
+        .env("TZ", zone)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+fn server(
+    handle: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static,
+) -> TestServer {
+    TestServer::start(from_fn(handle))
+}
+
+/// Asks a server that answers `answer`, which must be understood, or at least printed.
+fn told(answer: &'static [u8]) -> String {
+    let server = server(|conn| conn.write_all(answer));
+    let (code, stdout, stderr) = ask(&server.addr.to_string(), ZONE);
+    assert_eq!((code, &*stderr), (Some(0), ""));
+    stdout
+}
+
+#[test]
+fn the_time_is_told_in_the_users_zone_with_what_else_the_server_says() {
+    assert_eq!(
+        told(b"\n53604 05-08-22 02:57:53 50 0 0 725.6 UTC(NIST) * \n"),
+        "Sunday, August 21, 2005, 22:57:53 EDT\n\
+         The clock there is healthy.\n\
+         It is daylight saving time there.\n"
+    );
+    assert_eq!(
+        told(b"\n54169 07-03-10 02:43:18 52 0 0 594.5 UTC(NIST) #\n"),
+        "Friday, March 9, 2007, 21:43:18 EST\n\
+         The clock there is healthy.\n\
+         Daylight saving time changes there on day 2; today is day 1.\n"
+    );
+    assert_eq!(
+        told(b"\n57753 16-12-31 23:59:60 00 1 3   0.0 UTC(NIST) * \n"),
+        "Saturday, December 31, 2016, 18:59:59 EST\n\
+         Don't trust it: the clock there is not healthy (3).\n\
+         The last minute of this month has 61 seconds.\n"
+    );
+}
+
+/// Reads the day and the time, told in UTC, which must be now.
+fn is_now(told: &str, format: &str) {
+    let time = DateTime::strptime(format, told).unwrap();
+    let passed = Timestamp::now().duration_since(TimeZone::UTC.to_timestamp(time).unwrap());
+    assert!(passed.as_secs().abs() < 60, "{told}");
+}
+
+#[test]
+fn this_projects_own_server_is_understood_over_ipv6_too() {
+    for addr in ["127.0.0.1:0", "[::1]:0"] {
+        let server = TestServer::serve(TcpServer::bind(addr).unwrap(), DaytimeHandler::new);
+        let (code, stdout, stderr) = ask(&server.addr.to_string(), "UTC");
+        assert_eq!((code, &*stderr), (Some(0), ""));
+        let (time, rest) = stdout.split_once('\n').unwrap();
+        is_now(time, "%A, %B %d, %Y, %H:%M:%S UTC");
+        assert_eq!(rest, "The clock there is healthy.\n");
+    }
+}
+
+#[test]
+fn xinetds_daytime_is_printed_as_it_came() {
+    if !available(&["xinetd"]) {
+        return;
+    }
+    let xinetd = Xinetd::start("daytime");
+    let (code, stdout, stderr) = ask(&xinetd.addr.to_string(), ZONE);
+    assert_eq!((code, &*stderr), (Some(0), ""));
+    let (time, rest) = stdout.split_once('\n').unwrap();
+    is_now(time, "%d %b %Y %H:%M:%S UTC");
+    assert!(rest.starts_with("(as it came, not in the form of NIST: Julian date \""));
+}
+
+#[test]
+fn what_is_no_text_is_escaped() {
+    let stdout = told(b"\x1b[2Jtea time\xff\0\r\n");
+    let (answer, rest) = stdout.split_once('\n').unwrap();
+    assert_eq!(answer, r"\x1b[2Jtea time\xff\x00\r\n");
+    assert!(rest.starts_with("(as it came, not in the form of NIST: Julian date \""));
+    assert!(!rest.contains('\x1b'), "{rest:?}");
+}
+
+/// Asks a server that gives no time, and checks what is said of it.
+fn fails(server: &str, cause: &str) {
+    let (code, stdout, stderr) = ask(server, ZONE);
+    assert_eq!((code, &*stdout), (Some(1), ""), "{stderr}");
+    assert_eq!(stderr, format!("{server}: {cause}\n"));
+}
+
+#[test]
+fn an_empty_answer_and_one_without_end_are_named() {
+    let empty = server(|_| Ok(()));
+    fails(&empty.addr.to_string(), "it hung up without a word");
+    let megabyte = server(|conn| conn.write_all(&vec![b'7'; 1 << 20]));
+    fails(
+        &megabyte.addr.to_string(),
+        "it sends more than 1000 bytes: that is not the time of day",
+    );
+}
+
+#[test]
+fn a_server_that_does_not_answer_is_given_up_on_even_if_it_drips() {
+    let silent = server(|conn| conn.read(&mut [0]).map(drop));
+    let dripping = server(|conn| {
+        loop {
+            conn.write_all(b"5")?;
+            // Often enough that no single read waits long.
+            thread::park_timeout(Duration::from_millis(100));
+        }
+    });
+    thread::scope(|scope| {
+        for server in [&silent, &dripping] {
+            scope.spawn(|| fails(&server.addr.to_string(), "no answer within 5s"));
+        }
+    });
+}
+
+#[test]
+fn a_server_that_is_not_there_is_named() {
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    fails(
+        &free.to_string(),
+        "nobody listens there; is the server running?",
+    );
+    for wrong in ["[::1]", "localhost:", "localhost:65536", "::1:port"] {
+        fails(wrong, "write the address as HOST, HOST:PORT or [IPV6]:PORT");
+    }
+    for name in ["no-such-host.invalid", "no-such-host.invalid:13"] {
+        let (code, stdout, stderr) = ask(name, ZONE);
+        assert_eq!((code, &*stdout), (Some(1), ""));
+        assert!(
+            stderr.starts_with(&format!("{name}: failed to lookup address")),
+            "{stderr}"
+        );
+        assert_eq!(stderr.lines().count(), 1);
+    }
+    let usage = example("daytime").output().unwrap();
+    assert_eq!(usage.status.code(), Some(2));
+    assert_eq!(usage.stderr, b"usage: daytime HOST[:PORT]\n");
+}
