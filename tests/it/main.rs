@@ -21,6 +21,7 @@ mod daytime;
 mod echo;
 mod examples;
 mod handlers;
+mod lecture;
 mod limits;
 mod log;
 mod manners;

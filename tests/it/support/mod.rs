@@ -2,6 +2,7 @@
 
 mod daemon;
 mod server;
+mod session;
 mod xinetd;
 
 use std::io::{self, Read, Write};
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use daemon::{Daemon, finish};
 pub(crate) use server::TestServer;
+pub(crate) use session::Session;
 pub(crate) use xinetd::Xinetd;
 
 /// Longer than anything takes on a busy machine; what takes longer hangs.

@@ -1,0 +1,103 @@
+use std::io::{Read, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use super::{eventually, finish};
+
+/// A program that somebody types into, and what it has shown so far.
+pub(crate) struct Session {
+    child: Child,
+    keyboard: Option<ChildStdin>,
+    pub(crate) stdout: Log,
+    pub(crate) stderr: Log,
+}
+
+/// What a program that has ended left behind.
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+}
+
+impl Session {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        Self {
+            keyboard: child.stdin.take(),
+            stdout: Log::of(child.stdout.take().unwrap()),
+            stderr: Log::of(child.stderr.take().unwrap()),
+            child,
+        }
+    }
+
+    pub(crate) fn types(&mut self, text: impl AsRef<[u8]>) {
+        let keyboard = self.keyboard.as_mut().unwrap();
+        keyboard.write_all(text.as_ref()).unwrap();
+    }
+
+    /// Presses Ctrl-D, and waits for the end.
+    pub(crate) fn leaves(mut self) -> Ended {
+        drop(self.keyboard.take());
+        self.ends()
+    }
+
+    /// Waits for the end, with the keyboard still there.
+    pub(crate) fn ends(mut self) -> Ended {
+        Ended {
+            code: finish(&mut self.child).code(),
+            stdout: self.stdout.all(),
+            stderr: String::from_utf8(self.stderr.all()).unwrap(),
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // It has ended already, unless its test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) struct Log {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Log {
+    fn of(mut source: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::<Mutex<Vec<u8>>>::default();
+        let log = Arc::clone(&bytes);
+        let reader = thread::spawn(move || {
+            let mut part = vec![0; 64 * 1024];
+            while let Ok(n @ 1..) = source.read(&mut part) {
+                log.lock().unwrap().extend_from_slice(&part[..n]);
+            }
+        });
+        Self {
+            bytes,
+            reader: Some(reader),
+        }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap()).into_owned()
+    }
+
+    pub(crate) fn wait_for(&self, text: &str) {
+        eventually(&format!("{text:?} on the screen"), || {
+            self.text().contains(text)
+        });
+    }
+
+    fn all(&mut self) -> Vec<u8> {
+        self.reader.take().unwrap().join().unwrap();
+        std::mem::take(&mut self.bytes.lock().unwrap())
+    }
+}
