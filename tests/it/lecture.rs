@@ -1,13 +1,14 @@
 //! The examples of the lecture, on the project's own servers, typed into as a student does.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::path::Path;
 use std::process;
 
 use rustix::process::Signal;
 use socketserver::from_fn;
 
-use crate::support::{Daemon, Session, TestServer, example, noise};
+use crate::support::{Daemon, Session, TestServer, example, noise, skip};
 
 /// Runs an example that asks for nothing.
 fn run(name: &str, args: &[&str]) -> (Option<i32>, String, String) {
@@ -20,6 +21,120 @@ fn run(name: &str, args: &[&str]) -> (Option<i32>, String, String) {
 fn private_addr(port: u16) -> String {
     let ip = Ipv4Addr::from(0x7f00_0000 | process::id());
     format!("{ip}:{port}")
+}
+
+fn no_services() -> bool {
+    let missing = !Path::new("/etc/services").exists();
+    if missing {
+        skip("for want of /etc/services");
+    }
+    missing
+}
+
+#[test]
+fn a_url_is_taken_apart_and_its_port_looked_up() {
+    if no_services() {
+        return;
+    }
+    for (url, shown) in [
+        ("http://127.0.0.1/", "http 127.0.0.1 80* 127.0.0.1:80"),
+        ("HTTPS://127.0.0.1", "https 127.0.0.1 443* 127.0.0.1:443"),
+        ("echo://127.0.0.1:/", "echo 127.0.0.1 7* 127.0.0.1:7"),
+        ("any://127.0.0.1:9", "any 127.0.0.1 9 127.0.0.1:9"),
+        ("ssh://me@[::1]:2022/", "ssh [::1] 2022 [::1]:2022"),
+    ] {
+        let (code, stdout, stderr) = run("url", &[url]);
+        assert_eq!((code, &*stderr), (Some(0), ""));
+        let values: Vec<_> = stdout.lines().map(|line| &line[9..]).collect();
+        let values = values.join(" ").replace(", the well-known one", "*");
+        assert_eq!(values, shown);
+    }
+}
+
+#[test]
+fn the_addresses_of_a_name_come_in_the_resolvers_order() {
+    let (code, stdout, _) = run("url", &["http://localhost:7007/"]);
+    assert_eq!(code, Some(0));
+    let shown: Vec<SocketAddr> = stdout
+        .lines()
+        .filter_map(|line| line.strip_prefix("address  "))
+        .map(|addr| addr.parse().unwrap())
+        .collect();
+    let mut resolved: Vec<_> = "localhost:7007".to_socket_addrs().unwrap().collect();
+    resolved.dedup();
+    assert_eq!(shown, resolved);
+}
+
+#[test]
+fn what_is_wrong_with_a_url_is_said_in_one_line() {
+    for (url, words) in [
+        ("www.example.org", "no URL, as SCHEME://HOST"),
+        ("http://two words/", "no URL, as SCHEME://HOST"),
+        ("", "no URL, as SCHEME://HOST"),
+        ("localhost:7007", "names no host"),
+        ("mailto:somebody@example.org", "names no host"),
+        ("file:///etc/hosts", "names no host"),
+        ("nonsense://127.0.0.1/", "no TCP service is named"),
+        ("http://127.0.0.1:65536/", "up to 65535"),
+        ("http://no-such-host.invalid:80/", "failed to lookup"),
+        ("http://[v7.x]:80/", "not supported"),
+    ] {
+        let (code, stdout, stderr) = run("url", &[url]);
+        assert_eq!(code, Some(1), "{url}");
+        assert!(!stdout.contains("address"), "{stdout}");
+        assert!(
+            stderr.starts_with(&format!("{url}: ")) && stderr.contains(words),
+            "{stderr}"
+        );
+        assert_eq!(stderr.lines().count(), 1);
+    }
+    let (code, stdout, stderr) = run("url", &[]);
+    assert_eq!((code, &*stdout), (Some(2), ""));
+    assert!(stderr.starts_with("usage: "));
+}
+
+#[test]
+fn the_ports_that_are_listened_on_are_listed() {
+    let daemon = Daemon::start(&[]);
+    let port = daemon.addr.port();
+    let ipv6 = TcpListener::bind((Ipv6Addr::LOCALHOST, 0));
+    let (code, stdout, stderr) = run("ports", &["--all"]);
+    assert_eq!((code, &*stderr), (Some(0), ""));
+    assert!(has_row(&stdout, port, "127.0.0.1"), "{stdout}");
+    if let Ok(ipv6) = ipv6 {
+        let port = ipv6.local_addr().unwrap().port();
+        assert!(has_row(&stdout, port, "::1"), "{stdout}");
+    }
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+fn has_row(table: &str, port: u16, host: &str) -> bool {
+    table.lines().any(|row| {
+        let cells: Vec<_> = row.split_whitespace().collect();
+        cells[0] == port.to_string() && cells[2] == host
+    })
+}
+
+#[test]
+fn well_known_ports_are_listed_with_what_they_are_for() {
+    let addr = private_addr(7);
+    if no_services() {
+        return;
+    }
+    if let Err(error) = TcpListener::bind(&addr) {
+        return skip(&format!("cannot listen on {addr}: {error}"));
+    }
+    let other = Daemon::start(&[]);
+    let daemon = Daemon::start(&["--listen", &addr]);
+    let (code, stdout, stderr) = run("ports", &[]);
+    assert_eq!((code, &*stderr), (Some(0), ""));
+    let host = addr.trim_end_matches(":7");
+    let row = format!("7      echo          {host:<16} sends back what it is sent");
+    assert!(stdout.lines().any(|line| line == row), "{stdout}");
+    assert!(!stdout.contains(&other.addr.port().to_string()));
+    assert_eq!(daemon.stop().code, Some(0));
+    assert_eq!(other.stop().code, Some(0));
+    assert_eq!(run("ports", &["--every"]).0, Some(2));
 }
 
 fn echo_client(addr: SocketAddr) -> Session {
