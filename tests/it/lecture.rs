@@ -1,5 +1,7 @@
 //! The examples of the lecture, on the project's own servers, typed into as a student does.
 
+mod peer;
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::Path;

@@ -3,6 +3,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::{eventually, finish};
 
 /// A program that somebody types into, and what it has shown so far.
@@ -54,6 +56,11 @@ impl Session {
             stdout: self.stdout.all(),
             stderr: String::from_utf8(self.stderr.all()).unwrap(),
         }
+    }
+
+    pub(crate) fn gets(self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        self.ends();
     }
 }
 
