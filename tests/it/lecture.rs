@@ -2,6 +2,7 @@
 
 mod peer;
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::Path;
@@ -34,6 +35,22 @@ fn no_services() -> bool {
 }
 
 #[test]
+fn every_example_is_on_the_page_of_the_lecture() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let page = fs::read_to_string(folder.join("README.md")).unwrap();
+    let mut examples = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() || path.extension().is_some_and(|end| end == "rs") {
+            assert!(page.contains(&format!("]({name})")), "no link to {name}");
+            examples += 1;
+        }
+    }
+    assert!(examples > 8);
+}
+
+#[test]
 fn a_url_is_taken_apart_and_its_port_looked_up() {
     if no_services() {
         return;
@@ -50,6 +67,19 @@ fn a_url_is_taken_apart_and_its_port_looked_up() {
         let values: Vec<_> = stdout.lines().map(|line| &line[9..]).collect();
         let values = values.join(" ").replace(", the well-known one", "*");
         assert_eq!(values, shown);
+    }
+}
+
+#[test]
+fn the_page_shows_what_the_url_example_prints() {
+    if no_services() {
+        return;
+    }
+    let page = include_str!("../../examples/README.md");
+    for url in ["echo://127.0.0.1", "http://[::1]:8080/"] {
+        let (_, stdout, _) = run("url", &[url]);
+        let transcript = format!("$ cargo run --example url -- {url}\n{stdout}```\n");
+        assert!(page.contains(&transcript), "{transcript}");
     }
 }
 
