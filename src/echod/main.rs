@@ -8,24 +8,21 @@ mod descriptors;
 mod help;
 mod inherited;
 mod logging;
+mod servers;
 mod service;
 mod serving;
 mod systemd;
 
-use std::collections::BTreeMap;
 use std::env;
 use std::error::Error;
 use std::fs::File;
 use std::io::{self, Write};
 use std::iter::successors;
-use std::net::{SocketAddr, TcpListener};
-use std::num::NonZeroUsize;
 use std::process::{self, ExitCode};
 use std::sync::Arc;
 
-use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser};
-use socketserver::{Builder, TcpServer};
+use clap::Parser;
+use socketserver::TcpServer;
 
 use crate::check::Failure;
 use crate::cli::Cli;
@@ -88,9 +85,6 @@ fn stop_at_signals(handles: Arc<Handles>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The echo and the log need some 10 KiB. The rest is for a panic's backtrace.
-const STACK: usize = 128 * 1024;
-
 /// Returns how many connections had to be cut.
 fn serve(cli: &Cli, inherited: Inherited, handles: &Arc<Handles>) -> Result<u64, Box<dyn Error>> {
     let _log = logging::start(cli.log_level(), cli.log_format)
@@ -98,7 +92,7 @@ fn serve(cli: &Cli, inherited: Inherited, handles: &Arc<Handles>) -> Result<u64,
     descriptors::raise_limit();
     // So that no file system that it was started from is kept busy by it.
     env::set_current_dir("/").map_err(|error| format!("cannot change to /: {error}"))?;
-    let servers = servers(cli, inherited)?;
+    let servers = servers::make(cli, inherited)?;
     // Before anybody is told of the addresses: from now on a signal has something to end.
     handles.set(&servers, cli.drain_timeout);
     descriptors::check_limit(cli.max_connections.get(), servers.len());
@@ -108,73 +102,6 @@ fn serve(cli: &Cli, inherited: Inherited, handles: &Arc<Handles>) -> Result<u64,
     systemd::ready(handles)
         .map_err(|error| format!("cannot notify the service manager: {error}"))?;
     serving::serve(servers, handles)
-}
-
-/// Makes a server of each service, with limits and counts of its own; of a connection, one server.
-fn servers(cli: &Cli, inherited: Inherited) -> Result<Vec<(Service, TcpServer)>, Box<dyn Error>> {
-    let passed = match inherited {
-        Inherited::Listeners(passed) => passed,
-        Inherited::Connection(stream) => {
-            return Ok(vec![(Service::Echo, builder(cli).from_stream(stream)?)]);
-        }
-    };
-    let listeners = listen(cli, passed)?;
-    // One alone needs no name in the log.
-    let several = listeners.len() > 1;
-    let server = |(service, listeners): (Service, Vec<TcpListener>)| {
-        let mut builder = builder(cli);
-        if several {
-            builder = builder.name(service.to_string());
-        }
-        Ok((service, builder.from_listeners(listeners)?))
-    };
-    listeners.into_iter().map(server).collect()
-}
-
-fn builder(cli: &Cli) -> Builder {
-    TcpServer::builder()
-        .max_connections(cli.max_connections.get())
-        .at_limit(cli.at_limit.into())
-        .max_per_source(cli.max_per_source.map(NonZeroUsize::get))
-        .max_lifetime(cli.max_lifetime)
-        .idle_timeout(cli.idle_timeout)
-        .write_timeout(cli.write_timeout)
-        .drain_timeout(cli.drain_timeout)
-        .spin(cli.spin)
-        .stack_size(STACK)
-        .backlog(cli.backlog)
-}
-
-/// Binds everything that was asked for, or nothing. What was passed takes the place of `--listen`.
-fn listen(
-    cli: &Cli,
-    passed: Vec<(Service, TcpListener)>,
-) -> Result<BTreeMap<Service, Vec<TcpListener>>, Box<dyn Error>> {
-    let echo: &[_] = if passed.is_empty() { &cli.listen } else { &[] };
-    let echo = echo.iter().map(|addr| (Service::Echo, addr));
-    let others = cli.service.iter().map(|(service, addr)| (*service, addr));
-
-    let mut listeners: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (service, listener) in passed {
-        listeners.entry(service).or_default().push(listener);
-    }
-    let mut seen: Vec<SocketAddr> = Vec::new();
-    for (service, addr) in echo.chain(others) {
-        let resolved = addr
-            .resolve()
-            .map_err(|error| format!("cannot resolve {addr}: {error}"))?;
-        // With port 0 the system gives each a port of its own.
-        if let Some(twice) = resolved.iter().find(|a| a.port() != 0 && seen.contains(a)) {
-            let message = format!("{service} at {addr}: {twice} is listened on already");
-            Cli::command()
-                .error(ErrorKind::ArgumentConflict, message)
-                .exit();
-        }
-        let listening = builder(cli).listen(&resolved[..])?;
-        listeners.entry(service).or_default().extend(listening);
-        seen.extend(resolved);
-    }
-    Ok(listeners)
 }
 
 /// Writes the addresses for a script to read, and ends the script's input: standard output is

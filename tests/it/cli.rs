@@ -213,7 +213,7 @@ fn rust_log_wins_over_v_and_q() {
 }
 
 #[test]
-fn lines_have_a_time_unless_the_journal_adds_its_own() {
+fn lines_have_a_time_and_a_level_unless_the_journal_has_its_own() {
     let start = |journal: bool| {
         // The stream that the variable names is standard error itself, as under systemd.
         let name = "JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2)";
@@ -230,7 +230,7 @@ fn lines_have_a_time_unless_the_journal_adds_its_own() {
         Daemon::spawn(&mut command).stop().log
     };
     assert!(
-        start(true).starts_with("[INFO ] listening on"),
+        start(true).starts_with("<6>listening on"),
         "{}",
         start(true)
     );

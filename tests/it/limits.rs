@@ -156,7 +156,7 @@ fn at_the_limit_a_client_is_refused_cleanly_if_so_chosen() {
     assert_eq!(output.log.matches("WARN").count(), 1, "{}", output.log);
     let refused = output
         .log
-        .matches("in=0 out=0 duration=0 reason=limit")
+        .matches("in=0 out=0 duration=0.000000 reason=limit")
         .count();
     assert!(refused >= 200);
     assert!(
