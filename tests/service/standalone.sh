@@ -20,8 +20,12 @@ eventually nc -z 127.0.0.1 1007
 start=$SECONDS
 ! systemctl start echod-standalone 2> /dev/null || fail "it said that it was ready"
 [ $((SECONDS - start)) -lt 5 ]
-status=$(systemctl status echod-standalone --no-pager || :)
-grep -q 'cannot bind 127.0.0.1:1007: Address already in use' <<< "$status"
+says_why() {
+    local status
+    status=$(systemctl status echod-standalone --no-pager || :)
+    grep -q 'cannot bind 127.0.0.1:1007: Address already in use' <<< "$status"
+}
+eventually says_why
 
 # Once it is free, nobody has to lend a hand.
 kill $nc
