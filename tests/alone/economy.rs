@@ -1,6 +1,5 @@
 //! What a message, a wait and an idle connection cost.
 
-use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc;
 use std::thread;
@@ -10,7 +9,7 @@ use socketserver::{EchoHandler, TcpServer};
 
 use crate::support::{Daemon, connect, eventually, noise, ping, read_to_end};
 use crate::turn;
-use crate::usage::{descriptors, status, ticks};
+use crate::usage::{status, ticks};
 
 /// Returns how often the server allocates while it echoes so many messages to one client.
 fn allocations(messages: usize, size: usize) -> u64 {
@@ -155,33 +154,4 @@ fn an_idle_connection_takes_fourteen_kib() {
     eventually("little memory", || {
         (status(&daemon, "VmRSS") - before) / CLIENTS <= MOST
     });
-}
-
-#[test]
-fn a_pipe_is_held_while_a_stream_lasts_and_no_longer() {
-    let _turn = turn();
-    let daemon = Daemon::start(&[]);
-    let client = connect(daemon.addr);
-    ping(&client, b"x");
-    let without = descriptors(&daemon);
-    thread::scope(|scope| {
-        let (stop, stopped) = mpsc::channel::<()>();
-        scope.spawn(|| {
-            let block = noise(2, 64 << 10);
-            let _stop = stop;
-            eventually("a pipe", || {
-                (&client).write_all(&block).unwrap();
-                descriptors(&daemon) == without + 2
-            });
-        });
-        let mut buffer = vec![0; 64 << 10];
-        client
-            .set_read_timeout(Some(Duration::from_millis(10)))
-            .unwrap();
-        while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
-            let read = (&client).read(&mut buffer);
-            assert!(read.is_ok() || read.is_err_and(|e| e.kind() == ErrorKind::WouldBlock));
-        }
-    });
-    eventually("no pipe", || descriptors(&daemon) == without);
 }

@@ -11,6 +11,7 @@
 
 mod economy;
 mod panics;
+mod pipes;
 mod shortage;
 #[allow(
     dead_code,

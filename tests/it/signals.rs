@@ -189,6 +189,30 @@ fn an_idle_daemon_makes_no_system_call() {
     assert_eq!(daemon.stop().code, Some(0));
 }
 
+#[test]
+fn a_stop_is_not_missed_while_the_loop_looks_for_more_clients() {
+    if !available(&["strace"]) {
+        return;
+    }
+    // Each of its polls begins late, so that the stop comes between the loop's look at what it is to
+    // do and the poll that takes back the wake-up.
+    let late = ["-e", "inject=poll,ppoll:delay_enter=300000"];
+    let daemon = Daemon::spawn(
+        Command::new("strace")
+            // The daemon is this test's own child, and the tracer isn't.
+            .args(["-D", "-f", "-o", "/dev/null", "-e", "trace=poll,ppoll"])
+            .args(late)
+            .arg(env!("CARGO_BIN_EXE_echod"))
+            .args(["--listen", "127.0.0.1:0"]),
+    );
+    let client = connect(daemon.addr);
+    // Now that this one is served, the loop looks for more.
+    ping(&client, b"x");
+    let output = daemon.stop();
+    assert_eq!(output.code, Some(0), "{}", output.log);
+    assert_eq!(read_to_end(&client).unwrap(), b"");
+}
+
 /// How often the threads of a process have gone to sleep so far (`proc(5)`).
 fn switches(pid: &str) -> u64 {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
