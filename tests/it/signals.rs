@@ -200,7 +200,8 @@ fn a_stop_is_not_missed_while_the_loop_looks_for_more_clients() {
     let daemon = Daemon::spawn(
         Command::new("strace")
             // The daemon is this test's own child, and the tracer isn't.
-            .args(["-D", "-f", "-o", "/dev/null", "-e", "trace=poll,ppoll"])
+            .args(["-D", "-f", "--seccomp-bpf", "-o", "/dev/null"])
+            .args(["-e", "trace=poll,ppoll"])
             .args(late)
             .arg(env!("CARGO_BIN_EXE_echod"))
             .args(["--listen", "127.0.0.1:0"]),
@@ -208,6 +209,11 @@ fn a_stop_is_not_missed_while_the_loop_looks_for_more_clients() {
     let client = connect(daemon.addr);
     // Now that this one is served, the loop looks for more.
     ping(&client, b"x");
+    let pid = daemon.pid().as_raw_nonzero();
+    let stat = format!("/proc/{pid}/task/{pid}/stat");
+    eventually("the loop at its poll", || {
+        !std::fs::read_to_string(&stat).unwrap().contains(") R ")
+    });
     let output = daemon.stop();
     assert_eq!(output.code, Some(0), "{}", output.log);
     assert_eq!(read_to_end(&client).unwrap(), b"");
