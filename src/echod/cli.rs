@@ -9,6 +9,7 @@ use log::LevelFilter;
 use socketserver::Builder;
 
 use crate::address::ListenAddr;
+use crate::generate::Part;
 use crate::help;
 use crate::logging::Format;
 use crate::service::{self, Service};
@@ -126,6 +127,10 @@ pub(crate) struct Cli {
         default_value = "3s"
     )]
     pub(crate) check_timeout: Duration,
+
+    /// Print the manual, or a shell's completions, and exit
+    #[arg(long, value_name = "PART", value_enum, hide = true)]
+    pub(crate) generate: Option<Part>,
 
     /// Log lines of text, or JSON objects
     #[arg(

@@ -1,14 +1,14 @@
-//! What `--help` says below the flags.
+//! What is said of `echod` beside its flags: below them in `--help`, and in the manual.
 
 use std::fmt::Write;
 
-struct Section {
-    title: &'static str,
+pub(crate) struct Section {
+    pub(crate) title: &'static str,
     /// Each with what it means.
-    entries: &'static [(&'static str, &'static str)],
+    pub(crate) entries: &'static [(&'static str, &'static str)],
 }
 
-const SECTIONS: &[Section] = &[
+pub(crate) const SECTIONS: &[Section] = &[
     Section {
         title: "Addresses",
         entries: &[
@@ -66,13 +66,13 @@ const SECTIONS: &[Section] = &[
     },
 ];
 
-const EXAMPLES: &str = "\
+pub(crate) const EXAMPLES: &str = "\
 echod &
 printf 'hello\\n' | nc -N 127.0.0.1 7007
 echod --check 127.0.0.1:7007
 ";
 
-const RUST_LOG: &str = "if set, decides what is logged instead of -v and -q.";
+pub(crate) const RUST_LOG: &str = "if set, decides what is logged instead of -v and -q.";
 
 /// Returns it all as `--help` shows it.
 pub(crate) fn after_help() -> String {

@@ -5,6 +5,7 @@ mod address;
 mod check;
 mod cli;
 mod descriptors;
+mod generate;
 mod help;
 mod inherited;
 mod logging;
@@ -49,6 +50,10 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli, inherited: Result<Inherited, String>) -> Result<ExitCode, Box<dyn Error>> {
+    if let Some(part) = cli.generate {
+        generate::print(part).map_err(|error| cannot_print(&error))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if let Some(target) = &cli.check {
         let outcome = check::check(target, cli.check_timeout)?;
         writeln!(io::stdout(), "{outcome}").map_err(|error| cannot_print(&error))?;

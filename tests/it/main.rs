@@ -20,6 +20,7 @@ mod conformance;
 mod daytime;
 mod echo;
 mod examples;
+mod generate;
 mod handlers;
 mod lecture;
 mod limits;

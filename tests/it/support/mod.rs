@@ -77,6 +77,12 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Returns the words in `text` that begin with `prefix`, without what punctuation follows.
+pub(crate) fn words<'t>(text: &'t str, prefix: &'t str) -> impl Iterator<Item = &'t str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && !"-_".contains(c))
+        .filter(move |word| word.starts_with(prefix))
+}
+
 /// Returns whether every one of `programs` is there, and skips the test otherwise.
 pub(crate) fn available(programs: &[&str]) -> bool {
     let missing: Vec<_> = programs

@@ -1,0 +1,141 @@
+//! `--generate`: the manual, as its formatters take it, and the completions, as the shells do.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::support::{Daemon, available, words};
+
+/// A file that is generated, and removed with its test.
+struct Generated(PathBuf);
+
+impl Generated {
+    /// Makes `part`, in a file of this `name` in a folder of its own.
+    fn new(part: &str, name: &str) -> Self {
+        let output = Daemon::command()
+            .args(["--generate", part])
+            .output()
+            .unwrap();
+        assert!(output.status.success() && output.stderr.is_empty());
+        let folder = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let path = folder.join(name);
+        fs::write(&path, output.stdout).unwrap();
+        Self(path)
+    }
+
+    /// Returns what `program` prints of it. It must not complain.
+    fn read_by(&self, program: &str, args: &[&str]) -> String {
+        let output = Command::new(program)
+            .args(args)
+            .arg(&self.0)
+            .current_dir(self.0.parent().unwrap())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let [stdout, stderr] =
+            [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        assert!(
+            output.status.success() && stderr.is_empty(),
+            "{stdout}{stderr}"
+        );
+        stdout
+    }
+}
+
+impl Drop for Generated {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(self.0.parent().unwrap());
+    }
+}
+
+#[test]
+fn the_manual_is_well_formed_and_names_what_the_help_names() {
+    if !available(&["groff"]) {
+        return;
+    }
+    let manual = Generated::new("man", "echod.8");
+    let page = manual.read_by("groff", &["-man", "-Tascii", "-P-cbou", "-ww"]);
+    let sections: Vec<_> = page
+        .lines()
+        .filter(|line| line.starts_with(|c: char| c.is_ascii_uppercase()))
+        .filter(|line| !line.contains("ECHOD(8)") && !line.contains("echod 0"))
+        .collect();
+    assert_eq!(
+        sections,
+        [
+            "NAME",
+            "SYNOPSIS",
+            "DESCRIPTION",
+            "OPTIONS",
+            "ADDRESSES",
+            "SERVICES",
+            "SIGNALS",
+            "EXIT STATUS",
+            "ENVIRONMENT",
+            "FILES",
+            "EXAMPLES",
+            "SEE ALSO"
+        ],
+        "{page}"
+    );
+    let help = Daemon::command().arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    for word in words(&help, "--").chain(words(&help, "ECHOD_")) {
+        assert!(page.contains(word), "{word} is not in:\n{page}");
+    }
+}
+
+#[test]
+fn bash_completes_flags_and_values() {
+    if !available(&["bash"]) {
+        return;
+    }
+    let script = Generated::new("bash", "echod");
+    // As the shell does: by the function that it was told of.
+    let complete = |words: &str| {
+        let ask = format!(
+            "source \"$0\" && read -ra told <<<\"$(complete -p echod)\" && COMP_WORDS=({words}) && \
+             COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)) && \
+             for at in \"${{!told[@]}}\"; do [ \"${{told[at]}}\" != -F ] || function=${{told[at+1]}}; done && \
+             \"$function\" echod \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\" && \
+             echo \"${{COMPREPLY[@]}}\""
+        );
+        script.read_by("bash", &["--norc", "-c", &ask])
+    };
+    assert_eq!(complete("echod --lis"), "--listen\n");
+    assert_eq!(complete("echod --at-limit ''"), "wait refuse\n");
+}
+
+#[test]
+fn zsh_takes_the_completions() {
+    if !available(&["zsh"]) {
+        return;
+    }
+    let script = Generated::new("zsh", "_echod");
+    let load = "fpath=($PWD $fpath); autoload -Uz compinit && compinit -u -D && \
+                echo $_comps[echod] && autoload +X _echod && functions _echod";
+    let loaded = script.read_by("zsh", &["-f", "-c", load]);
+    assert!(loaded.starts_with("_echod\n"), "{loaded}");
+    assert!(loaded.contains("--listen="), "{loaded}");
+}
+
+#[test]
+fn fish_completes_flags_and_values() {
+    if !available(&["fish"]) {
+        return;
+    }
+    let script = Generated::new("fish", "echod.fish");
+    let complete = |line: &str| {
+        let ask = format!("source $argv[1]; complete --do-complete '{line}'");
+        script.read_by("fish", &["--no-config", "-c", &ask])
+    };
+    assert!(complete("echod --lis").starts_with("--listen\t"));
+    assert_eq!(
+        complete("echod --at-limit ")
+            .split_whitespace()
+            .collect::<BTreeSet<_>>(),
+        BTreeSet::from(["refuse", "wait"])
+    );
+}
