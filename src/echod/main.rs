@@ -32,9 +32,7 @@ use crate::service::Service;
 use crate::serving::Handles;
 
 fn main() -> ExitCode {
-    // Before there is a second thread.
-    let inherited = inherited::take();
-    match run(&Cli::parse(), inherited) {
+    match run(&Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
             let chain: Vec<_> = successors(Some(&*error as &dyn Error), |&error| error.source())
@@ -49,7 +47,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: &Cli, inherited: Result<Inherited, String>) -> Result<ExitCode, Box<dyn Error>> {
+fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
     if let Some(part) = cli.generate {
         generate::print(part).map_err(|error| cannot_print(&error))?;
         return Ok(ExitCode::SUCCESS);
@@ -59,9 +57,11 @@ fn run(cli: &Cli, inherited: Result<Inherited, String>) -> Result<ExitCode, Box<
         writeln!(io::stdout(), "{outcome}").map_err(|error| cannot_print(&error))?;
         return Ok(ExitCode::SUCCESS);
     }
+    // Before there is a second thread.
+    let inherited = inherited::take()?;
     let handles = Arc::new(Handles::default());
     stop_at_signals(Arc::clone(&handles))?;
-    match serve(cli, inherited?, &handles)? {
+    match serve(cli, inherited, &handles)? {
         0 => Ok(ExitCode::SUCCESS),
         _ => Ok(ExitCode::FAILURE),
     }

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +11,9 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use socket2::{Domain, SockRef, Socket, Type};
 use socketserver::from_fn;
 
-use crate::support::{Daemon, PATIENCE, TestServer, available, connect, finish, ping, skip};
+use crate::support::{
+    Daemon, PATIENCE, TestServer, available, connect, finish, ping, read_to_end, skip,
+};
 
 /// Runs a check, and returns its exit code, and what it printed and logged.
 fn check(target: &str, args: &[&str]) -> (Option<i32>, String, String) {
@@ -233,6 +236,24 @@ fn a_check_does_nothing_else_of_the_daemon() {
     assert!(output.stderr.is_empty());
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert_eq!(stdout.lines().count(), 1, "{stdout}");
+}
+
+#[test]
+fn a_check_answers_the_connection_it_is_started_on() {
+    let daemon = Daemon::start(&[]);
+    // As xinetd starts it, for a load balancer that asks by connecting.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = connect(listener.local_addr().unwrap());
+    let (server, _) = listener.accept().unwrap();
+    let mut checking = Daemon::command()
+        .args(["--check", &daemon.addr.to_string()])
+        .stdin(OwnedFd::from(server.try_clone().unwrap()))
+        .stdout(OwnedFd::from(server))
+        .spawn()
+        .unwrap();
+    assert!(finish(&mut checking).success());
+    let answer = String::from_utf8(read_to_end(&client).unwrap()).unwrap();
+    assert!(answer.contains(" echoes: "), "{answer:?}");
 }
 
 #[test]
