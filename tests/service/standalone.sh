@@ -30,3 +30,10 @@ eventually says_why
 # Once it is free, nobody has to lend a hand.
 kill $nc
 eventually echoes 127.0.0.1:1007
+
+# The socket takes the port over from it, and it from the socket.
+for unit in echod.socket echod-standalone.service echod.socket; do
+    systemctl start $unit
+    echoes 127.0.0.1:7
+done
+[ "$(systemctl is-active echod-standalone || :)" = inactive ]

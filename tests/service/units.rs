@@ -52,7 +52,7 @@ fn they_differ_only_in_what_it_takes_to_bind() {
     assert_eq!(
         only_standalone,
         [
-            "After=network-online.target",
+            "After=network-online.target echod.socket echod.service",
             "AmbientCapabilities=CAP_NET_BIND_SERVICE",
             "CapabilityBoundingSet=CAP_NET_BIND_SERVICE",
             "Conflicts=echod.socket echod.service",
