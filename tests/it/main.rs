@@ -26,6 +26,7 @@ mod lecture;
 mod limits;
 mod log;
 mod manners;
+mod packaging;
 mod path;
 mod peers;
 mod server;

@@ -10,6 +10,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod package;
 #[allow(
     dead_code,
     unused_imports,
@@ -23,6 +24,8 @@ use std::process::Command;
 
 use support::{available, skip};
 
+const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
+
 /// What `box.sh` says where there can't be a box.
 const IMPOSSIBLE: i32 = 77;
 
@@ -32,30 +35,22 @@ fn in_a_box(script: &str) {
     if !available(&["nc", "perl", "nsenter", "setpriv"]) {
         return;
     }
-    let project = env!("CARGO_MANIFEST_DIR");
-    let copies = [
-        (env!("CARGO_BIN_EXE_echod").to_owned(), "/usr/bin/echod"),
-        (
-            format!("{project}/systemd/echod.socket"),
-            "/lib/systemd/system/echod.socket",
-        ),
-        (
-            format!("{project}/systemd/echod.service"),
-            "/lib/systemd/system/echod.service",
-        ),
-        (
-            format!("{project}/systemd/echod-standalone.service"),
-            "/lib/systemd/system/echod-standalone.service",
-        ),
-        (format!("{project}/tests/service"), "/usr/share/tests"),
-    ];
+    let mut copies = vec![format!("{}:/usr/bin/echod", env!("CARGO_BIN_EXE_echod"))];
+    for unit in ["echod.socket", "echod.service", "echod-standalone.service"] {
+        copies.push(format!(
+            "{PROJECT}/systemd/{unit}:/lib/systemd/system/{unit}"
+        ));
+    }
+    boot(script, &copies);
+}
+
+/// Runs one of the scripts as root of a machine that has copies of these files, each `from:to`.
+fn boot(script: &str, copies: &[String]) {
+    let tests = format!("{PROJECT}/tests/service:/usr/share/tests");
     let output = Command::new("bash")
-        .arg(format!("{project}/tests/service/box.sh"))
-        .args(
-            copies
-                .iter()
-                .flat_map(|(from, to)| ["--copy".to_owned(), format!("{from}:{to}")]),
-        )
+        .arg(format!("{PROJECT}/tests/service/box.sh"))
+        .args(["--timeout", "300", "--copy", &tests])
+        .args(copies.iter().flat_map(|copy| ["--copy", copy]))
         .args([
             "--",
             "bash",

@@ -1,0 +1,52 @@
+//! The files that go into the package, held against the daemon.
+
+use std::collections::BTreeMap;
+
+use crate::support::{Daemon, words};
+
+#[test]
+fn the_environment_file_has_every_variable_with_its_default() {
+    let file: BTreeMap<_, _> = include_str!("../../systemd/echod.default")
+        .lines()
+        .filter_map(|line| line.strip_prefix("#ECHOD_")?.split_once('='))
+        .collect();
+    let help = Daemon::command().arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let variables: Vec<_> = words(&help, "ECHOD_")
+        .map(|name| name.trim_start_matches("ECHOD_"))
+        .collect();
+    assert_eq!(file.len(), variables.len(), "{file:?}\n{variables:?}");
+    for name in variables {
+        let about = help.split_once(&format!("ECHOD_{name}=]")).unwrap().1;
+        let default = about
+            .trim_start()
+            .strip_prefix("[default: ")
+            .and_then(|rest| rest.split_once(']'))
+            .map(|(default, _)| default);
+        let found = file.get(name);
+        assert!(found.is_some(), "{name} is missing");
+        if default.is_some() {
+            assert_eq!(found.copied(), default, "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_environment_file_starts_the_daemon_as_it_does_by_itself() {
+    // All that is commented out and has a value, but where to listen.
+    let settings = include_str!("../../systemd/echod.default")
+        .lines()
+        .filter_map(|line| line.strip_prefix("#ECHOD_")?.split_once('='))
+        .filter(|(name, value)| *name != "LISTEN" && !value.is_empty())
+        .map(|(name, value)| (format!("ECHOD_{name}"), value));
+    let mut command = Daemon::command();
+    let daemon = Daemon::spawn(command.envs(settings).args(["--listen", "127.0.0.1:0"]));
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn the_packages_changelog_is_of_this_version() {
+    let changelog = include_str!("../../systemd/debian/changelog");
+    let version = concat!("echod (", env!("CARGO_PKG_VERSION"), "-");
+    assert!(changelog.starts_with(version), "{changelog}");
+}
