@@ -66,5 +66,5 @@ fn status(handles: &Handles) -> String {
         served += server.totals().connections();
         refused += server.totals().refused();
     }
-    format!("{now} connections now, {served} served, {refused} refused")
+    format!("connections: {now} now, {served} served, {refused} refused")
 }

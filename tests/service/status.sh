@@ -8,9 +8,9 @@ status_is() {
     [ "$(property echod.service StatusText)" = "$1" ]
 }
 connect first
-eventually status_is "1 connections now, 1 served, 0 refused"
+eventually status_is "connections: 1 now, 1 served, 0 refused"
 connect second
 [ -z "$(nc -N 127.0.0.1 7 < /dev/null)" ]
-eventually status_is "2 connections now, 2 served, 1 refused"
+eventually status_is "connections: 2 now, 2 served, 1 refused"
 exec {first}>&- {second}>&-
-eventually status_is "0 connections now, 2 served, 1 refused"
+eventually status_is "connections: 0 now, 2 served, 1 refused"
