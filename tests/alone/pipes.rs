@@ -107,7 +107,10 @@ impl Sender {
                 let mut sent = 0;
                 while !stop.load(Ordering::Relaxed) {
                     // It fails once the client has left.
-                    sent += (&*client).write(&block).unwrap_or(0);
+                    let Ok(n) = (&*client).write(&block) else {
+                        break;
+                    };
+                    sent += n;
                 }
                 let _ = client.shutdown(Shutdown::Write);
                 sent
