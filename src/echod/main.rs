@@ -38,8 +38,10 @@ fn main() -> ExitCode {
             let chain: Vec<_> = successors(Some(&*error as &dyn Error), |&error| error.source())
                 .map(ToString::to_string)
                 .collect();
+            let reason = chain.join(": ");
             // With standard error closed there is nobody to tell.
-            let _ = writeln!(io::stderr(), "echod: {}", chain.join(": "));
+            let _ = writeln!(io::stderr(), "echod: {reason}");
+            systemd::failed(&reason);
             error
                 .downcast_ref::<Failure>()
                 .map_or(ExitCode::FAILURE, Failure::exit_code)

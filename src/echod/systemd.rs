@@ -35,6 +35,11 @@ pub(crate) fn stopping(drain: Duration) {
     ]);
 }
 
+/// Says why the daemon ends: the journal may not get to know in time which unit's line it had.
+pub(crate) fn failed(reason: &str) {
+    let _ = notify(&[NotifyState::Status(reason)]);
+}
+
 /// Feeds the watchdog for as long as every listener loop turns, and reports the status.
 fn keep_informed(handles: &Handles) {
     // Twice as often as it must be (`sd_watchdog_enabled(3)`).

@@ -7,7 +7,7 @@ CONF
 systemctl enable --now echod.socket
 # One that does not read its echo, until that fills what there is to fill.
 exec {stuck}<>/dev/tcp/127.0.0.1/7
-timeout 1 cat /dev/zero >&"$stuck" || :
+timeout 2 cat /dev/zero >&"$stuck" || :
 start=$(date +%s%N)
 systemctl stop echod.service echod.socket
 [ $(($(date +%s%N) - start)) -ge 3000000000 ]

@@ -7,7 +7,7 @@ echo "due" >&"$before"
 count=/run/count
 (
     for i in {1..500}; do
-        echod --check 127.0.0.1:7 > /dev/null
+        echoes 127.0.0.1:7
         echo "$i" > $count.new
         mv $count.new $count
     done

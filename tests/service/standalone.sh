@@ -19,7 +19,7 @@ nc=$!
 eventually nc -z 127.0.0.1 1007
 start=$SECONDS
 ! systemctl start echod-standalone 2> /dev/null || fail "it said that it was ready"
-[ $((SECONDS - start)) -lt 5 ]
+[ $((SECONDS - start)) -lt 10 ]
 says_why() {
     local status
     status=$(systemctl status echod-standalone --no-pager || :)

@@ -1,7 +1,8 @@
 override echod.service <<'CONF'
 [Service]
 Environment=ECHOD_MAX_CONNECTIONS=2 ECHOD_AT_LIMIT=refuse
-WatchdogSec=200ms
+# It brings the status up to date twice in that time.
+WatchdogSec=4s
 CONF
 systemctl enable --now echod.socket
 status_is() {

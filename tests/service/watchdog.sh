@@ -1,7 +1,7 @@
 override echod.service <<'CONF'
 [Service]
 Environment=ECHOD_MAX_CONNECTIONS=1
-WatchdogSec=2s
+WatchdogSec=4s
 TimeoutAbortSec=2s
 CONF
 systemctl enable --now echod.socket
@@ -12,7 +12,7 @@ pid=$(property echod.service MainPID)
 fed() {
     [ "$(property echod.service WatchdogTimestampMonotonic)" != "$last" ]
 }
-for beat in {1..4}; do
+for beat in {1..3}; do
     last=$(property echod.service WatchdogTimestampMonotonic)
     eventually fed
 done
