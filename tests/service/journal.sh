@@ -29,5 +29,6 @@ eventually in_the_journal echod.service '^{"address":"\[::\]:7","level":"INFO","
 
 # Elsewhere a line has no such prefix, even with the variable inherited.
 JOURNAL_STREAM=1:2 echod --listen 127.0.0.1:0 2> /run/echod.log &
+elsewhere=$!
 eventually grep -q '^\[.*INFO \] listening' /run/echod.log
-kill $!
+kill $elsewhere
