@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::process::geteuid;
+use rustix::process::{Signal, geteuid};
 
 use crate::support::{Daemon, PATIENCE, available, connect, ping};
 use crate::turn;
@@ -174,6 +174,33 @@ fn out_of_threads_clients_wait_and_are_served_after_the_relief() {
     let threads = status(&daemon, "Threads:").to_string();
     let warning = "cannot start a thread: Resource temporarily unavailable";
     endure(&daemon, THREADS, &threads, warning, &inside);
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn out_of_threads_in_the_midst_of_a_crowd_nobody_is_lost() {
+    let _turn = turn();
+    if !available(&["prlimit", "setpriv"]) {
+        return;
+    }
+    let nobody = Unprivileged::new();
+    let daemon = Daemon::spawn(nobody.command().args(["-v", "--listen", "127.0.0.1:0"]));
+    let inside = connect(daemon.addr);
+    ping(&inside, b"in");
+    // Enough for a few. More than that have been accepted when there is none for the next.
+    let threads = (status(&daemon, "Threads:") + 3).to_string();
+    let unlimited = limit(&daemon, THREADS, &threads);
+    daemon.signal(Signal::STOP);
+    let crowd: Vec<_> = (0..20).map(|_| connect(daemon.addr)).collect();
+    for mut client in &crowd {
+        client.write_all(b"x").unwrap();
+    }
+    daemon.signal(Signal::CONT);
+    daemon.wait_for_log("cannot start a thread");
+    limit(&daemon, THREADS, &unlimited);
+    for mut client in &crowd {
+        client.read_exact(&mut [0]).unwrap();
+    }
     assert_eq!(daemon.stop().code, Some(0));
 }
 

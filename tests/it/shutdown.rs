@@ -2,8 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -123,6 +123,28 @@ fn new_connections_are_refused_as_soon_as_a_shutdown_begins() {
     drop(release);
     drop(client);
     assert_eq!(server.join().cut(), 0);
+}
+
+#[test]
+fn who_was_accepted_in_a_burst_before_the_shutdown_is_served() {
+    for _ in 0..20 {
+        let served = Arc::new(AtomicU64::new(0));
+        let builder = TcpServer::builder().linger(Duration::ZERO);
+        let server = builder.bind("127.0.0.1:0").unwrap();
+        // In the backlog before it begins.
+        let crowd: Vec<_> = (0..50).map(|_| connect(server.local_addr())).collect();
+        let count = Arc::clone(&served);
+        let totals = server.serve_forever(from_fn(move |conn| {
+            conn.server().shutdown();
+            count.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }));
+        assert_eq!(
+            served.load(Ordering::Relaxed),
+            totals.unwrap().connections()
+        );
+        drop(crowd);
+    }
 }
 
 #[test]
