@@ -14,7 +14,6 @@ use std::process::ExitCode;
 
 use dns_lookup::{AddrInfoHints, SockType, getaddrinfo};
 use fluent_uri::Uri;
-use fluent_uri::component::Authority;
 
 fn main() -> ExitCode {
     let Some(url) = env::args_os().nth(1) else {
@@ -22,26 +21,27 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let url = url.to_string_lossy();
-    match show(&url) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{url}: {error}");
-            ExitCode::FAILURE
-        }
+    if let Err(error) = show(&url) {
+        eprintln!("{url}: {error}");
+        return ExitCode::FAILURE;
     }
+    ExitCode::SUCCESS
 }
 
 fn show(url: &str) -> Result<(), Box<dyn Error>> {
-    let uri =
-        Uri::parse(url).map_err(|error| format!("no URL, as SCHEME://HOST[:PORT] is: {error}"))?;
+    let uri = Uri::parse(url).map_err(|error| format!("no URL, as SCHEME://HOST is: {error}"))?;
+    let named = uri.authority().filter(|part| !part.host().is_empty());
+    let authority = named.ok_or("a URL, but it names no host, as SCHEME://HOST does")?;
     let scheme = uri.scheme().as_str().to_lowercase();
-    let authority = uri
-        .authority()
-        .filter(|authority| !authority.host().is_empty())
-        .ok_or("a URL, but it names no host, as SCHEME://HOST does")?;
     println!("scheme   {scheme}");
     println!("host     {}", authority.host());
-    let port = port(authority, &scheme)?;
+
+    let given = authority.port_to_u16();
+    let given = given.map_err(|_| "a port is a number up to 65535")?;
+    let port = given.map_or_else(|| well_known_port(&scheme), Ok)?;
+    let origin = given.map_or(", the well-known one", |_| "");
+    println!("port     {port}{origin}");
+
     // The name becomes addresses: from `/etc/hosts`, or from DNS. The first is the one to try first.
     let mut addrs: Vec<_> = authority.socket_addrs(port)?.collect();
     addrs.dedup();
@@ -51,21 +51,16 @@ fn show(url: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The port that the URL gives, or the well-known one of the service that the scheme is named after.
-fn port(authority: Authority, scheme: &str) -> Result<u16, Box<dyn Error>> {
-    let given = authority.port_to_u16();
-    if let Some(port) = given.map_err(|_| "a port is a number up to 65535")? {
-        println!("port     {port}");
-        return Ok(port);
-    }
-    let tcp = AddrInfoHints {
-        socktype: SockType::Stream.into(),
+/// The port of the TCP service that the scheme is named after, in the database `/etc/services`. It
+/// is asked for an address without a host.
+fn well_known_port(scheme: &str) -> Result<u16, Box<dyn Error>> {
+    let socktype = SockType::Stream.into();
+    let hints = AddrInfoHints {
+        socktype,
         ..AddrInfoHints::default()
     };
-    // The services database, `/etc/services`, is asked by way of an address without a host.
-    let infos = getaddrinfo(None, Some(scheme), Some(tcp))
+    let addrs = getaddrinfo(None, Some(scheme), Some(hints))
         .map_err(|_| format!("no TCP service is named {scheme:?}, so the URL must give a port"))?;
-    let info = infos.flatten().next().ok_or("no address at all")?;
-    println!("port     {}, the well-known one", info.sockaddr.port());
-    Ok(info.sockaddr.port())
+    let addr = addrs.flatten().next().ok_or("no address at all")?;
+    Ok(addr.sockaddr.port())
 }
