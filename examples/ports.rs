@@ -4,71 +4,50 @@
 //! cargo run --example ports               # the well-known ports, below 1024
 //! cargo run --example ports -- --all      # the others, too: an `echod` that runs is at 7007
 //! ```
-//!
-//! Any program may listen on any port, though below 1024 the system asks for privileges. That a
-//! web server is at port 80 is a convention, which saves its clients the question.
 
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
-use std::env;
-use std::error::Error;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::process::ExitCode;
+use std::{env, error::Error, net::SocketAddr, process::ExitCode};
 
 use nix::libc::NI_NUMERICHOST;
 
 fn main() -> ExitCode {
-    let ports = match env::args_os().nth(1) {
-        None => 0..=1023,
-        Some(arg) if arg == "--all" => 0..=u16::MAX,
+    let highest = match env::args_os().nth(1) {
+        None => 1023,
+        Some(arg) if arg == "--all" => u16::MAX,
         Some(_) => {
             eprintln!("usage: ports [--all]");
             return ExitCode::from(2);
         }
     };
-    let mut addrs = match listening() {
-        Ok(addrs) => addrs,
-        Err(error) => {
-            eprintln!("ports: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    addrs.retain(|addr| ports.contains(&addr.port()));
-    addrs.sort_by_key(|addr| (addr.port(), addr.ip()));
-    // Several sockets may share an address (`SO_REUSEPORT`).
-    addrs.dedup();
-    if addrs.is_empty() {
-        eprintln!("nobody listens on a well-known port; --all shows the others");
-        return ExitCode::SUCCESS;
-    }
-    println!("PORT   SERVICE       ADDRESS          FOR");
-    for addr in addrs {
-        let service = service(addr.port());
-        let (port, host, purpose) = (addr.port(), addr.ip().to_string(), purpose(&service));
-        println!(
-            "{}",
-            format!("{port:<6} {service:<13} {host:<16} {purpose}").trim_end()
-        );
+    if let Err(error) = show(highest) {
+        eprintln!("ports: {error}");
+        return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
 }
 
-/// The name of a port in the services database, `/etc/services`; a dash for those without.
-fn service(port: u16) -> String {
-    // The database is asked by way of an address, whose host shall not be looked up as well.
-    let addr = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
-    match dns_lookup::getnameinfo(&addr, NI_NUMERICHOST) {
-        Ok((_, name)) if name != port.to_string() => name,
-        _ => "-".to_owned(),
+fn show(highest: u16) -> Result<(), Box<dyn Error>> {
+    let mut addrs = listening()?;
+    addrs.retain(|addr| addr.port() <= highest);
+    addrs.sort_by_key(|addr| (addr.port(), addr.ip()));
+    // Several sockets may share an address (`SO_REUSEPORT`).
+    addrs.dedup();
+    println!("PORT   SERVICE       ADDRESS          FOR");
+    for addr in addrs {
+        // The port by its name in the services database, `/etc/services`, if it has one there.
+        let (host, service) = dns_lookup::getnameinfo(&addr, NI_NUMERICHOST)?;
+        let (port, purpose) = (addr.port(), purpose(&service));
+        println!("{port:<6} {service:<13} {host:<16} {purpose}");
     }
+    Ok(())
 }
 
 fn purpose(service: &str) -> &'static str {
     match service {
         "echo" => "sends back what it is sent",
-        "discard" => "takes what it is sent, and says nothing",
-        "daytime" => "says what time it is, to people",
-        "time" => "says what time it is, to programs",
+        "discard" => "throws away what it is sent",
+        "daytime" | "time" => "says what time it is",
         "ftp" => "files",
         "ssh" => "a shell on this machine, encrypted",
         "telnet" => "a shell on this machine, readable by everyone between",
@@ -77,7 +56,7 @@ fn purpose(service: &str) -> &'static str {
         "domain" => "DNS: addresses for names",
         "http" | "https" => "the web",
         "ipp" => "printers",
-        _ => "",
+        _ => "-",
     }
 }
 
