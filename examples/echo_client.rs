@@ -9,85 +9,62 @@
 //! kernel holds on the way would be the end: the client would wait for the server to take the rest,
 //! and the server for the client to take the echo.
 
-use std::env;
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::error::Error;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
-use std::thread;
+use std::sync::mpsc::{Sender, TryRecvError, channel};
 use std::time::Instant;
+use std::{env, thread};
 
 fn main() -> ExitCode {
     let server = env::args_os().nth(1).unwrap_or("localhost:7007".into());
     let server = server.to_string_lossy();
-    match TcpStream::connect(&*server).and_then(talk) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{server}: {error}");
-            ExitCode::FAILURE
-        }
+    if let Err(error) = talk(&server) {
+        eprintln!("{server}: {error}");
+        return ExitCode::FAILURE;
     }
+    ExitCode::SUCCESS
 }
 
-fn talk(stream: TcpStream) -> io::Result<()> {
+fn talk(server: &str) -> Result<(), Box<dyn Error>> {
+    let stream = TcpStream::connect(server)?;
     // Otherwise a short line may wait here for the one before to be acknowledged (Nagle).
     stream.set_nodelay(true)?;
     eprintln!("connected to {}", stream.peer_addr()?);
+    let sender = stream.try_clone()?;
     let (sent, under_way) = channel();
-    let stream = Arc::new(stream);
-    let sender = Arc::clone(&stream);
     // Not joined: when the server is gone, this one still waits for the keyboard.
-    thread::spawn(move || send(&sender, sent));
-    receive(&stream, &under_way)
-}
+    thread::spawn(move || send(sender, sent));
 
-/// The length of a line, and when it was sent.
-type Sent = (u64, Instant);
-
-fn send(mut server: &TcpStream, sent: Sender<Sent>) {
-    let mut keyboard = io::stdin().lock();
-    let mut line = Vec::new();
-    while let Ok(n @ 1..) = keyboard.read_until(b'\n', &mut line) {
-        let announced = sent.send((n as u64, Instant::now()));
-        if announced.is_err() || server.write_all(&line).is_err() {
-            // The other thread learns why.
-            return;
-        }
-        line.clear();
-    }
-    drop(sent);
-    // "That was all": the server sends what is left of the echo, and then its own end.
-    let _ = server.shutdown(Shutdown::Write);
-}
-
-fn receive(server: &TcpStream, under_way: &Receiver<Sent>) -> io::Result<()> {
-    let mut server = BufReader::new(server);
-    let mut screen = io::stdout().lock();
+    let (mut server, mut screen) = (BufReader::new(stream), io::stdout());
     loop {
         let ended = server.fill_buf()?.is_empty();
         let (length, start) = match under_way.try_recv() {
             Ok(sent) => sent,
             Err(TryRecvError::Disconnected) if ended => return Ok(()),
-            Err(TryRecvError::Empty) if ended => return Err(hung_up()),
-            Err(_) => {
-                return Err(io::Error::other(
-                    "it sent what nobody asked for: no echo server",
-                ));
-            }
+            Err(_) if ended => return Err("the server hung up".into()),
+            Err(_) => return Err("it sent what nobody asked for: no echo server".into()),
         };
         if io::copy(&mut server.by_ref().take(length), &mut screen)? < length {
-            return Err(hung_up());
+            return Err("the server hung up".into());
         }
+        let time = start.elapsed();
         screen.flush()?;
         // Not with the echo, which may be wanted in a file.
-        eprintln!(
-            "    {length} bytes, {:.3} ms",
-            start.elapsed().as_secs_f64() * 1e3
-        );
+        eprintln!("    {length} bytes, {:.3} ms", time.as_secs_f64() * 1e3);
     }
 }
 
-fn hung_up() -> io::Error {
-    io::Error::new(ErrorKind::UnexpectedEof, "the server hung up")
+/// Sends what is typed, and tells the length of each line, and when it was sent.
+fn send(mut server: TcpStream, sent: Sender<(u64, Instant)>) -> io::Result<()> {
+    let (mut keyboard, mut line) = (io::stdin().lock(), Vec::new());
+    while let Ok(n @ 1..) = keyboard.read_until(b'\n', &mut line) {
+        let _ = sent.send((n as u64, Instant::now()));
+        server.write_all(&line)?;
+        line.clear();
+    }
+    drop(sent);
+    // "That was all": the server sends what is left of the echo, and then its own end.
+    server.shutdown(Shutdown::Write)
 }
