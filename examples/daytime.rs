@@ -8,100 +8,77 @@
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
 use std::io::{self, Error, ErrorKind, Read};
-use std::net::{Ipv6Addr, TcpStream, ToSocketAddrs};
+use std::net::{Ipv6Addr, TcpStream};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
-use std::{env, str};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+use std::{env, thread};
 
 use jiff::{Timestamp, tz::TimeZone};
 use socketserver::{Daytime, LeapSecond};
 
+/// How long it may take in all, even if the answer drips.
 const PATIENCE: Duration = Duration::from_secs(5);
-
 /// The RFC wants no more than a line.
-const LONGEST: usize = 1000;
+const LONGEST: u64 = 1000;
 
 fn main() -> ExitCode {
     let Some(server) = env::args().nth(1) else {
         eprintln!("usage: daytime HOST[:PORT]");
         return ExitCode::from(2);
     };
-    match connect(&server).and_then(read) {
-        Ok(answer) => {
-            tell(&answer);
-            ExitCode::SUCCESS
-        }
+    let (answered, answer) = channel();
+    let host = server.clone();
+    thread::spawn(move || answered.send(ask(&host)));
+    let late = Err(ErrorKind::TimedOut.into());
+    match answer.recv_timeout(PATIENCE).unwrap_or(late) {
+        Ok(answer) => tell(&answer),
         Err(error) => {
             eprintln!("{server}: {}", explain(&error));
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
         }
     }
+    ExitCode::SUCCESS
 }
 
-/// The port is 13, unless one follows a colon; but an IPv6 address has colons of its own.
-fn connect(server: &str) -> io::Result<TcpStream> {
-    let addrs = if server.contains(':') && server.parse::<Ipv6Addr>().is_err() {
-        server.to_socket_addrs()
+/// Connects, and reads until the server closes.
+fn ask(server: &str) -> io::Result<Vec<u8>> {
+    // The port is 13, unless one follows a colon; but an IPv6 address has colons of its own.
+    let stream = if server.contains(':') && server.parse::<Ipv6Addr>().is_err() {
+        TcpStream::connect(server)?
     } else {
-        (server, 13).to_socket_addrs()
+        TcpStream::connect((server, 13))?
     };
-    let mut last = Error::other("the name has no address");
-    for addr in addrs? {
-        match TcpStream::connect_timeout(&addr, PATIENCE) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-/// Reads until the server closes, for which it has so long in all, however it drips.
-fn read(mut stream: TcpStream) -> io::Result<Vec<u8>> {
-    let deadline = Instant::now() + PATIENCE;
-    let (mut answer, mut buffer) = (Vec::new(), [0; LONGEST]);
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(ErrorKind::TimedOut.into());
-        }
-        stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut buffer)? {
-            0 if answer.is_empty() => return Err(Error::other("it hung up without a word")),
-            0 => return Ok(answer),
-            n => answer.extend_from_slice(&buffer[..n]),
-        }
-        if answer.len() > LONGEST {
-            let length = format!("it sends more than {LONGEST} bytes: that is not the time of day");
-            return Err(Error::other(length));
-        }
+    let mut answer = Vec::new();
+    match stream.take(LONGEST + 1).read_to_end(&mut answer)? as u64 {
+        0 => Err(Error::other("it hung up without a word")),
+        1..=LONGEST => Ok(answer),
+        _ => Err(Error::other("it sends too much for the time of day")),
     }
 }
 
 fn explain(error: &Error) -> String {
     match error.kind() {
         ErrorKind::ConnectionRefused => "nobody listens there; is the server running?".to_owned(),
-        ErrorKind::TimedOut | ErrorKind::WouldBlock => format!("no answer within {PATIENCE:?}"),
+        ErrorKind::TimedOut => format!("no answer within {PATIENCE:?}"),
         ErrorKind::InvalidInput => "write the address as HOST, HOST:PORT or [IPV6]:PORT".to_owned(),
         _ => error.to_string(),
     }
 }
 
 fn tell(answer: &[u8]) {
-    match String::from_utf8_lossy(answer).parse() {
-        Ok(daytime) => describe(&daytime),
-        Err(error) => println!(
-            "{}\n(as it came, not in the form of NIST: {error})",
-            printable(answer)
-        ),
-    }
-}
-
-/// The time in the zone of this machine, and what else the server says.
-fn describe(daytime: &Daytime) {
+    let daytime: Daytime = match String::from_utf8_lossy(answer).parse() {
+        Ok(daytime) => daytime,
+        Err(error) => {
+            // A terminal would obey control characters.
+            println!("{}", answer.trim_ascii().escape_ascii());
+            return println!("(as it came, not in the form of NIST: {error})");
+        }
+    };
     let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
     let time = Timestamp::try_from(daytime.time()).unwrap_or_default();
-    let format = "%A, %B %-d, %Y, %H:%M:%S %Z";
-    println!("{}", time.to_zoned(zone).strftime(format));
+    let time = time.to_zoned(zone);
+    println!("{}", time.strftime("%A, %B %-d, %Y, %H:%M:%S %Z"));
     match daytime.health() {
         0 => println!("The clock there is healthy."),
         fault => println!("Don't trust it: the clock there is not healthy ({fault})."),
@@ -116,13 +93,5 @@ fn describe(daytime: &Daytime) {
         Some(LeapSecond::Added) => println!("The last minute of this month has 61 seconds."),
         Some(LeapSecond::Removed) => println!("The last minute of this month has 59 seconds."),
         None => {}
-    }
-}
-
-/// Text as it is; anything else escaped, as a terminal would obey control characters.
-fn printable(answer: &[u8]) -> String {
-    match str::from_utf8(answer).map(str::trim) {
-        Ok(text) if !text.contains(char::is_control) => text.to_owned(),
-        _ => answer.escape_ascii().to_string(),
     }
 }
