@@ -6,51 +6,41 @@
 //! cargo run --example peer -- cem 127.0.0.1:7003 127.0.0.1:7002    # and so on; Ctrl-D leaves
 //! ```
 //!
-//! Who connects and who accepts do the same from then on. Both send lines:
-//!
-//! 1. who they are: a random number, the address they listen at, a name;
-//! 2. the addresses of those they know; the other connects to each that it doesn't know;
-//! 3. then what is typed, a line each.
+//! Everybody speaks on the connections that he makes, and hears on those that he accepts. He sends
+//! lines: first his name, his address, and those of all he knows; then what he types. Who is called
+//! calls back, and calls those that are new to him.
 //!
 //! So everybody is connected to everybody, and says things once to each. Nobody passes on what
 //! others say: nothing arrives twice or goes round for ever, and whoever leaves takes only himself
-//! away. If two connect to each other at the same time, each reads both connections and sends
-//! through one. Nobody has to prove that he is who he says.
+//! away. Nobody has to prove that he is who he says.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::error::Error;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::process::ExitCode;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use std::{env, thread};
+use std::{env, iter, thread};
 
-use socketserver::{TcpServer, from_fn};
+use socketserver::{Connection, TcpServer, from_fn};
 
-/// How long others may take: to make room for what is said, and to say goodbye.
+/// How long others may take: to make room for what is said, and to call back.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How many bytes a line may have; what is longer counts as several.
-const LONGEST: u64 = 16 * 1024;
-/// How many addresses are believed from one peer.
-const MOST: usize = 100;
+/// How many bytes a line may have, as in a terminal; what is longer counts as several.
+const LONGEST: u64 = 4096;
 
 /// Whoever runs this.
 struct Me {
-    id: u64,
     addr: SocketAddr,
     name: String,
-    others: Mutex<HashMap<u64, Other>>,
-    /// Dropped when nobody needs this any more: after the last connection.
-    _alive: Sender<()>,
+    others: Mutex<BTreeMap<SocketAddr, Other>>,
 }
 
+/// One who has been called; and, if he has a name, has called back.
 struct Other {
-    addr: SocketAddr,
-    name: String,
-    /// What its connections have to send. They half-close when it is dropped.
-    outboxes: Vec<Sender<String>>,
+    stream: TcpStream,
+    name: Option<String>,
 }
 
 fn main() -> ExitCode {
@@ -59,177 +49,115 @@ fn main() -> ExitCode {
         eprintln!("usage: peer NAME LISTEN [PEER]...");
         return ExitCode::from(2);
     };
-    match TcpServer::builder().write_timeout(PATIENCE).bind(&*addr) {
-        Ok(server) => chat(&name, server, args),
+    let server = match TcpServer::bind(&*addr) {
+        Ok(server) => server,
         Err(error) => {
             let cause = error.source().map(ToString::to_string);
             eprintln!("{error}: {}", cause.unwrap_or_default());
             return ExitCode::FAILURE;
         }
+    };
+    let (addr, others) = (server.local_addr(), Mutex::default());
+    let me = Arc::new(Me { addr, name, others });
+    show(&format!("* listening at {addr}"));
+    let host = Arc::clone(&me);
+    thread::spawn(|| server.serve_forever(from_fn(move |conn| host.hear(conn))));
+    args.for_each(|peer| me.call(peer));
+
+    for mut line in io::stdin().lock().split(b'\n').map_while(Result::ok) {
+        line.push(b'\n');
+        // Who is gone, or takes nothing for too long, is spoken to no more.
+        let mut others = me.others();
+        others.retain(|_, other| other.stream.write_all(&line).is_ok());
     }
     ExitCode::SUCCESS
 }
 
-fn chat(name: &str, server: TcpServer, peers: impl Iterator<Item = String>) {
-    let (alive, over) = channel();
-    let me = Arc::new(Me {
-        id: fastrand::u64(..),
-        addr: server.local_addr(),
-        name: printable(name),
-        others: Mutex::default(),
-        _alive: alive,
-    });
-    show(&format!("* listening at {}", me.addr));
-    let host = Arc::downgrade(&me);
-    let accept = from_fn(move |conn| match host.upgrade() {
-        Some(me) => me.talk(&*conn, conn.stream()),
-        None => Ok(()),
-    });
-    thread::spawn(|| server.serve_forever(accept));
-    peers.for_each(|peer| me.connect(peer));
-
-    let mut keyboard = io::stdin().lock();
-    // A byte that is no UTF-8 becomes three.
-    while let Ok(Some(line)) = next_line(&mut keyboard, LONGEST / 4) {
-        me.say(&line);
-    }
-    // Connections send what is left to send, then the end, and wait for that of the other side. To
-    // exit at once could reset it out of the last words.
-    me.others().clear();
-    drop(me);
-    let _ = over.recv_timeout(PATIENCE);
-}
-
 impl Me {
-    fn connect(self: &Arc<Self>, peer: String) {
+    /// Begins to speak to a peer, who has to call back to be heard.
+    fn call(self: &Arc<Self>, peer: String) {
         let me = Arc::clone(self);
-        thread::spawn(move || {
-            let talked = TcpStream::connect(&peer).and_then(|stream| {
-                stream.set_write_timeout(Some(PATIENCE))?;
-                me.talk(&stream, &stream)
-            });
-            if let Err(error) = talked {
-                eprintln!("* {peer}: {error}");
+        thread::spawn(move || match me.greet(&peer) {
+            Ok(addr) => {
+                thread::sleep(PATIENCE);
+                let others = me.others();
+                if others.get(&addr).is_some_and(|other| other.name.is_none()) {
+                    eprintln!("* {peer}: nobody calls back; is that a peer?");
+                }
             }
+            Err(error) => eprintln!("* {peer}: {error}"),
         });
     }
 
-    /// Talks with a peer until one of both leaves, whoever of them has connected.
-    fn talk(
-        self: &Arc<Self>,
-        mut stream: impl Read + Write + Copy + Send + Sync,
-        socket: &TcpStream,
-    ) -> io::Result<()> {
-        stream.write_all(format!("{} {} {}\n", self.id, self.addr, self.name).as_bytes())?;
-        let mut lines = BufReader::new(stream);
-        let hello = next_line(&mut lines, LONGEST)?;
-        let (id, mut addr, name) = hello
-            .and_then(|line| introduction(&line))
-            .ok_or_else(|| io::Error::other("that is no peer"))?;
-        if id == self.id {
+    /// Connects, and says who is here: of any two, the one who comes later hears of the other.
+    fn greet(&self, peer: impl ToSocketAddrs) -> io::Result<SocketAddr> {
+        let mut stream = TcpStream::connect(peer)?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let addr = stream.peer_addr()?;
+        if addr == self.addr {
             return Err(io::Error::other("that is myself"));
         }
+        let mut others = self.others();
+        if !others.contains_key(&addr) {
+            let addrs = iter::once(&self.addr).chain(others.keys());
+            let addrs: Vec<_> = addrs.map(SocketAddr::to_string).collect();
+            let hello = format!("{} {}\n", self.name, addrs.join(","));
+            stream.write_all(hello.as_bytes())?;
+            others.insert(addr, Other { stream, name: None });
+        }
+        Ok(addr)
+    }
+
+    /// Hears out a peer, who has connected.
+    fn hear(self: &Arc<Self>, conn: &Connection) -> io::Result<()> {
+        let mut lines = BufReader::new(conn);
+        let hello = next_line(&mut lines).unwrap_or_default();
+        let (name, addrs) = hello.rsplit_once(' ').ok_or(ErrorKind::InvalidData)?;
+        let mut addrs = addrs.split(',').map_while(|addr| addr.parse().ok());
+        let mut addr: SocketAddr = addrs.next().ok_or(ErrorKind::InvalidData)?;
         if addr.ip().is_unspecified() {
             // It listens at every address it has: this is one.
-            addr.set_ip(socket.peer_addr()?.ip().to_canonical());
+            addr.set_ip(conn.peer_addr().ip());
         }
-        let outbox = self.meet(id, addr, &name);
-        thread::scope(|scope| {
-            scope.spawn(|| deliver(outbox, stream, socket));
-            if let Ok(Some(known)) = next_line(&mut lines, LONGEST) {
-                let known = known.split(' ').filter_map(|addr| addr.parse().ok());
-                known.take(MOST).for_each(|addr| self.hear_of(addr));
-            }
-            while let Ok(Some(line)) = next_line(&mut lines, LONGEST) {
-                show(&format!("{name}: {}", printable(&line)));
-            }
-            self.lose(id);
-        });
+        if !self.others().contains_key(&addr) {
+            self.greet(addr)?;
+        }
+        match self.others().get_mut(&addr) {
+            Some(other) if other.name.is_none() => other.name = Some(name.to_owned()),
+            // Somebody else is there.
+            _ => return Err(ErrorKind::AddrInUse.into()),
+        }
+        show(&format!("* {name} is here"));
+        let unknown = addrs.filter(|addr| !self.others().contains_key(addr));
+        unknown.for_each(|addr| self.call(addr.to_string()));
+        while let Some(line) = next_line(&mut lines) {
+            show(&format!("{name}: {line}"));
+        }
+        self.others().remove(&addr);
         Ok(())
     }
 
-    /// Notes a connection, and returns what it has to send. That begins with who else is known: of
-    /// any two, the one who comes later hears of the other.
-    fn meet(&self, id: u64, addr: SocketAddr, name: &str) -> Receiver<String> {
-        let (sender, outbox) = channel();
-        let mut others = self.others();
-        let known = others.iter().filter(|(known, _)| **known != id);
-        let known: Vec<_> = known.map(|(_, other)| other.addr.to_string()).collect();
-        let _ = sender.send(known.join(" "));
-        let other = others.entry(id).or_insert_with(|| {
-            show(&format!("* {name} is here"));
-            let (name, outboxes) = (name.to_owned(), Vec::new());
-            Other {
-                addr,
-                name,
-                outboxes,
-            }
-        });
-        other.outboxes.push(sender);
-        outbox
-    }
-
-    fn hear_of(self: &Arc<Self>, addr: SocketAddr) {
-        if self.others().values().all(|other| other.addr != addr) {
-            self.connect(addr.to_string());
-        }
-    }
-
-    fn say(&self, line: &str) {
-        let others = self.others();
-        for outbox in others.values().filter_map(|other| other.outboxes.first()) {
-            // If it can't be sent, the connection is about to end.
-            let _ = outbox.send(line.to_owned());
-        }
-    }
-
-    fn lose(&self, id: u64) {
-        if let Some(other) = self.others().remove(&id) {
-            show(&format!("* {} is gone", other.name));
-        }
-    }
-
-    fn others(&self) -> MutexGuard<'_, HashMap<u64, Other>> {
+    fn others(&self) -> MutexGuard<'_, BTreeMap<SocketAddr, Other>> {
         self.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn deliver(outbox: Receiver<String>, mut stream: impl Write, socket: &TcpStream) {
-    for line in outbox {
-        if stream.write_all(format!("{line}\n").as_bytes()).is_err() {
-            // It takes nothing, or is gone: who reads shall know.
-            let _ = socket.shutdown(Shutdown::Both);
+impl Drop for Other {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            show(&format!("* {name} is gone"));
         }
     }
-    let _ = socket.shutdown(Shutdown::Write);
 }
 
-fn introduction(line: &str) -> Option<(u64, SocketAddr, String)> {
-    let mut words = line.splitn(3, ' ');
-    let (id, addr) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-    Some((id, addr, printable(words.next()?)))
-}
-
-fn next_line(input: &mut impl BufRead, longest: u64) -> io::Result<Option<String>> {
+fn next_line(input: &mut impl BufRead) -> Option<String> {
     let mut line = Vec::new();
-    input.take(longest).read_until(b'\n', &mut line)?;
-    let text = String::from_utf8_lossy(&line);
-    Ok((!line.is_empty()).then(|| text.trim_end_matches(['\r', '\n']).to_owned()))
+    let length = input.take(LONGEST).read_until(b'\n', &mut line).ok()?;
+    (length > 0).then(|| String::from_utf8_lossy(line.trim_ascii_end()).into_owned())
 }
 
-/// Escapes what a terminal would obey rather than show.
-fn printable(text: &str) -> String {
-    let escape = |c: char| {
-        if c.is_control() {
-            c.escape_default().to_string()
-        } else {
-            c.into()
-        }
-    };
-    text.chars().map(escape).collect()
-}
-
-/// A line on the screen, if there still is one.
+/// A line on the screen, if there still is one, without what a terminal would obey.
 fn show(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
+    let is_control = |c: char| c.is_control() && c != '\t';
+    let _ = writeln!(io::stdout(), "{}", line.replace(is_control, "\u{fffd}"));
 }
