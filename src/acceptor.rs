@@ -18,7 +18,7 @@ use crate::ending::Ending;
 use crate::error::Error;
 use crate::registry::{Registry, Slot};
 use crate::shutdown::Phase;
-use crate::sockets::Accept;
+use crate::sockets::Options;
 use crate::standby::Standby;
 use crate::tag::Tag;
 use crate::times::Times;
@@ -32,7 +32,7 @@ pub(crate) struct Acceptor<'s> {
     standby: Option<&'s Standby>,
     /// The waker first, then the listeners in their order.
     fds: Vec<PollFd<'s>>,
-    accept: Accept,
+    options: Options,
     at_limit: AtLimit,
     times: Times,
     turned_away: TurnedAway,
@@ -76,7 +76,7 @@ impl<'s> Acceptor<'s> {
         listeners: &'s [TcpListener],
         registry: &'s Arc<Registry>,
         standby: Option<&'s Standby>,
-        accept: Accept,
+        options: Options,
         at_limit: AtLimit,
         times: Times,
         past: &'s mut Past,
@@ -90,7 +90,7 @@ impl<'s> Acceptor<'s> {
             registry,
             standby,
             fds: iter::once(waker).chain(sockets).collect(),
-            accept,
+            options,
             at_limit,
             times,
             turned_away: TurnedAway::new(times.linger),
@@ -181,9 +181,10 @@ impl<'s> Acceptor<'s> {
         let (stream, peer) = self.accept(index)?;
         if !slot.claim_source(peer.ip()) {
             if self.past.source_limit.begins(Instant::now()) {
+                let (tag, source) = (self.tag(), peer.ip());
                 log::warn!(
-                    service = self.tag();
-                    "{}{} has all the connections one source may have", self.tag(), peer.ip()
+                    service = tag, source:%;
+                    "{tag}{source} has all the connections one source may have"
                 );
             }
             self.turn_away(stream, peer);
@@ -245,7 +246,7 @@ impl<'s> Acceptor<'s> {
     }
 
     fn accept(&self, index: usize) -> Result<(TcpStream, SocketAddr), Setback> {
-        let accepted = self.accept.accept(&self.listeners[index]);
+        let accepted = self.options.accept(&self.listeners[index]);
         accepted.map_err(|error| match classify(&error) {
             Verdict::NextOne => Setback::Nothing,
             Verdict::Shortage => Setback::Shortage("accept", error),
@@ -311,9 +312,10 @@ impl<'s> Acceptor<'s> {
             return Ok(());
         }
         if self.past.shortage.begins(Instant::now()) {
+            let tag = self.tag();
             log::warn!(
-                service = self.tag();
-                "{}cannot {what}: {error}; new connections wait in the backlog", self.tag()
+                service = tag, error:%;
+                "{tag}cannot {what}: {error}; new connections wait in the backlog"
             );
         }
         let delay = self.past.backoff.next_delay();
@@ -322,11 +324,10 @@ impl<'s> Acceptor<'s> {
 
     fn report_limit(&mut self, consequence: &str) {
         if self.past.limit.begins(Instant::now()) {
+            let (tag, limit) = (self.tag(), self.registry.limit());
             log::warn!(
-                service = self.tag();
-                "{}limit of {} connections reached; new ones {consequence}",
-                self.tag(),
-                self.registry.limit()
+                service = tag, limit;
+                "{tag}limit of {limit} connections reached; new ones {consequence}"
             );
         }
     }

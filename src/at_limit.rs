@@ -27,6 +27,7 @@
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AtLimit {
     /// It waits in the kernel's backlog until a connection ends.
     #[default]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::builder::Builder;
 use crate::error::Error;
 use crate::server::TcpServer;
-use crate::sockets::{self, Accept, Options};
+use crate::sockets::{self, Options};
 use crate::standby;
 
 impl Builder {
@@ -91,7 +91,8 @@ impl Builder {
     ///
     /// They get the settings that accepted connections inherit from their listener: no delay,
     /// keep-alive, urgent data in line, and the timeouts. Whether they block is set, too: one socket
-    /// alone does on Linux, for up to 20 ms. All of it stays set on a socket that others share.
+    /// alone does on Linux, for up to 20 ms. On a socket that others share it is set for them as well,
+    /// and when the server ends, only the timeouts are taken back.
     ///
     /// # Errors
     ///
@@ -107,19 +108,19 @@ impl Builder {
         if listeners.is_empty() {
             return Err(Error::invalid("cannot serve", "there is no listener"));
         }
-        let mut accept = Accept::new(self.options());
+        let options = self.options();
         let mut addrs = Vec::new();
         for listener in &listeners {
             let addr = listener
                 .local_addr()
                 .map_err(|error| Error::new("cannot listen on a socket that is not IP", error))?;
             let nonblocking = !standby::suits(&listeners);
-            accept
+            options
                 .prepare(listener, nonblocking)
                 .map_err(|error| Error::new(format!("cannot listen on {addr}"), error))?;
             addrs.push(addr);
         }
-        TcpServer::new(self, listeners, addrs, accept)
+        TcpServer::new(self, listeners, addrs, options)
     }
 
     /// Makes a server for one connection, which was accepted elsewhere, as `inetd(8)` does. Once it
@@ -159,15 +160,15 @@ impl Builder {
     #[allow(clippy::wrong_self_convention)] // It is `from` as in the constructor of the server.
     pub fn from_stream(self, stream: TcpStream) -> Result<TcpServer, Error> {
         self.check()?;
-        let accept = Accept::new(self.options());
+        let options = self.options();
         let prepare = || {
             let peer = sockets::peer_of(&stream)?;
-            accept.take(&stream)?;
+            options.take(&stream)?;
             Ok((peer, stream.local_addr()?))
         };
         let (peer, addr) =
             prepare().map_err(|error| Error::new("cannot serve a connection", error))?;
-        let mut server = TcpServer::new(self, Vec::new(), vec![addr], accept)?;
+        let mut server = TcpServer::new(self, Vec::new(), vec![addr], options)?;
         server.take_over(stream, peer);
         Ok(server)
     }

@@ -76,8 +76,9 @@ impl ServerHandle {
     /// Returns whether the listener loop turns: wakes it up, and waits for a sign of life for up to
     /// `timeout`.
     ///
-    /// It is for watchdogs. A server that does not serve yet, or has stopped, gives none; one that is
-    /// at its limit, short of something or draining does.
+    /// It is for watchdogs. A server that does not serve yet, has stopped, or serves in
+    /// [`handle_request`](crate::TcpServer::handle_request) gives none; one that is at its limit, short of
+    /// something or draining does.
     ///
     /// # Examples
     ///

@@ -17,7 +17,7 @@ use crate::handler::RequestHandler;
 use crate::registry::{Registry, Totals};
 use crate::session::Session;
 use crate::shutdown::Phase;
-use crate::sockets::Accept;
+use crate::sockets::{self, Options};
 use crate::standby::Standby;
 use crate::tag::Tag;
 use crate::times::Times;
@@ -45,7 +45,7 @@ pub struct TcpServer {
     addrs: Vec<SocketAddr>,
     registry: Arc<Registry>,
     session: Arc<Session>,
-    accept: Accept,
+    options: Options,
     times: Times,
     at_limit: AtLimit,
     timeout: Option<Duration>,
@@ -84,7 +84,7 @@ impl TcpServer {
         settings: Builder,
         listeners: Vec<TcpListener>,
         addrs: Vec<SocketAddr>,
-        accept: Accept,
+        options: Options,
     ) -> Result<Self, Error> {
         let registry = Registry::new(
             Tag::new(settings.name),
@@ -100,7 +100,7 @@ impl TcpServer {
                 verify: settings.verify_request,
                 handle_error: settings.handle_error,
             }),
-            accept,
+            options,
             times: settings.times,
             at_limit: settings.at_limit,
             timeout: settings.timeout,
@@ -208,7 +208,9 @@ impl TcpServer {
     }
 
     fn serve(mut self, factory: &Factory) -> Result<Totals, Error> {
-        for (addr, _) in self.addrs.iter().zip(self.listeners.iter()) {
+        // One that only serves a connection is not worth more than that one's line.
+        let is_listening = !self.listeners.is_empty();
+        for addr in self.addrs.iter().filter(|_| is_listening) {
             let tag = self.registry.tag();
             log::info!(service = tag, address:% = addr; "{tag}listening on {addr}");
         }
@@ -225,13 +227,16 @@ impl TcpServer {
             listeners,
             ..
         } = self;
+        listeners.iter().for_each(sockets::release);
         drop(listeners);
         // From here on threads end with their connections. To let them become idle, and then wake
         // a thousand of them to end while the process exits, takes longer than the drain.
         drop(workers);
         drain(&registry, times.drain)?;
         let totals = registry.totals();
-        totals.log(registry.tag());
+        if is_listening {
+            totals.log(registry.tag());
+        }
         outcome.map(|()| totals)
     }
 
@@ -241,7 +246,7 @@ impl TcpServer {
         let standby = Arc::new(Standby::new(
             &self.listeners,
             &self.registry,
-            self.accept,
+            self.options,
             self.at_limit,
             self.times,
         ));
@@ -272,7 +277,7 @@ impl TcpServer {
             &self.listeners,
             &self.registry,
             standby,
-            self.accept,
+            self.options,
             self.at_limit,
             self.times,
             &mut self.past,
@@ -291,17 +296,18 @@ fn drain(registry: &Registry, timeout: Duration) -> Result<(), Error> {
     shutdown.request(Phase::Draining);
     let deadline = Instant::now().checked_add(timeout);
     let tag = registry.tag();
-    if registry.live() > 0 {
-        log::info!(service = tag; "{tag}draining: connections={}", registry.live());
+    let connections = registry.live();
+    if connections > 0 {
+        log::info!(service = tag, connections; "{tag}draining: connections={connections}");
     }
     while !registry.empty_or_wake_up() && shutdown.phase() == Phase::Draining {
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             // Without one, the slots are those of threads that still wait for a client.
-            if registry.live() > 0 {
+            let connections = registry.live();
+            if connections > 0 {
                 log::warn!(
-                    service = tag;
-                    "{tag}drain timeout of {timeout:?} is over: connections={}",
-                    registry.live()
+                    service = tag, connections;
+                    "{tag}drain timeout of {timeout:?} is over: connections={connections}"
                 );
             }
             shutdown.request(Phase::Cutting);
@@ -312,8 +318,9 @@ fn drain(registry: &Registry, timeout: Duration) -> Result<(), Error> {
     if registry.empty_or_wake_up() {
         return Ok(());
     }
-    if registry.live() > 0 {
-        log::info!(service = tag; "{tag}cutting: connections={}", registry.live());
+    let connections = registry.live();
+    if connections > 0 {
+        log::info!(service = tag, connections; "{tag}cutting: connections={connections}");
     }
     registry.cut();
     let deadline = Instant::now() + AFTER_CUT;

@@ -45,6 +45,48 @@ impl Options {
         socket.read_timeout().ok() == Some(Some(BRIEFLY))
             && socket.write_timeout().ok() == Some(self.write_timeout)
     }
+
+    /// Sets them on a listener.
+    pub(crate) fn prepare(self, listener: &TcpListener, nonblocking: bool) -> io::Result<()> {
+        let socket = SockRef::from(listener);
+        if socket.r#type()? != Type::STREAM {
+            return Err(invalid("it is not a stream socket"));
+        }
+        if !listens(listener)? {
+            return Err(invalid("it does not listen"));
+        }
+        self.set(&socket)?;
+        // A connection that poll(2) has announced may be gone, or another's, when it is accepted. One
+        // that blocks does so for no longer than its read timeout.
+        socket.set_nonblocking(nonblocking)
+    }
+
+    /// Takes a connection, and sees to it that it has them. It has inherited them from its listener
+    /// unless it was there before they were set, waiting for an earlier process perhaps, or another
+    /// process that has the listener has changed them.
+    pub(crate) fn accept(self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, peer) = listener.accept()?;
+        let inherits = cfg!(any(target_os = "linux", target_os = "android"));
+        if !inherits || !self.are_set(&SockRef::from(&stream)) {
+            // It fails where the peer has gone again already, on systems that say so.
+            self.take(&stream).map_err(|_| Errno::CONNABORTED)?;
+        }
+        Ok((stream, canonical(peer)))
+    }
+
+    /// Sets them on a connection.
+    pub(crate) fn take(self, stream: &TcpStream) -> io::Result<()> {
+        stream.set_nonblocking(false)?;
+        self.set(&SockRef::from(stream))
+    }
+}
+
+/// Takes back what would surprise whoever has a listener afterwards: without them `accept(2)` waits.
+pub(crate) fn release(listener: &TcpListener) {
+    let socket = SockRef::from(listener);
+    // If it is no socket any more, nobody is surprised.
+    let _ = socket.set_read_timeout(None);
+    let _ = socket.set_write_timeout(None);
 }
 
 /// Binds and listens.
@@ -67,61 +109,23 @@ pub(crate) fn listen(
     Ok(socket.into())
 }
 
-/// Takes connections, and sees to it that they have their options.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Accept {
-    options: Options,
-    /// Whether each inherits them from its listener. Those that wait at one that has been listening
-    /// without do not, and only Linux says that any does.
-    is_enough_to_accept: bool,
-}
-
-impl Accept {
-    pub(crate) fn new(options: Options) -> Self {
-        Self {
-            options,
-            is_enough_to_accept: cfg!(any(target_os = "linux", target_os = "android")),
-        }
-    }
-
-    /// Sets the options on a listener.
-    pub(crate) fn prepare(&mut self, listener: &TcpListener, nonblocking: bool) -> io::Result<()> {
-        let socket = SockRef::from(listener);
-        if socket.r#type()? != Type::STREAM {
-            return Err(invalid("it is not a stream socket"));
-        }
-        if !socket.is_listener()? {
-            return Err(invalid("it does not listen"));
-        }
-        self.is_enough_to_accept &= self.options.are_set(&socket);
-        self.options.set(&socket)?;
-        // A connection that poll(2) has announced may be gone, or another's, when it is accepted. One
-        // that blocks does so for no longer than its read timeout.
-        socket.set_nonblocking(nonblocking)
-    }
-
-    pub(crate) fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-        let (stream, peer) = listener.accept()?;
-        if !self.is_enough_to_accept && !self.options.are_set(&SockRef::from(&stream)) {
-            // It fails where the peer has gone again already, on systems that say so.
-            self.take(&stream).map_err(|_| Errno::CONNABORTED)?;
-        }
-        Ok((stream, canonical(peer)))
-    }
-
-    /// Sets the options on a connection.
-    pub(crate) fn take(&self, stream: &TcpStream) -> io::Result<()> {
-        stream.set_nonblocking(false)?;
-        self.options.set(&SockRef::from(stream))
-    }
-}
-
 /// Returns the peer of a socket, if it is a connection.
 pub(crate) fn peer_of(stream: &TcpStream) -> io::Result<SocketAddr> {
     if SockRef::from(stream).r#type()? != Type::STREAM {
         return Err(invalid("it is not a stream socket"));
     }
     Ok(canonical(stream.peer_addr()?))
+}
+
+#[cfg(not(target_vendor = "apple"))]
+fn listens(listener: &TcpListener) -> io::Result<bool> {
+    Ok(rustix::net::sockopt::socket_acceptconn(listener)?)
+}
+
+/// Apple's systems have the option, but it says nothing (`SO_ACCEPTCONN`).
+#[cfg(target_vendor = "apple")]
+fn listens(_: &TcpListener) -> io::Result<bool> {
+    Ok(true)
 }
 
 fn invalid(cause: &'static str) -> io::Error {

@@ -14,14 +14,14 @@ use crate::at_limit::AtLimit;
 use crate::connection::Connection;
 use crate::registry::Registry;
 use crate::shutdown::Phase;
-use crate::sockets::Accept;
+use crate::sockets::Options;
 use crate::times::Times;
 
 /// Who waits at the listener of a server.
 #[derive(Debug)]
 pub(crate) struct Standby {
     registry: Arc<Registry>,
-    accept: Accept,
+    options: Options,
     times: Times,
     /// Weak, so that a shutdown closes it, but for the moment of an `accept`.
     listener: Weak<Vec<TcpListener>>,
@@ -38,7 +38,7 @@ impl Standby {
     pub(crate) fn new(
         listeners: &Arc<Vec<TcpListener>>,
         registry: &Arc<Registry>,
-        accept: Accept,
+        options: Options,
         at_limit: AtLimit,
         times: Times,
     ) -> Self {
@@ -47,7 +47,7 @@ impl Standby {
         let may = suits(listeners) && !registry.limits_sources() && at_limit == AtLimit::Wait;
         Self {
             registry: Arc::clone(registry),
-            accept,
+            options,
             times,
             listener: if may {
                 Arc::downgrade(listeners)
@@ -86,7 +86,7 @@ impl Standby {
     /// Takes a connection, counted as waiting. An error is for the loop to meet.
     fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
         self.waiting.fetch_add(1, Ordering::AcqRel);
-        let accepted = self.accept.accept(listener);
+        let accepted = self.options.accept(listener);
         if self.waiting.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.registry.shutdown().waker().wake();
         }

@@ -15,6 +15,12 @@ use crate::shutdown::Phase;
 use crate::times::BRIEFLY;
 use crate::wait::wait;
 
+/// Where there is no such flag, it is an option that the standard library sets on every socket.
+#[cfg(not(target_vendor = "apple"))]
+const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const NO_SIGNAL: SendFlags = SendFlags::empty();
+
 /// How long a write that has no room waits before it tries again.
 const A_MOMENT: Duration = Duration::from_secs(1);
 
@@ -169,7 +175,7 @@ impl Connection {
 
     /// Writes some, however long it takes for the peer to make room.
     pub(super) fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        self.send_by(|| Ok(rustix::net::send(self.stream(), buf, SendFlags::NOSIGNAL)?))
+        self.send_by(|| Ok(rustix::net::send(self.stream(), buf, NO_SIGNAL)?))
     }
 
     /// Writes some by `attempt`, however long it takes for the peer to make room.

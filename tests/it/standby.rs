@@ -112,3 +112,26 @@ fn who_waited_before_the_server_began_is_drained_like_the_rest() {
     let totals = server.stop();
     assert_eq!((totals.connections(), totals.cut()), (3, 0));
 }
+
+#[test]
+fn who_waited_from_before_an_earlier_server_is_drained_by_the_next() {
+    // As at a restart while the limit is reached: the socket has the options, but they have not.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let shared = listener.try_clone().unwrap();
+    let clients: Vec<_> = (0..3)
+        .map(|_| connect(listener.local_addr().unwrap()))
+        .collect();
+    let builder = TcpServer::builder().max_connections(1);
+    let first = TestServer::serve(
+        builder.from_listeners([listener]).unwrap(),
+        EchoHandler::new,
+    );
+    ping(&clients[0], b"inside");
+    assert_eq!(first.stop().cut(), 0);
+
+    let second = TestServer::serve(TcpServer::from_listener(shared).unwrap(), EchoHandler::new);
+    ping(&clients[1], b"late");
+    ping(&clients[2], b"late");
+    let totals = second.stop();
+    assert_eq!((totals.connections(), totals.cut()), (2, 0));
+}
