@@ -14,7 +14,8 @@ use socket2::{SockRef, Type};
 
 use crate::service::Service;
 
-/// What there was at the start.
+/// What there was at the start. A listener on standard input (`wait` in `inetd.conf(5)`) is one of the
+/// listeners.
 #[derive(Debug)]
 pub(crate) enum Inherited {
     /// Listeners, each for a service: none, if nobody passed any.
@@ -25,13 +26,16 @@ pub(crate) enum Inherited {
 
 /// Takes what was inherited. It changes the environment, so there must be one thread only.
 pub(crate) fn take() -> Result<Inherited, String> {
-    let mut passed = ListenFd::from_env();
-    if is_connection(io::stdin()) {
+    // Without a process it is not known to be for this one (`sd_listen_fds(3)`).
+    let mut passed = match env::var_os("LISTEN_PID") {
+        Some(_) => ListenFd::from_env(),
+        None => ListenFd::empty(),
+    };
+    if is_tcp(io::stdin()) {
         // A service manager that accepts passes it once more.
         (0..passed.len()).for_each(|index| drop(passed.take_tcp_listener(index)));
-        return take_connection()
-            .map(Inherited::Connection)
-            .map_err(|error| format!("cannot take the connection on standard input: {error}"));
+        return take_stdin()
+            .map_err(|error| format!("cannot take the socket on standard input: {error}"));
     }
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');
@@ -69,30 +73,34 @@ fn service(name: &str) -> Result<Service, String> {
     Service::from_str(name, false).map_err(|_| "that is not the name of a service".to_owned())
 }
 
-fn is_connection(fd: impl AsFd) -> bool {
+/// Returns whether it is a TCP socket. One whose peer has reset it has no peer, but is one.
+fn is_tcp(fd: impl AsFd) -> bool {
     let socket = SockRef::from(&fd);
     socket.r#type().is_ok_and(|kind| kind == Type::STREAM)
         && socket
-            .peer_addr()
-            .is_ok_and(|peer| peer.as_socket().is_some())
+            .local_addr()
+            .is_ok_and(|addr| addr.as_socket().is_some())
 }
 
-/// Takes the connection off the standard descriptors, so that it is held once, and nothing that is
-/// printed or logged gets into it.
-fn take_connection() -> io::Result<TcpStream> {
+/// Takes the socket off the standard descriptors, so that it is held once, and nothing that is printed
+/// or logged gets into it.
+fn take_stdin() -> io::Result<Inherited> {
     let null = File::options().read(true).write(true).open("/dev/null")?;
-    let stream = TcpStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let socket = io::stdin().as_fd().try_clone_to_owned()?;
     dup2_stdin(&null)?;
-    if is_same(io::stdout(), &stream) {
+    if is_same(io::stdout(), &socket) {
         dup2_stdout(&null)?;
     }
-    if is_same(io::stderr(), &stream) {
+    if is_same(io::stderr(), &socket) {
         dup2_stderr(&null)?;
     }
-    Ok(stream)
+    if SockRef::from(&socket).is_listener()? {
+        return Ok(Inherited::Listeners(vec![(Service::Echo, socket.into())]));
+    }
+    Ok(Inherited::Connection(socket.into()))
 }
 
-fn is_same(fd: impl AsFd, socket: &TcpStream) -> bool {
+fn is_same(fd: impl AsFd, socket: impl AsFd) -> bool {
     let [fd, socket] = [fstat(fd), fstat(socket)].map(|it| it.map(|it| (it.st_dev, it.st_ino)));
     fd.is_ok() && fd.ok() == socket.ok()
 }

@@ -28,7 +28,11 @@ pub(crate) enum Format {
 /// The log of the process. When it is dropped, what has been logged is written, unless standard
 /// error takes too long for it.
 #[must_use]
-pub(crate) struct Log(&'static Queue);
+pub(crate) struct Log {
+    queue: &'static Queue,
+    /// Whether people read it as it is, and not a program.
+    is_plain: bool,
+}
 
 /// Starts logging at `level`, or as `RUST_LOG` says if it is set.
 pub(crate) fn start(level: LevelFilter, format: Format) -> io::Result<Log> {
@@ -39,7 +43,8 @@ pub(crate) fn start(level: LevelFilter, format: Format) -> io::Result<Log> {
         .target(Target::Pipe(Box::new(queue)))
         .write_style(style())
         .parse_default_env();
-    match (format, is_journal()) {
+    let is_journal = is_journal();
+    match (format, is_journal) {
         // It has a clock and a field for the level of its own.
         (Format::Text, true) => builder.format(|line, record| {
             write!(line, "{}", priority(record.level()))?;
@@ -62,12 +67,27 @@ pub(crate) fn start(level: LevelFilter, format: Format) -> io::Result<Log> {
             print(info);
         }
     }));
-    Ok(Log(queue))
+    Ok(Log {
+        queue,
+        is_plain: format == Format::Text && !is_journal,
+    })
+}
+
+impl Log {
+    /// Says why the daemon could not go on, as any command would where people read it.
+    pub(crate) fn last_words(mut self, reason: &str) {
+        if self.is_plain {
+            // It takes whatever it is given.
+            let _ = self.queue.write(format!("echod: {reason}\n").as_bytes());
+        } else {
+            log::error!("{reason}");
+        }
+    }
 }
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.0.flush();
+        self.queue.flush();
     }
 }
 

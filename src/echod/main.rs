@@ -35,18 +35,21 @@ fn main() -> ExitCode {
     match run(&Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
-            let chain: Vec<_> = successors(Some(&*error as &dyn Error), |&error| error.source())
-                .map(ToString::to_string)
-                .collect();
-            let reason = chain.join(": ");
             // With standard error closed there is nobody to tell.
-            let _ = writeln!(io::stderr(), "echod: {reason}");
-            systemd::failed(&reason);
+            let _ = writeln!(io::stderr(), "echod: {}", reason(&*error));
             error
                 .downcast_ref::<Failure>()
                 .map_or(ExitCode::FAILURE, Failure::exit_code)
         }
     }
+}
+
+/// Returns an error with all that led to it, on one line.
+fn reason(error: &dyn Error) -> String {
+    let chain: Vec<_> = successors(Some(error), |&error| error.source())
+        .map(ToString::to_string)
+        .collect();
+    chain.join(": ")
 }
 
 fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
@@ -60,12 +63,20 @@ fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
         return Ok(ExitCode::SUCCESS);
     }
     // Before there is a second thread.
-    let inherited = inherited::take()?;
+    let inherited = inherited::take();
     let handles = Arc::new(Handles::default());
     stop_at_signals(Arc::clone(&handles))?;
-    match serve(cli, inherited, &handles)? {
-        0 => Ok(ExitCode::SUCCESS),
-        _ => Ok(ExitCode::FAILURE),
+    let log = logging::start(cli.log_level(), cli.log_format)
+        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    match serve(cli, inherited, &handles) {
+        Ok(0) => Ok(ExitCode::SUCCESS),
+        Ok(_) => Ok(ExitCode::FAILURE),
+        Err(error) => {
+            let reason = reason(&*error);
+            systemd::failed(&reason);
+            log.last_words(&reason);
+            Ok(ExitCode::FAILURE)
+        }
     }
 }
 
@@ -93,21 +104,26 @@ fn stop_at_signals(handles: Arc<Handles>) -> Result<(), Box<dyn Error>> {
 }
 
 /// Returns how many connections had to be cut.
-fn serve(cli: &Cli, inherited: Inherited, handles: &Arc<Handles>) -> Result<u64, Box<dyn Error>> {
-    let _log = logging::start(cli.log_level(), cli.log_format)
-        .map_err(|error| format!("cannot start a thread: {error}"))?;
+fn serve(
+    cli: &Cli,
+    inherited: Result<Inherited, String>,
+    handles: &Arc<Handles>,
+) -> Result<u64, Box<dyn Error>> {
     descriptors::raise_limit();
     // So that no file system that it was started from is kept busy by it.
     env::set_current_dir("/").map_err(|error| format!("cannot change to /: {error}"))?;
+    let inherited = inherited?;
+    let is_for_one = matches!(inherited, Inherited::Connection(_));
     let servers = servers::make(cli, inherited)?;
     // Before anybody is told of the addresses: from now on a signal has something to end.
     handles.set(&servers, cli.drain_timeout);
-    descriptors::check_limit(cli.max_connections.get(), servers.len());
+    if !is_for_one {
+        descriptors::check_limit(cli.max_connections.get(), servers.len());
+    }
     if cli.print_addr {
         print_and_close(&servers).map_err(|error| cannot_print(&error))?;
     }
-    systemd::ready(handles)
-        .map_err(|error| format!("cannot notify the service manager: {error}"))?;
+    systemd::ready(handles).map_err(|error| format!("cannot start a thread: {error}"))?;
     serving::serve(servers, handles)
 }
 

@@ -23,6 +23,8 @@ pub(crate) fn make(
 ) -> Result<Vec<(Service, TcpServer)>, Box<dyn Error>> {
     let passed = match inherited {
         Inherited::Listeners(passed) => passed,
+        // It has gone again: there is nothing to do.
+        Inherited::Connection(stream) if stream.peer_addr().is_err() => return Ok(Vec::new()),
         Inherited::Connection(stream) => {
             return Ok(vec![(Service::Echo, builder(cli).from_stream(stream)?)]);
         }

@@ -37,6 +37,15 @@ impl Handles {
     }
 }
 
+/// Stops all servers when it is dropped: also where one has panicked.
+struct StopsAll<'h>(&'h Handles);
+
+impl Drop for StopsAll<'_> {
+    fn drop(&mut self) {
+        self.0.shutdown();
+    }
+}
+
 /// Serves until all have stopped, each on a thread of its own but the first. Returns how many
 /// connections had to be cut.
 pub(crate) fn serve(
@@ -44,9 +53,8 @@ pub(crate) fn serve(
     handles: &Handles,
 ) -> Result<u64, Box<dyn Error>> {
     let run = |(service, server): (Service, TcpServer)| {
-        let outcome = service.serve(server);
-        handles.shutdown();
-        outcome
+        let _others = StopsAll(handles);
+        service.serve(server)
     };
     let mut servers = servers.into_iter();
     let first = servers.next();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use std::{env, io, thread};
 
 use sd_notify::{NotifyState, notify, watchdog_enabled};
+use socketserver::ServerHandle;
 
 use crate::serving::Handles;
 
@@ -17,7 +18,10 @@ pub(crate) fn ready(handles: &Arc<Handles>) -> io::Result<()> {
     if env::var_os("NOTIFY_SOCKET").is_none() {
         return Ok(());
     }
-    notify(&[NotifyState::Ready, NotifyState::Status(&status(handles))])?;
+    if let Err(error) = notify(&[NotifyState::Ready, NotifyState::Status(&status(handles))]) {
+        log::warn!("cannot notify the service manager: {error}");
+        return Ok(());
+    }
     let handles = Arc::clone(handles);
     thread::Builder::new()
         .name("notify".to_owned())
@@ -42,16 +46,14 @@ pub(crate) fn failed(reason: &str) {
 
 /// Feeds the watchdog for as long as every listener loop turns, and reports the status.
 fn keep_informed(handles: &Handles) {
+    let watchdog = watchdog_enabled();
     // Twice as often as it must be (`sd_watchdog_enabled(3)`).
-    let interval = watchdog_enabled().map_or(STATUS, |limit| STATUS.min(limit / 2));
+    let interval = watchdog.map_or(STATUS, |limit| STATUS.min(limit / 2));
     let mut last = String::new();
     loop {
         let next = Instant::now() + interval;
-        if handles
-            .all()
-            .iter()
-            .all(|server| server.responds_within(interval))
-        {
+        let responds = |server: &ServerHandle| server.responds_within(interval);
+        if watchdog.is_some() && handles.all().iter().all(responds) {
             let _ = notify(&[NotifyState::Watchdog]);
         }
         let status = status(handles);

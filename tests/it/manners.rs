@@ -1,7 +1,7 @@
 //! What a daemon leaves alone, and what it does not let itself be stopped by.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{self, Child, Command, Stdio};
@@ -9,7 +9,7 @@ use std::{env, thread};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Daemon, connect, eventually, exchange, finish, noise, read_to_end};
+use crate::support::{Daemon, Log, connect, eventually, exchange, finish, noise, read_to_end};
 
 /// Starts a daemon that prints nothing, at a port that was free a moment ago.
 fn start(args: &[&str], stderr: Stdio) -> (Child, SocketAddr) {
@@ -30,30 +30,55 @@ fn start(args: &[&str], stderr: Stdio) -> (Child, SocketAddr) {
 
 #[test]
 fn a_standard_error_that_nobody_reads_stops_nothing() {
+    const CONNECTIONS: usize = 15_000;
     let (mut child, addr) = start(&["-v"], Stdio::piped());
-    let mut stderr = child.stderr.take().unwrap();
     // A pipe holds 64 KiB, some 700 lines; the queue a mebibyte.
-    for _ in 0..15_000 {
+    for _ in 0..CONNECTIONS {
         assert_eq!(exchange(addr, b"x"), b"x");
     }
     // Once it is read again, it says what is missing.
-    let mut log = Vec::new();
-    let mut part = vec![0; 64 * 1024];
-    eventually("the count of lost lines", || {
-        let n = stderr.read(&mut part).unwrap();
-        log.extend_from_slice(&part[..n]);
-        String::from_utf8_lossy(&log).contains(" WARN ] ")
-    });
-    let log = String::from_utf8(log).unwrap();
-    let warning = log.lines().find(|line| line.contains(" WARN ] ")).unwrap();
-    let (_, warning) = warning.split_once("] ").unwrap();
-    let (lost, rest) = warning.split_once(' ').unwrap();
-    assert_eq!(rest, "lines of the log were lost: nobody read them in time");
-    assert!(lost.parse::<u32>().unwrap() > 0);
-
-    // And when nobody reads it at the end, it ends all the same.
+    let mut log = Log::of(child.stderr.take().unwrap());
+    let warning = " lines of the log were lost: nobody read them in time";
+    log.wait_for(warning);
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     assert_eq!(finish(&mut child).code(), Some(0));
+    let log = String::from_utf8(log.all()).unwrap();
+    let lost: usize = log
+        .lines()
+        .filter_map(|line| line.strip_suffix(warning)?.split_once("] "))
+        .map(|(_, lost)| lost.parse::<usize>().unwrap())
+        .sum();
+    // The first connection is that of `start`.
+    assert_eq!(log.matches("reason=").count() + lost, 1 + CONNECTIONS);
+}
+
+#[test]
+fn a_standard_error_that_nobody_reads_holds_up_no_end() {
+    // Neither a clean one nor a failure.
+    for failure in [false, true] {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut command = Daemon::command();
+        // A listener, as a super-server passes it.
+        let mut child = command
+            .arg("-v")
+            .stdin(OwnedFd::from(listener.try_clone().unwrap()))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        for _ in 0..2_000 {
+            assert_eq!(exchange(addr, b"x"), b"x");
+        }
+        if failure {
+            socket2::SockRef::from(&listener)
+                .shutdown(Shutdown::Both)
+                .unwrap();
+        } else {
+            kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        }
+        assert_eq!(finish(&mut child).code(), Some(failure.into()));
+    }
 }
 
 #[test]
@@ -156,6 +181,26 @@ fn a_connection_on_standard_input_is_served_and_ends_it() {
         // Nothing but the echo: no address, no line of the log.
         assert!(client.join().unwrap() == message);
     }
+}
+
+#[test]
+fn a_connection_on_standard_input_that_is_gone_ends_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = connect(listener.local_addr().unwrap());
+    let (connection, _) = listener.accept().unwrap();
+    socket2::SockRef::from(&client)
+        .set_linger(Some(std::time::Duration::ZERO))
+        .unwrap();
+    drop(client);
+    eventually("the reset", || connection.peer_addr().is_err());
+    let mut child = Daemon::command()
+        .stdin(OwnedFd::from(connection))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert_eq!(finish(&mut child).code(), Some(0));
+    assert_eq!(Log::of(child.stderr.take().unwrap()).all(), b"");
 }
 
 /// Reads while it sends, and half-closes.

@@ -32,12 +32,12 @@ fn the_environment_file_has_every_variable_with_its_default() {
 }
 
 #[test]
-fn the_environment_file_starts_the_daemon_as_it_does_by_itself() {
-    // All that is commented out and has a value, but where to listen.
+fn every_line_of_the_environment_file_can_be_used() {
+    // All at once, but for the ports.
     let settings = include_str!("../../systemd/echod.default")
         .lines()
         .filter_map(|line| line.strip_prefix("#ECHOD_")?.split_once('='))
-        .filter(|(name, value)| *name != "LISTEN" && !value.is_empty())
+        .filter(|(name, _)| !["LISTEN", "SERVICE"].contains(name))
         .map(|(name, value)| (format!("ECHOD_{name}"), value));
     let mut command = Daemon::command();
     let daemon = Daemon::spawn(command.envs(settings).args(["--listen", "127.0.0.1:0"]));

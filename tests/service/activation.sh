@@ -5,7 +5,7 @@ for addr in 127.0.0.1:7 '[::1]:7'; do
     echoes "$addr"
     [ "$(property echod.service ActiveState)" = active ]
     pid=$(property echod.service MainPID)
-    echo hello | nc -N "${addr%:7}" 7 2> /dev/null || echo hello | nc -N ::1 7
+    echoes "$addr"
     [ "$(property echod.service MainPID)" = "$pid" ] || fail "it was started twice"
 done
 

@@ -51,6 +51,17 @@ none_left() {
 }
 eventually none_left
 
+# Nor does one who has reset it leave anything: no server of its own, no unit that has failed.
+perl -MSocket -e '
+    for (1 .. 40) {
+        socket(my $client, AF_INET, SOCK_STREAM, 0) or die $!;
+        connect($client, pack_sockaddr_in(1007, INADDR_LOOPBACK)) or die $!;
+        setsockopt($client, SOL_SOCKET, SO_LINGER, pack("ii", 1, 0)) or die $!;
+        close($client);
+    }'
+echoes 127.0.0.1:1007
+eventually none_left
+
 # Without its being on standard input, it is one that does not listen.
 sed -i '/^Standard/d' /run/systemd/system/each@.service
 systemctl daemon-reload

@@ -60,6 +60,7 @@ fn they_differ_only_in_what_it_takes_to_bind() {
             "Environment=ECHOD_LISTEN=:7",
             "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX",
             "SystemCallFilter=readlink readlinkat chdir pipe2 dup2 dup3 socket connect bind listen",
+            "SystemCallFilter=sendmmsg",
             "WantedBy=multi-user.target",
             "Wants=network-online.target",
         ]

@@ -20,7 +20,7 @@ done
 exec {inside}>&-
 
 # One that does not is killed, and started again: here a tracer stops it, and only it, so that the
-# thread that feeds the watchdog goes on.
+# thread that feeds the watchdog goes on. (101 is ptrace(2) on x86_64.)
 perl -e '
     # A number, and not a pointer to its digits.
     my ($attach, $pid) = (16, shift() + 0);

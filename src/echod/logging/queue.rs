@@ -29,6 +29,8 @@ struct State {
     is_writing: bool,
     /// Lines that did not fit.
     lost: u64,
+    /// Whether that is being said: this fits always, or it would be lost itself, and the count.
+    is_reporting: bool,
 }
 
 impl Queue {
@@ -55,7 +57,9 @@ impl Queue {
             drop(state);
             write_whole(stderr, &lines);
             if lost > 0 {
+                self.lock().is_reporting = true;
                 log::warn!(lost; "{lost} lines of the log were lost: nobody read them in time");
+                self.lock().is_reporting = false;
             }
         }
     }
@@ -84,7 +88,7 @@ impl Queue {
 impl Write for &'static Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut state = self.lock();
-        if state.waiting.len() + line.len() > MOST {
+        if state.waiting.len() + line.len() > MOST && !state.is_reporting {
             state.lost += 1;
         } else {
             state.waiting.extend_from_slice(line);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use daemon::{Daemon, finish};
 pub(crate) use server::TestServer;
-pub(crate) use session::Session;
+pub(crate) use session::{Log, Session};
 pub(crate) use xinetd::Xinetd;
 
 /// Longer than anything takes on a busy machine; what takes longer hangs.

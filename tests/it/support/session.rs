@@ -72,13 +72,14 @@ impl Drop for Session {
     }
 }
 
+/// What comes out of a program.
 pub(crate) struct Log {
     bytes: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Log {
-    fn of(mut source: impl Read + Send + 'static) -> Self {
+    pub(crate) fn of(mut source: impl Read + Send + 'static) -> Self {
         let bytes = Arc::<Mutex<Vec<u8>>>::default();
         let log = Arc::clone(&bytes);
         let reader = thread::spawn(move || {
@@ -103,7 +104,8 @@ impl Log {
         });
     }
 
-    fn all(&mut self) -> Vec<u8> {
+    /// Waits for its end, and returns the whole.
+    pub(crate) fn all(&mut self) -> Vec<u8> {
         self.reader.take().unwrap().join().unwrap();
         std::mem::take(&mut self.bytes.lock().unwrap())
     }
