@@ -1,13 +1,14 @@
 //! The client of the daytime service: what it says of servers that are right, other, or wrong.
 
 use std::io::{self, Read, Write};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
+use socket2::{Domain, Socket, Type};
 use socketserver::{Connection, DaytimeHandler, TcpServer, from_fn};
 
 use crate::support::{TestServer, Xinetd, available, example};
@@ -144,12 +145,13 @@ fn a_server_that_does_not_answer_is_given_up_on_even_if_it_drips() {
 
 #[test]
 fn a_server_that_is_not_there_is_named() {
-    let free = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
+    // Bound, so that nobody else gets the port, but not listening.
+    let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    deaf.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
         .unwrap();
+    let deaf_addr = deaf.local_addr().unwrap().as_socket().unwrap();
     fails(
-        &free.to_string(),
+        &deaf_addr.to_string(),
         "nobody listens there; is the server running?",
     );
     for wrong in ["[::1]", "localhost:", "localhost:65536", "::1:port"] {
