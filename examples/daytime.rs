@@ -8,7 +8,7 @@
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
 use std::io::{self, Error, ErrorKind, Read};
-use std::net::{Ipv6Addr, TcpStream};
+use std::net::{Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::process::ExitCode;
 use std::sync::mpsc::channel;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use std::{env, thread};
 use jiff::{Timestamp, tz::TimeZone};
 use socketserver::{Daytime, LeapSecond};
 
-/// How long it may take in all, even if the answer drips.
+/// How long the server may take in all, even if the answer drips.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The RFC wants no more than a line.
 const LONGEST: u64 = 1000;
@@ -27,11 +27,7 @@ fn main() -> ExitCode {
         eprintln!("usage: daytime HOST[:PORT]");
         return ExitCode::from(2);
     };
-    let (answered, answer) = channel();
-    let host = server.clone();
-    thread::spawn(move || answered.send(ask(&host)));
-    let late = Err(ErrorKind::TimedOut.into());
-    match answer.recv_timeout(PATIENCE).unwrap_or(late) {
+    match find(&server).and_then(ask) {
         Ok(answer) => tell(&answer),
         Err(error) => {
             eprintln!("{server}: {}", explain(&error));
@@ -41,14 +37,25 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Connects, and reads until the server closes.
-fn ask(server: &str) -> io::Result<Vec<u8>> {
-    // The port is 13, unless one follows a colon; but an IPv6 address has colons of its own.
-    let stream = if server.contains(':') && server.parse::<Ipv6Addr>().is_err() {
-        TcpStream::connect(server)?
+/// The port is 13, unless one follows a colon; but an IPv6 address has colons of its own.
+fn find(server: &str) -> io::Result<Vec<SocketAddr>> {
+    if server.contains(':') && server.parse::<Ipv6Addr>().is_err() {
+        Ok(server.to_socket_addrs()?.collect())
     } else {
-        TcpStream::connect((server, 13))?
-    };
+        Ok((server, 13).to_socket_addrs()?.collect())
+    }
+}
+
+fn ask(addrs: Vec<SocketAddr>) -> io::Result<Vec<u8>> {
+    let (answered, answer) = channel();
+    thread::spawn(move || answered.send(read(&addrs)));
+    let late = Err(ErrorKind::TimedOut.into());
+    answer.recv_timeout(PATIENCE).unwrap_or(late)
+}
+
+/// Connects to one of the addresses, and reads until the server closes.
+fn read(addrs: &[SocketAddr]) -> io::Result<Vec<u8>> {
+    let stream = TcpStream::connect(addrs)?;
     let mut answer = Vec::new();
     match stream.take(LONGEST + 1).read_to_end(&mut answer)? as u64 {
         0 => Err(Error::other("it hung up without a word")),
