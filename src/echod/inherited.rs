@@ -58,7 +58,7 @@ fn take_listener(
         .take_tcp_listener(index)
         .map_err(|error| error.to_string())?
         .ok_or("it was taken already")?;
-    if !SockRef::from(&listener).is_listener().unwrap_or(false) {
+    if !listens(&listener) {
         return Err("it does not listen; with Accept=yes, set StandardInput=socket".to_owned());
     }
     Ok((service(name)?, listener))
@@ -82,6 +82,17 @@ fn is_tcp(fd: impl AsFd) -> bool {
             .is_ok_and(|addr| addr.as_socket().is_some())
 }
 
+#[cfg(not(target_vendor = "apple"))]
+fn listens(socket: impl AsFd) -> bool {
+    rustix::net::sockopt::socket_acceptconn(socket).unwrap_or(false)
+}
+
+/// Apple's systems don't say (`SO_ACCEPTCONN`), but who listens has no peer.
+#[cfg(target_vendor = "apple")]
+fn listens(socket: impl AsFd) -> bool {
+    SockRef::from(&socket).peer_addr().is_err()
+}
+
 /// Takes the socket off the standard descriptors, so that it is held once, and nothing that is printed
 /// or logged gets into it.
 fn take_stdin() -> io::Result<Inherited> {
@@ -94,7 +105,7 @@ fn take_stdin() -> io::Result<Inherited> {
     if is_same(io::stderr(), &socket) {
         dup2_stderr(&null)?;
     }
-    if SockRef::from(&socket).is_listener()? {
+    if listens(&socket) {
         return Ok(Inherited::Listeners(vec![(Service::Echo, socket.into())]));
     }
     Ok(Inherited::Connection(socket.into()))

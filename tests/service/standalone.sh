@@ -26,6 +26,7 @@ says_why() {
     grep -q 'cannot bind 127.0.0.1:1007: Address already in use' <<< "$status"
 }
 eventually says_why
+eventually in_the_journal echod-standalone.service "cannot bind 127.0.0.1:1007" -p err
 
 # Once it is free, nobody has to lend a hand.
 kill $nc
