@@ -92,7 +92,8 @@ impl Builder {
     /// They get the settings that accepted connections inherit from their listener: no delay,
     /// keep-alive, urgent data in line, and the timeouts. Whether they block is set, too: one socket
     /// alone does on Linux, for up to 20 ms. On a socket that others share it is set for them as well,
-    /// and when the server ends, only the timeouts are taken back.
+    /// and it stays: an `accept(2)` of another program may then fail with EAGAIN. To take the timeouts
+    /// back at the end would take them from a server that still counts on them.
     ///
     /// # Errors
     ///
@@ -127,7 +128,8 @@ impl Builder {
     /// has ended, [`serve_forever`](TcpServer::serve_forever) returns.
     ///
     /// It gets the settings that accepted connections have, and is made to block. The
-    /// [address](TcpServer::local_addr) of the server is the connection's own.
+    /// [address](TcpServer::local_addr) of the server is the connection's own. Of such a server only the
+    /// connection's end is logged, neither its start nor its stop.
     ///
     /// # Errors
     ///

@@ -17,7 +17,7 @@ use crate::handler::RequestHandler;
 use crate::registry::{Registry, Totals};
 use crate::session::Session;
 use crate::shutdown::Phase;
-use crate::sockets::{self, Options};
+use crate::sockets::Options;
 use crate::standby::Standby;
 use crate::tag::Tag;
 use crate::times::Times;
@@ -219,7 +219,8 @@ impl TcpServer {
         if let Err(error) = &outcome {
             // Now, as the drain may take a while; the caller is told after it.
             let tag = self.registry.tag();
-            log::error!(service = tag; "{tag}{error}: {}", error.cause());
+            let cause = error.cause();
+            log::error!(service = tag, error:%; "{tag}{error}: {cause}");
         }
         let Self {
             registry,
@@ -227,7 +228,6 @@ impl TcpServer {
             listeners,
             ..
         } = self;
-        listeners.iter().for_each(sockets::release);
         drop(listeners);
         // From here on threads end with their connections. To let them become idle, and then wake
         // a thousand of them to end while the process exits, takes longer than the drain.

@@ -81,14 +81,6 @@ impl Options {
     }
 }
 
-/// Takes back what would surprise whoever has a listener afterwards: without them `accept(2)` waits.
-pub(crate) fn release(listener: &TcpListener) {
-    let socket = SockRef::from(listener);
-    // If it is no socket any more, nobody is surprised.
-    let _ = socket.set_read_timeout(None);
-    let _ = socket.set_write_timeout(None);
-}
-
 /// Binds and listens.
 pub(crate) fn listen(
     addr: SocketAddr,

@@ -218,9 +218,6 @@ fn a_listener_made_elsewhere_is_served_and_survives_its_server() {
     assert_eq!(exchange(addr, b"first"), b"first");
     server.stop();
 
-    // An accept(2) of whoever has it then waits, as it should.
-    let timeout = socket2::SockRef::from(&shared).read_timeout().unwrap();
-    assert_eq!(timeout, None);
     // Who connects between two servers waits in the backlog.
     let waiting = connect(addr);
     let _next = TestServer::serve(TcpServer::from_listener(shared).unwrap(), EchoHandler::new);

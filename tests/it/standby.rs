@@ -135,3 +135,22 @@ fn who_waited_from_before_an_earlier_server_is_drained_by_the_next() {
     let totals = second.stop();
     assert_eq!((totals.connections(), totals.cut()), (2, 0));
 }
+
+#[test]
+fn a_server_that_has_ended_leaves_the_socket_to_another_as_it_was() {
+    // Were its timeouts taken from the socket, the other's threads would wait in accept(2) for ever.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let shared = listener.try_clone().unwrap();
+    let stays = TestServer::serve(TcpServer::from_listener(shared).unwrap(), EchoHandler::new);
+    let goes = TestServer::serve(
+        TcpServer::from_listener(listener).unwrap(),
+        EchoHandler::new,
+    );
+    goes.stop();
+    let start = Instant::now();
+    for _ in 0..100 {
+        assert_eq!(exchange(stays.addr, b"x"), b"x");
+    }
+    stays.stop();
+    assert!(start.elapsed() < Builder::DRAIN_TIMEOUT);
+}
