@@ -94,7 +94,8 @@ impl Me {
         let mut stream = TcpStream::connect(peer)?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let addr = stream.peer_addr()?;
-        if addr == self.addr {
+        let is_here = self.addr.ip().is_unspecified() && stream.local_addr()?.ip() == addr.ip();
+        if addr == self.addr || (is_here && addr.port() == self.addr.port()) {
             return Err(io::Error::other("that is myself"));
         }
         let mut others = self.others();

@@ -81,8 +81,19 @@ impl Builder {
         }
     }
 
-    /// Sets what the server is called in the log: its lines begin with `service=NAME`. Defaults to
-    /// nothing.
+    /// Sets what the server is called in the log: its lines begin with `service=NAME`, and their
+    /// records have that key-value pair. Defaults to nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), socketserver::Error> {
+    /// use socketserver::TcpServer;
+    ///
+    /// let server = TcpServer::builder().name("guests").bind("127.0.0.1:0")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());

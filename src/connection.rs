@@ -131,9 +131,8 @@ impl Connection {
     /// Its timeouts and whether it blocks are the connection's own: leave them. Don't read or write
     /// there: it would not be counted, no timeout would apply, a shutdown would not be noticed
     /// before the connection is cut, and a read fails when it has waited for 20 ms. Don't duplicate
-    /// it with
-    /// [`try_clone`](TcpStream::try_clone): the peer would see no end of file until the duplicate
-    /// is closed, too.
+    /// it with [`try_clone`](TcpStream::try_clone): the peer would see no end of file until the
+    /// duplicate is closed, too.
     #[doc(alias = "request")]
     #[must_use]
     pub fn stream(&self) -> &TcpStream {
@@ -150,6 +149,22 @@ impl Connection {
     /// [lifetime](crate::Builder::max_lifetime) is over.
     ///
     /// A read tells by an end of file. A handler that only writes asks here, and returns.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use socketserver::Connection;
+    /// use std::io::{self, Write};
+    ///
+    /// fn count(conn: &mut Connection) -> io::Result<()> {
+    ///     let mut number = 0;
+    ///     while !conn.is_ending() {
+    ///         writeln!(conn, "{number}")?;
+    ///         number += 1;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
     #[must_use]
     pub fn is_ending(&self) -> bool {
         let ending = self.shall_end();

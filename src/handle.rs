@@ -68,6 +68,18 @@ impl ServerHandle {
     }
 
     /// Returns what the server has done so far.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), socketserver::Error> {
+    /// use socketserver::TcpServer;
+    ///
+    /// let server = TcpServer::bind("127.0.0.1:0")?;
+    /// assert_eq!(server.handle().totals().connections(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.registry.totals()

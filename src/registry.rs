@@ -41,7 +41,8 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Returns how many connections were accepted and served.
+    /// Returns how many connections were accepted and had a thread, those that the
+    /// [verify hook](crate::Builder::verify_request) has rejected among them.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.connections

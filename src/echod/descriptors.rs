@@ -28,6 +28,7 @@ pub(crate) fn check_limit(connections: usize, servers: usize) {
             _ => format!(" for each of {servers} services"),
         };
         log::warn!(
+            connections, limit, room;
             "--max-connections {connections}{each} does not fit under the descriptor limit of {limit}: \
              after {room} connections new ones will wait"
         );

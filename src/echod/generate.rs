@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use clap::{Command, CommandFactory, ValueEnum};
+use clap::{ArgAction, Command, CommandFactory, ValueEnum};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
@@ -66,14 +66,19 @@ fn sections(command: &Command) -> Roff {
     page.control("SH", ["ENVIRONMENT"]);
     for arg in command.get_arguments() {
         if let (Some(name), Some(flag)) = (arg.get_env(), arg.get_long()) {
-            let meaning = format!("the same as --{flag}, which wins over it");
+            let same = match arg.get_action() {
+                ArgAction::Count => "so many times",
+                _ => "the same as",
+            };
+            let meaning = format!("{same} --{flag}, which wins over it");
             entry(&mut page, &name.to_string_lossy(), &meaning);
         }
     }
     entry(&mut page, "RUST_LOG", RUST_LOG);
     page.control("SH", ["FILES"]);
-    let meaning = "the environment of the systemd service";
-    entry(&mut page, "/etc/default/echod", meaning);
+    for (path, meaning) in FILES {
+        entry(&mut page, path, meaning);
+    }
     page.control("SH", ["EXAMPLES"]);
     // As it is, without filling.
     page.control("EX", []);
@@ -92,6 +97,16 @@ fn sections(command: &Command) -> Roff {
     ]);
     page
 }
+
+const FILES: [(&str, &str); 4] = [
+    ("/etc/default/echod", "the environment of both services"),
+    ("echod.socket", "port 7, for echod.service"),
+    (
+        "echod.service",
+        "started by the first connection, without any privilege",
+    ),
+    ("echod-standalone.service", "binds port 7 itself"),
+];
 
 /// A paragraph with a tag.
 fn entry(page: &mut Roff, term: &str, meaning: &str) {

@@ -22,6 +22,26 @@ pub(crate) const SECTIONS: &[Section] = &[
         ],
     },
     Section {
+        title: "Durations",
+        entries: &[(
+            "50us, 500ms, 30s, 1h30m",
+            "as people write them; 0 for none",
+        )],
+    },
+    Section {
+        title: "Inherited sockets",
+        entries: &[
+            (
+                "listeners",
+                "take the place of --listen; FileDescriptorName= names the service, if not the echo",
+            ),
+            (
+                "standard input",
+                "is served if it is a connection, as from inetd(8) or with Accept=yes",
+            ),
+        ],
+    },
+    Section {
         title: "Services",
         entries: &[
             (

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 
@@ -23,10 +24,13 @@ pub(crate) fn make(
 ) -> Result<Vec<(Service, TcpServer)>, Box<dyn Error>> {
     let passed = match inherited {
         Inherited::Listeners(passed) => passed,
-        // It has gone again: there is nothing to do.
-        Inherited::Connection(stream) if stream.peer_addr().is_err() => return Ok(Vec::new()),
         Inherited::Connection(stream) => {
-            return Ok(vec![(Service::Echo, builder(cli).from_stream(stream)?)]);
+            return match builder(cli).from_stream(stream) {
+                Ok(server) => Ok(vec![(Service::Echo, server)]),
+                // It has gone again: there is nothing to do.
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(Vec::new()),
+                Err(error) => Err(error.into()),
+            };
         }
     };
     let listeners = listen(cli, passed)?;

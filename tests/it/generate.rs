@@ -70,6 +70,8 @@ fn the_manual_is_well_formed_and_names_what_the_help_names() {
             "DESCRIPTION",
             "OPTIONS",
             "ADDRESSES",
+            "DURATIONS",
+            "INHERITED SOCKETS",
             "SERVICES",
             "SIGNALS",
             "EXIT STATUS",

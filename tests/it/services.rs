@@ -140,6 +140,7 @@ fn what_is_no_service_is_bad_usage() {
         ("time=:3737,discard=:3737", "discard at :3737: "),
     ] {
         let Output { status, stderr, .. } = Daemon::command()
+            .args(["--listen", "127.0.0.1:0"])
             .arg(format!("--service={value}"))
             .output()
             .unwrap();

@@ -47,6 +47,7 @@ fn they_differ_only_in_what_it_takes_to_bind() {
             "Requires=echod.socket",
             "RestrictAddressFamilies=AF_UNIX",
             "SystemCallFilter=readlink readlinkat chdir pipe2 dup2 dup3 socket connect",
+            "UnsetEnvironment=ECHOD_SERVICE",
         ]
     );
     assert_eq!(
