@@ -12,7 +12,7 @@ use std::net::{Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::process::ExitCode;
 use std::sync::mpsc::channel;
 use std::time::Duration;
-use std::{env, thread};
+use std::{env, str, thread};
 
 use jiff::{Timestamp, tz::TimeZone};
 use socketserver::{Daytime, LeapSecond};
@@ -78,7 +78,10 @@ fn tell(answer: &[u8]) {
         Ok(daytime) => daytime,
         Err(error) => {
             // A terminal would obey control characters.
-            println!("{}", answer.trim_ascii().escape_ascii());
+            match str::from_utf8(answer).map(str::trim) {
+                Ok(text) if !text.contains(char::is_control) => println!("{text}"),
+                _ => println!("{}", answer.trim_ascii().escape_ascii()),
+            }
             return println!("(as it came, not in the form of NIST: {error})");
         }
     };

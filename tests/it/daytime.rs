@@ -100,6 +100,12 @@ fn xinetds_daytime_is_printed_as_it_came() {
 }
 
 #[test]
+fn another_language_is_printed_as_it_came() {
+    let stdout = told("Dienstag, 3. März, 10 Uhr 'früh'\r\n".as_bytes());
+    assert!(stdout.starts_with("Dienstag, 3. März, 10 Uhr 'früh'\n(as it came, "));
+}
+
+#[test]
 fn what_is_no_text_is_escaped() {
     let stdout = told(b"\x1b[2Jtea time\xff\0\r\n");
     let (answer, rest) = stdout.split_once('\n').unwrap();
