@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -139,19 +140,27 @@ fn a_black_hole_is_5() {
 
 #[test]
 fn the_timeout_is_for_all_bytes_together() {
-    let server = TestServer::start(from_fn(|conn| {
-        let mut byte = [0];
-        while conn.read(&mut byte)? > 0 {
-            conn.write_all(&byte)?;
-            // It would take minutes in all.
-            thread::sleep(Duration::from_millis(200));
-        }
-        Ok(())
-    }));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (over, is_over) = mpsc::channel::<()>();
     let start = Instant::now();
-    let what = format!("no echo from {}", server.addr);
-    let args = ["--check-timeout=1s"];
-    fails(&server.addr.to_string(), &args, 5, &what, "timed out");
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let (mut client, _) = listener.accept().unwrap();
+            // A byte at a time, until the check is over: it would take minutes in all.
+            let pace = Duration::from_millis(200);
+            while is_over.recv_timeout(pace) == Err(RecvTimeoutError::Timeout) {
+                let mut byte = [0];
+                // They fail once the check has given up.
+                let _ = client.read_exact(&mut byte);
+                let _ = client.write_all(&byte);
+            }
+        });
+        let what = format!("no echo from {addr}");
+        let args = ["--check-timeout=1s"];
+        fails(&addr.to_string(), &args, 5, &what, "timed out");
+        drop(over);
+    });
     assert!(start.elapsed() < PATIENCE);
 }
 
