@@ -3,8 +3,9 @@
 //! Reading and writing go through here rather than to the stream, so that bytes are counted, every
 //! timeout is one kind of error, and a shutdown is noticed even by a thread that waits for input.
 
+mod busy_poll;
+pub(crate) mod close_reason;
 mod closing;
-mod spin;
 mod transfer;
 
 use std::io::{self, Read, Write};
@@ -15,14 +16,14 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::ending::{Ending, EndingCell};
-use crate::handle::ServerHandle;
-use crate::link::Link;
-use crate::registry::Slot;
-use crate::tag::Tag;
-use crate::times::Times;
-use crate::wait::wait;
-use spin::Spin;
+use crate::connection::close_reason::{Ending, EndingCell};
+use crate::state::Slot;
+use crate::state::handle::ServerHandle;
+use crate::state::log_prefix::Tag;
+use crate::state::shared_stream::Link;
+use crate::state::timeouts::Times;
+use crate::wake::wait;
+use busy_poll::Spin;
 
 /// A connection, as a handler sees it: [`Read`], [`Write`], and who is at the other end.
 ///

@@ -76,42 +76,26 @@
 //! counted is in the text, as `name=value`, and also in the record's key-value pairs ([`log::kv`]).
 
 mod accept;
-mod acceptor;
-mod at_limit;
-mod bind;
-mod builder;
 mod connection;
-mod ending;
 mod error;
-mod handle;
-mod handler;
-mod link;
-mod quota;
-mod registry;
+mod semaphore;
 mod server;
 mod services;
-mod session;
-mod shutdown;
-mod sockets;
-mod sources;
-mod standby;
-mod tag;
-mod times;
-mod turned_away;
-mod wait;
-mod workers;
+mod state;
+mod wake;
+mod worker;
 
-pub use at_limit::AtLimit;
-pub use builder::Builder;
 pub use connection::Connection;
 pub use error::Error;
-pub use handle::ServerHandle;
-pub use handler::{Failure, FnHandler, RequestHandler, from_fn};
-pub use registry::Totals;
 pub use server::TcpServer;
+pub use server::at_limit::AtLimit;
+pub use server::builder::Builder;
 pub use services::{ChargenHandler, DiscardHandler, EchoHandler, TimeHandler};
 #[cfg(feature = "daytime")]
 pub use services::{Daytime, DaytimeError, DaytimeForm, DaytimeHandler, LeapSecond};
+pub use state::Totals;
+pub use state::handle::ServerHandle;
+pub use worker::handler::{Failure, FnHandler, RequestHandler, from_fn};
 
 /// Compiles the README's snippets.
 #[cfg(doctest)]

@@ -1,5 +1,9 @@
 //! The server: its listeners, the loop that serves them, and its shutdown in three steps.
 
+pub(crate) mod at_limit;
+mod bind;
+pub(crate) mod builder;
+
 use std::fmt;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
@@ -7,22 +11,22 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::acceptor::{Acceptor, Past};
-use crate::at_limit::AtLimit;
-use crate::builder::Builder;
+use crate::accept::socket_options::Options;
+use crate::accept::standby::Standby;
+use crate::accept::{Acceptor, Past};
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::handle::ServerHandle;
-use crate::handler::RequestHandler;
-use crate::registry::{Registry, Totals};
-use crate::session::Session;
-use crate::shutdown::Phase;
-use crate::sockets::Options;
-use crate::standby::Standby;
-use crate::tag::Tag;
-use crate::times::Times;
-use crate::wait::wait;
-use crate::workers::Workers;
+use crate::server::at_limit::AtLimit;
+use crate::server::builder::Builder;
+use crate::state::handle::ServerHandle;
+use crate::state::log_prefix::Tag;
+use crate::state::shutdown::Phase;
+use crate::state::timeouts::Times;
+use crate::state::{Registry, Totals};
+use crate::wake::wait;
+use crate::worker::Workers;
+use crate::worker::handler::RequestHandler;
+use crate::worker::session::Session;
 
 /// A TCP server that serves each connection by a handler of its own, on a thread of its own.
 ///

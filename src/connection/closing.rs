@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
 use super::{Connection, SILENT};
-use crate::ending::Ending;
+use crate::connection::close_reason::Ending;
 
 impl Connection {
     /// Ends the connection as the type's documentation says, logs it, and gives the slot back.

@@ -10,10 +10,10 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::net::{RecvFlags, SendFlags};
 
 use super::{Connection, NOT_NOTICED, NOTICE, SILENT};
-use crate::ending::Ending;
-use crate::shutdown::Phase;
-use crate::times::BRIEFLY;
-use crate::wait::wait;
+use crate::connection::close_reason::Ending;
+use crate::state::shutdown::Phase;
+use crate::state::timeouts::BRIEFLY;
+use crate::wake::wait;
 
 /// Where there is no such flag, it is an option that the standard library sets on every socket.
 #[cfg(not(target_vendor = "apple"))]

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use crate::connection::Connection;
-use crate::handler::RequestHandler;
+use crate::worker::handler::RequestHandler;
 
 /// Sends characters (RFC 864) until the client goes, or is to go.
 ///

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::time::SystemTime;
 
 use crate::connection::Connection;
-use crate::handler::RequestHandler;
+use crate::worker::handler::RequestHandler;
 pub use line::{Daytime, LeapSecond};
 pub use parse::DaytimeError;
 

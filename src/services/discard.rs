@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::connection::Connection;
-use crate::handler::RequestHandler;
+use crate::worker::handler::RequestHandler;
 
 /// Throws away whatever it receives (RFC 863), until the client half-closes. It sends nothing.
 ///

@@ -6,7 +6,7 @@ mod pipe;
 use std::io::{self, Write};
 
 use crate::connection::Connection;
-use crate::handler::RequestHandler;
+use crate::worker::handler::RequestHandler;
 
 /// Sends back whatever it receives (RFC 862), until the client half-closes.
 ///

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
 use crate::connection::Connection;
-use crate::handler::RequestHandler;
+use crate::worker::handler::RequestHandler;
 
 /// Sends the time as a number (RFC 868), and closes: the seconds since 1900, UTC, in four bytes,
 /// the most significant first.

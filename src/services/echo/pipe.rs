@@ -10,7 +10,7 @@ use std::net::TcpStream;
 use rustix::pipe::{SpliceFlags, fcntl_setpipe_size, splice};
 
 use crate::connection::Connection;
-use crate::quota::{Permit, Quota};
+use crate::semaphore::{Permit, Quota};
 
 /// What a read must bring to be one of a stream.
 const MUCH: usize = 16 * 1024;

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::connection::canonical;
-use crate::times::BRIEFLY;
+use crate::state::timeouts::BRIEFLY;
 
 /// What is set on every connection.
 #[derive(Clone, Copy, Debug)]

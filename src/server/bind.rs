@@ -4,11 +4,11 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use crate::builder::Builder;
+use crate::accept::socket_options::{self, Options};
+use crate::accept::standby;
 use crate::error::Error;
 use crate::server::TcpServer;
-use crate::sockets::{self, Options};
-use crate::standby;
+use crate::server::builder::Builder;
 
 impl Builder {
     /// Binds every address that `addr` resolves to, and makes a server that listens on them.
@@ -65,12 +65,12 @@ impl Builder {
             if one.ip() == Ipv4Addr::UNSPECIFIED && bound.contains(&covered) {
                 continue;
             }
-            match sockets::listen(one, self.backlog, self.reuse_port, self.options()) {
+            match socket_options::listen(one, self.backlog, self.reuse_port, self.options()) {
                 Ok(listener) => {
                     listeners.push(listener);
                     bound.push(one);
                 }
-                Err(error) if sockets::is_not_of_this_machine(&error) => {
+                Err(error) if socket_options::is_not_of_this_machine(&error) => {
                     skipped = Some(Error::new(format!("cannot bind {one}"), error));
                 }
                 Err(error) => return Err(Error::new(format!("cannot bind {one}"), error)),
@@ -164,7 +164,7 @@ impl Builder {
         self.check()?;
         let options = self.options();
         let prepare = || {
-            let peer = sockets::peer_of(&stream)?;
+            let peer = socket_options::peer_of(&stream)?;
             options.take(&stream)?;
             Ok((peer, stream.local_addr()?))
         };

@@ -4,8 +4,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::registry::{Registry, Totals};
-use crate::shutdown::Phase;
+use crate::state::shutdown::Phase;
+use crate::state::{Registry, Totals};
 
 /// A handle to a server, to stop it from any thread.
 ///

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::quota::Quota;
-use crate::times::BRIEFLY;
+use crate::semaphore::Quota;
+use crate::state::timeouts::BRIEFLY;
 
 /// The state of this in one connection.
 // Relaxed throughout: nothing is published by it, and a lost update is a guess made twice.

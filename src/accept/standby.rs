@@ -10,12 +10,12 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use crate::at_limit::AtLimit;
+use crate::accept::socket_options::Options;
 use crate::connection::Connection;
-use crate::registry::Registry;
-use crate::shutdown::Phase;
-use crate::sockets::Options;
-use crate::times::Times;
+use crate::server::at_limit::AtLimit;
+use crate::state::Registry;
+use crate::state::shutdown::Phase;
+use crate::state::timeouts::Times;
 
 /// Who waits at the listener of a server.
 #[derive(Debug)]

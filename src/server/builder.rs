@@ -3,11 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::at_limit::AtLimit;
 use crate::connection::Connection;
-use crate::handler::Failure;
-use crate::session::{ErrorHook, VerifyHook};
-use crate::times::Times;
+use crate::server::at_limit::AtLimit;
+use crate::state::timeouts::Times;
+use crate::worker::handler::Failure;
+use crate::worker::session::{ErrorHook, VerifyHook};
 
 /// Configures a [`TcpServer`](crate::TcpServer).
 ///

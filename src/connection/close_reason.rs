@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use crate::tag::Tag;
+use crate::state::log_prefix::Tag;
 
 /// The last thing that happened to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,16 +5,23 @@
 //! closed. The lock is held for a few instructions at the start and at the end of a connection,
 //! and never per message.
 
+pub(crate) mod handle;
+pub(crate) mod log_prefix;
+pub(crate) mod shared_stream;
+pub(crate) mod shutdown;
+mod sources;
+pub(crate) mod timeouts;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::link::Link;
-use crate::shutdown::Shutdown;
-use crate::sources::{Source, Sources};
-use crate::tag::Tag;
+use crate::state::log_prefix::Tag;
+use crate::state::shared_stream::Link;
+use crate::state::shutdown::Shutdown;
+use crate::state::sources::{Source, Sources};
 
 /// What a server has done, from its start to its end, or [so far](crate::ServerHandle::totals).
 ///

@@ -4,6 +4,9 @@
 //! the client is still safe in the listener's backlog, just as when it refuses a descriptor. Only in
 //! a burst are some accepted ahead, and wait in the acceptor instead.
 
+pub(crate) mod handler;
+pub(crate) mod session;
+
 use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

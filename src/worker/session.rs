@@ -4,8 +4,8 @@ use std::fmt;
 use std::io::ErrorKind;
 
 use crate::connection::Connection;
-use crate::ending::Ending;
-use crate::handler::{Failure, RequestHandler, catch, drive};
+use crate::connection::close_reason::Ending;
+use crate::worker::handler::{Failure, RequestHandler, catch, drive};
 
 pub(crate) type VerifyHook = Box<dyn Fn(&Connection) -> bool + Send + Sync>;
 pub(crate) type ErrorHook = Box<dyn Fn(&Connection, &Failure) + Send + Sync>;
