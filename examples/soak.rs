@@ -67,11 +67,12 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         cli.seed,
         "warming up",
     )?;
-    server.settle()?;
-    let before = server.held()?;
+    // Idle threads end after 10 s.
+    let before = server.settle(Duration::from_secs(11), |_| false)?;
     let played = play_all(&server, cli.clients, time, !cli.seed, "playing")?;
-    server.settle()?;
-    let after = server.held()?;
+    let after = server.settle(Duration::from_secs(30), |held| {
+        held.leaks(&before).is_none()
+    })?;
     println!("before: {before}\nafter:  {after}\n{played} cases played, none failed");
     Ok(match after.leaks(&before) {
         None => ExitCode::SUCCESS,
@@ -155,16 +156,18 @@ impl Server {
         Ok(Self { child, addr })
     }
 
-    /// Waits until only its main threads are left: idle ones go after 10 s.
-    fn settle(&self) -> io::Result<()> {
+    /// Waits until the server is `settled`, for at most `time`, and returns what the server holds.
+    fn settle(&self, time: Duration, settled: impl Fn(&Held) -> bool) -> io::Result<Held> {
         let progress = ProgressBar::new_spinner().with_message("waiting for idle threads to end");
         let start = Instant::now();
-        while self.held()?.threads > 2 && start.elapsed() < Duration::from_secs(30) {
+        let mut held = self.held()?;
+        while !settled(&held) && start.elapsed() < time {
             progress.tick();
             thread::sleep(Duration::from_millis(100));
+            held = self.held()?;
         }
         progress.finish_and_clear();
-        Ok(())
+        Ok(held)
     }
 
     fn held(&self) -> io::Result<Held> {
