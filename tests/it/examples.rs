@@ -141,3 +141,48 @@ fn the_client_says_what_is_wrong() {
         assert_eq!(stderr.lines().count(), 1);
     }
 }
+
+#[test]
+fn two_hundred_held_connections_echo_and_end_cleanly() {
+    let output = example("hold")
+        .args(["--connections", "200", "--for", "100ms"])
+        .output()
+        .unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{table}{:?}", output.stderr);
+    let value = |name: &str| {
+        let row = table
+            .lines()
+            .find(|row| row.starts_with(&format!("| {name}")));
+        let row = row.unwrap_or_else(|| panic!("no {name} in {table}"));
+        row.split('|').nth(2).unwrap().trim()
+    };
+    for number in [
+        "connected, s",
+        "echoed at start, s",
+        "resident before, kB",
+        "resident while held, kB",
+        "CPU while held, s",
+        "threads at rest",
+        "threads at peak",
+        "echoed at end, s",
+        "stopped while connected, s",
+    ] {
+        assert!(value(number).parse::<f64>().is_ok(), "{number}: {table}");
+    }
+    let total = |name: &str| value(&format!("server's total: {name}"));
+    assert_eq!(total("connections"), "200");
+    assert_eq!(total("bytes_in"), total("bytes_out"));
+}
+
+#[test]
+fn more_connections_than_descriptors_are_not_tried() {
+    let output = example("hold")
+        .args(["--connections", &u32::MAX.to_string()])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("connections do not fit"), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1);
+}
