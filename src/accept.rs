@@ -1,349 +1,323 @@
-//! The listener loop's one question: which connection is served next?
+//! The lead: the right to wait for a client and to accept it, and what accepting remembers.
 //!
-//! It waits for room, for a client, and for what the system is short of, and takes a connection
-//! from the backlog only once there is a slot for it and something to serve it with.
+//! One thread of a server holds the lead at a time. It waits for room and for a client, makes
+//! sure that another thread leads next, accepts, hands the lead over, and serves the connection
+//! itself (Leader/Followers, in Schmidt's *POSA 2*). So a connection is only accepted by the
+//! thread that serves it, and nobody waits in a queue of this process. The lead is a value, and
+//! no lock is held while its holder sleeps.
 
-mod outcome;
+pub(crate) mod outcome;
 pub(crate) mod socket_options;
-pub(crate) mod standby;
-mod turned_away;
 
-use std::collections::VecDeque;
+use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::{io, iter, mem};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::accept::outcome::{Backoff, Episode, Verdict, classify};
-use crate::accept::socket_options::Options;
-use crate::accept::standby::Standby;
-use crate::accept::turned_away::TurnedAway;
-use crate::connection::Connection;
-use crate::connection::close_reason::Ending;
+use crate::connection::close_reason::CloseReason;
+use crate::connection::{Connection, canonical};
 use crate::error::Error;
-use crate::server::at_limit::AtLimit;
-use crate::state::log_prefix::Tag;
+use crate::reactor::{Reactors, close_rejected};
+use crate::state::ServerState;
+use crate::state::log_prefix::LogPrefix;
 use crate::state::shutdown::Phase;
-use crate::state::timeouts::Times;
-use crate::state::{Registry, Slot};
 use crate::wake::wait;
+use outcome::{AcceptOutcome, Shortage, WarnOnce, classify};
+use socket_options::SocketOptions;
 
-/// Takes connections from a server's listeners, one after another.
-pub(crate) struct Acceptor<'s> {
-    listeners: &'s [TcpListener],
-    registry: &'s Arc<Registry>,
-    standby: Option<&'s Standby>,
-    /// The waker first, then the listeners in their order.
-    fds: Vec<PollFd<'s>>,
-    options: Options,
+/// What happens to a client that connects while the limit of connections is reached.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use socketserver::{AtLimit, EchoHandler, TcpServer};
+/// use std::io::Read;
+/// use std::net::TcpStream;
+///
+/// let server = TcpServer::builder()
+///     .at_limit(AtLimit::Refuse)
+///     .bind("127.0.0.1:0")?;
+/// let (addr, handle) = (server.local_addr(), server.handle());
+/// handle.set_max_connections(0);
+/// let serving = std::thread::spawn(move || server.serve_forever(EchoHandler::new));
+///
+/// // It is closed, and nothing is sent.
+/// assert_eq!(TcpStream::connect(addr)?.read(&mut [0; 8])?, 0);
+///
+/// handle.shutdown();
+/// let totals = serving.join().expect("the server does not panic")?;
+/// assert_eq!((totals.connections(), totals.refused()), (0, 1));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AtLimit {
+    /// The client waits in the kernel's backlog until a connection ends.
+    #[default]
+    Wait,
+    /// The connection is accepted, sent a FIN and nothing else, and counted as
+    /// [refused](crate::Totals::refused).
+    Refuse,
+}
+
+/// The lead of a server.
+pub(crate) struct Lead {
+    state: Arc<ServerState>,
+    /// Each with whether its connections inherit the options.
+    listeners: Vec<(TcpListener, bool)>,
+    options: SocketOptions,
     at_limit: AtLimit,
-    times: Times,
-    turned_away: TurnedAway,
-    /// Whether the last question was answered by a connection: there may be more.
-    in_burst: bool,
-    past: &'s mut Past,
-}
-
-/// How many connections are accepted ahead of each that is served. To start a thread takes several
-/// times as long as to accept, and a backlog that overflows meanwhile costs a client a second.
-const AHEAD: usize = 16;
-
-/// What the next connection depends on of those before.
-#[derive(Debug, Default)]
-pub(crate) struct Past {
-    /// Accepted, and to be served next.
-    pub(crate) ahead: VecDeque<Box<Connection>>,
+    /// Where rejected connections linger. Without reactors they are closed at once.
+    reactors: Option<Arc<Reactors>>,
     /// The listener that was served last. The next one has the next turn.
-    last: usize,
-    backoff: Backoff,
-    shortage: Episode,
-    limit: Episode,
-    source_limit: Episode,
+    last_listener: usize,
+    shortage: Shortage,
+    limit_warned: WarnOnce,
+    source_limit_warned: WarnOnce,
 }
 
-/// What can't be done without a thread, for the log.
-const NO_THREAD: &str = "start a thread";
-
-/// Why no connection came of a listener that was ready.
-enum Setback {
-    /// It is gone, or someone else has it.
-    Nothing,
-    /// The system is out of something, so this could not be done.
-    Shortage(&'static str, io::Error),
-    /// This listener is at its end.
-    Unusable(io::Error),
+/// What the holder of the lead waits for, besides a wake-up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Watch {
+    /// Whether it can accept a client to be served. Clients to be rejected are, in any case.
+    pub(crate) clients: bool,
+    pub(crate) until: Option<Instant>,
+    /// Whether it is the supervisor, which has a waker of its own.
+    pub(crate) is_supervisor: bool,
 }
 
-impl<'s> Acceptor<'s> {
+/// What has ended a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// A client waits at this listener, and there is room.
+    Client(usize),
+    /// A wake-up. There may be something else to do.
+    Woken,
+    TimedOut,
+    /// A stop was requested.
+    Stopped,
+}
+
+impl Lead {
     pub(crate) fn new(
-        listeners: &'s [TcpListener],
-        registry: &'s Arc<Registry>,
-        standby: Option<&'s Standby>,
-        options: Options,
+        state: &Arc<ServerState>,
+        listeners: Vec<(TcpListener, bool)>,
+        options: SocketOptions,
         at_limit: AtLimit,
-        times: Times,
-        past: &'s mut Past,
     ) -> Self {
-        let waker = PollFd::new(registry.shutdown().waker(), PollFlags::IN);
-        let sockets = listeners
-            .iter()
-            .map(|listener| PollFd::new(listener, PollFlags::IN));
         Self {
+            state: Arc::clone(state),
             listeners,
-            registry,
-            standby,
-            fds: iter::once(waker).chain(sockets).collect(),
             options,
             at_limit,
-            times,
-            turned_away: TurnedAway::new(times.linger),
-            in_burst: false,
-            past,
+            reactors: None,
+            last_listener: 0,
+            shortage: Shortage::default(),
+            limit_warned: WarnOnce::default(),
+            source_limit_warned: WarnOnce::default(),
         }
     }
 
-    /// Waits for the next connection, and for what `reserve` provides to serve it with, which is
-    /// asked for first. Returns `None` when a shutdown is requested, the deadline is over, or there is
-    /// no listener that one could come from.
-    pub(crate) fn next<R>(
-        &mut self,
-        deadline: Option<Instant>,
-        mut reserve: impl FnMut() -> io::Result<R>,
-    ) -> Result<Option<(Box<Connection>, R)>, Error> {
+    /// Lets rejected connections linger in `reactors`.
+    pub(crate) fn reject_into(&mut self, reactors: Arc<Reactors>) {
+        self.reactors = Some(reactors);
+    }
+
+    pub(crate) fn has_listeners(&self) -> bool {
+        !self.listeners.is_empty()
+    }
+
+    /// Waits for room and for a client, and rejects clients at a limit.
+    ///
+    /// # Errors
+    ///
+    /// A listener has become unusable, or `poll(2)` has failed.
+    pub(crate) fn wait(&mut self, watch: Watch) -> Result<Waited, Error> {
         loop {
-            if self.registry.shutdown().phase() != Phase::Serving {
-                return Ok(self.rest(&mut reserve));
+            if self.state.shutdown.phase() != Phase::Serving {
+                return Ok(Waited::Stopped);
             }
-            if mem::take(&mut self.in_burst) {
-                self.accept_ahead();
-                // It may have taken back the wake-up of a shutdown.
-                continue;
-            }
-            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            if let Some(conn) = self.past.ahead.pop_front() {
-                match reserve() {
-                    Ok(reserved) => {
-                        self.past.backoff.reset();
-                        self.in_burst = true;
-                        return Ok(Some((conn, reserved)));
-                    }
-                    Err(error) => {
-                        self.past.ahead.push_front(conn);
-                        self.back_off(NO_THREAD, &error, left)?;
-                        continue;
-                    }
-                }
-            }
-            if self.listeners.is_empty() {
-                return Ok(None);
-            }
-            let may_accept = self.at_limit == AtLimit::Refuse
-                || self.is_relieved()
-                || self.registry.room_or_wake_up();
-            let ready = if may_accept {
-                self.wait_for_client(left)?
+            let now = Instant::now();
+            let pause_end = self.shortage.pause_end(now);
+            let has_room = self.state.has_room_or_wakes_lead();
+            let accepts = if has_room {
+                watch.clients
             } else {
-                self.report_limit("wait in the backlog");
-                self.wait_for_wake_up(left)?;
-                None
+                self.at_limit == AtLimit::Refuse
             };
-            if let Some(index) = ready {
-                match self.take(index, &mut reserve) {
-                    Ok(taken) => {
-                        self.past.backoff.reset();
-                        self.in_burst = true;
-                        return Ok(Some(taken));
-                    }
-                    Err(Setback::Nothing) => {}
-                    Err(Setback::Shortage(what, error)) => self.back_off(what, &error, left)?,
-                    Err(Setback::Unusable(error)) => {
-                        let listener = self.name_of(index);
-                        return Err(Error::new(format!("cannot accept on {listener}"), error));
-                    }
-                }
+            if !has_room && self.at_limit == AtLimit::Wait {
+                self.warn_of_limit("wait in the backlog");
             }
-            if left.is_some_and(|left| left.is_zero()) {
-                return Ok(None);
+            let wake_at = pause_end.into_iter().chain(watch.until).min();
+            let timeout = wake_at.map(|at| at.saturating_duration_since(now));
+            let listens = accepts && pause_end.is_none();
+            let (woken, ready) = self.poll(listens, watch.is_supervisor, timeout)?;
+            if woken {
+                return Ok(Waited::Woken);
+            }
+            match ready {
+                // Room may have come in the meantime.
+                Some(index) if has_room || self.state.has_room_or_wakes_lead() => {
+                    return Ok(Waited::Client(index));
+                }
+                Some(index) => self.reject_one(index)?,
+                None if watch.until.is_some_and(|until| Instant::now() >= until) => {
+                    return Ok(Waited::TimedOut);
+                }
+                None => {}
             }
         }
     }
 
-    fn take<R>(
-        &mut self,
-        index: usize,
-        reserve: &mut impl FnMut() -> io::Result<R>,
-    ) -> Result<(Box<Connection>, R), Setback> {
-        let Some(slot) = self.registry.admit() else {
-            return Err(self.refuse_one(index));
+    /// Accepts the client that waits at a listener, or returns `None` if there is none to serve.
+    ///
+    /// # Errors
+    ///
+    /// The listener has become unusable.
+    pub(crate) fn accept(&mut self, index: usize) -> Result<Option<Box<Connection>>, Error> {
+        let Some(mut slot) = self.state.admit() else {
+            return Ok(None);
         };
-        let reserved = reserve().map_err(|error| Setback::Shortage(NO_THREAD, error))?;
-        Ok((self.accept_into(slot, index)?, reserved))
-    }
-
-    fn accept_into(&mut self, mut slot: Slot, index: usize) -> Result<Box<Connection>, Setback> {
-        let (stream, peer) = self.accept(index)?;
+        let Some((stream, peer)) = self.take(index)? else {
+            return Ok(None);
+        };
         if !slot.claim_source(peer.ip()) {
-            if self.past.source_limit.begins(Instant::now()) {
-                let (tag, source) = (self.tag(), peer.ip());
+            if self.source_limit_warned.should_report(Instant::now()) {
+                let (prefix, source) = (self.prefix(), peer.ip());
                 log::warn!(
-                    service = tag, source:%;
-                    "{tag}{source} has all the connections one source may have"
+                    service = prefix, source:%;
+                    "{prefix}{source} has all the connections one source may have"
                 );
             }
-            self.turn_away(stream, peer);
-            return Err(Setback::Nothing);
-        }
-        Ok(Connection::new(stream, peer, slot, self.times))
-    }
-
-    /// Takes what waits at the listeners already, as long as there are slots. What goes wrong will
-    /// be met again.
-    fn accept_ahead(&mut self) {
-        for _ in 0..AHEAD {
-            if self.is_relieved() {
-                return;
-            }
-            let Ok(Some(index)) = self.wait_for_client(Some(Duration::ZERO)) else {
-                return;
-            };
-            let accepted = self
-                .registry
-                .admit()
-                .and_then(|slot| self.accept_into(slot, index).ok());
-            let Some(conn) = accepted else {
-                return;
-            };
-            self.past.ahead.push_back(conn);
-        }
-    }
-
-    /// Returns the next of those that were accepted before a shutdown. Who can't be served now, for
-    /// want of a thread, is let go.
-    fn rest<R>(
-        &mut self,
-        reserve: &mut impl FnMut() -> io::Result<R>,
-    ) -> Option<(Box<Connection>, R)> {
-        iter::from_fn(|| self.past.ahead.pop_front()).find_map(|conn| Some((conn, reserve().ok()?)))
-    }
-
-    /// Does at the limit what is to be done there.
-    fn refuse_one(&mut self, index: usize) -> Setback {
-        if self.at_limit == AtLimit::Wait {
-            return Setback::Nothing;
-        }
-        self.report_limit("are refused");
-        match self.accept(index) {
-            Ok((stream, peer)) => {
-                self.turn_away(stream, peer);
-                Setback::Nothing
-            }
-            Err(setback) => setback,
-        }
-    }
-
-    fn turn_away(&mut self, stream: TcpStream, peer: SocketAddr) {
-        self.registry.count_refused();
-        Ending::Limit.log(self.tag(), peer, (0, 0), Duration::ZERO);
-        self.turned_away.add(stream);
-        self.past.backoff.reset();
-    }
-
-    fn accept(&self, index: usize) -> Result<(TcpStream, SocketAddr), Setback> {
-        let accepted = self.options.accept(&self.listeners[index]);
-        accepted.map_err(|error| match classify(&error) {
-            Verdict::NextOne => Setback::Nothing,
-            Verdict::Shortage => Setback::Shortage("accept", error),
-            Verdict::Unusable => Setback::Unusable(error),
-        })
-    }
-
-    /// Returns the index of a listener with something pending, each in its turn.
-    fn wait_for_client(&mut self, timeout: Option<Duration>) -> Result<Option<usize>, Error> {
-        if self.is_relieved() {
-            self.wait_for_wake_up(timeout)?;
+            self.reject(stream, peer);
             return Ok(None);
         }
-        self.poll(self.fds.len(), timeout)?;
-        if self.is_relieved() {
-            // It has woken one of them, too.
-            return Ok(None);
-        }
-        let count = self.listeners.len();
-        let ready = (1..=count)
-            .map(|step| (self.past.last + step) % count)
-            .find(|&index| !self.fds[1 + index].revents().is_empty());
-        self.past.last = ready.unwrap_or(self.past.last);
-        Ok(ready)
+        Ok(Some(Connection::new(stream, peer, slot)))
     }
 
-    /// Returns whether threads on standby take the clients that come.
-    fn is_relieved(&self) -> bool {
-        self.standby.is_some_and(Standby::is_manned)
-    }
-
-    /// Leaves the clients where they are, in the backlog, and sleeps.
-    fn wait_for_wake_up(&mut self, timeout: Option<Duration>) -> Result<(), Error> {
-        self.poll(1, timeout)
-    }
-
-    fn poll(&mut self, watched: usize, timeout: Option<Duration>) -> Result<(), Error> {
-        let next = self.turned_away.next_deadline();
-        let until_next = next.map(|at| at.saturating_duration_since(Instant::now()));
-        self.fds.iter_mut().for_each(PollFd::clear_revents);
-        wait(
-            &mut self.fds[..watched],
-            timeout.into_iter().chain(until_next).min(),
-        )
-        .map_err(|error| Error::new("cannot wait for connections", error))?;
-        if next.is_some() {
-            self.turned_away.expire(Instant::now());
-        }
-        if !self.fds[0].revents().is_empty() {
-            self.registry.shutdown().waker().clear();
+    /// Rejects the client that waits at a listener.
+    fn reject_one(&mut self, index: usize) -> Result<(), Error> {
+        self.warn_of_limit("are refused");
+        if let Some((stream, peer)) = self.take(index)? {
+            self.reject(stream, peer);
         }
         Ok(())
     }
 
-    fn back_off(
+    fn reject(&self, stream: TcpStream, peer: SocketAddr) {
+        self.state.count_rejected();
+        CloseReason::Limit.log(self.prefix(), peer, (0, 0), Duration::ZERO);
+        match &self.reactors {
+            Some(reactors) => reactors.reject(stream),
+            None => close_rejected(stream),
+        }
+    }
+
+    /// Takes a connection from a listener's backlog.
+    fn take(&mut self, index: usize) -> Result<Option<(TcpStream, SocketAddr)>, Error> {
+        let (listener, inherits) = &self.listeners[index];
+        let Some(accepted) = self.state.shutdown.unless_stopped(|| listener.accept()) else {
+            return Ok(None);
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                self.shortage.end();
+                // Setting the options fails where the peer has gone again, on some systems.
+                let usable = *inherits || self.options.apply_to_stream(&stream).is_ok();
+                Ok(usable.then(|| (stream, canonical(peer))))
+            }
+            Err(error) => match classify(&error) {
+                AcceptOutcome::Retry => Ok(None),
+                AcceptOutcome::Shortage => {
+                    self.run_short(&error);
+                    Ok(None)
+                }
+                AcceptOutcome::Unusable => {
+                    let addr = listener
+                        .local_addr()
+                        .map_or_else(|error| error.to_string(), |addr| addr.to_string());
+                    Err(Error::new(format!("cannot accept on {addr}"), error))
+                }
+            },
+        }
+    }
+
+    /// Begins a pause, because the system is short of what a connection needs.
+    fn run_short(&mut self, error: &io::Error) {
+        let now = Instant::now();
+        if let Some(reactors) = &self.reactors
+            && reactors.release_rejected()
+        {
+            // The descriptors of rejected connections may be all it takes.
+            self.shortage.pause_briefly(now);
+        } else if self.shortage.begin_pause(now) {
+            warn_of_shortage(self.prefix(), "accept", error);
+        }
+    }
+
+    /// Sleeps, and returns whether there was a wake-up, and the ready listener whose turn it is.
+    fn poll(
         &mut self,
-        what: &str,
-        error: &io::Error,
-        left: Option<Duration>,
-    ) -> Result<(), Error> {
-        if self.turned_away.close_all() {
-            // That may be all it takes.
-            return Ok(());
+        listens: bool,
+        is_supervisor: bool,
+        timeout: Option<Duration>,
+    ) -> Result<(bool, Option<usize>), Error> {
+        let shutdown = &self.state.shutdown;
+        let wakers = [shutdown.lead(), shutdown.supervisor()];
+        let wakers = &wakers[..=usize::from(is_supervisor)];
+        let listeners = if listens { &self.listeners[..] } else { &[] };
+        let mut fds: Vec<_> = wakers
+            .iter()
+            .map(|waker| PollFd::new(*waker, PollFlags::IN))
+            .chain(
+                listeners
+                    .iter()
+                    .map(|(listener, _)| PollFd::new(listener, PollFlags::IN)),
+            )
+            .collect();
+        wait(&mut fds, timeout)
+            .map_err(|error| Error::new("cannot wait for connections", error))?;
+        let is_ready = |index: usize| !fds[index].revents().is_empty();
+        let mut woken = false;
+        for (index, waker) in wakers.iter().enumerate() {
+            if is_ready(index) {
+                waker.clear();
+                woken = true;
+            }
         }
-        if self.past.shortage.begins(Instant::now()) {
-            let tag = self.tag();
+        let count = listeners.len();
+        let ready = (1..=count)
+            .map(|step| (self.last_listener + step) % count)
+            .find(|index| is_ready(wakers.len() + index));
+        if !woken {
+            self.last_listener = ready.unwrap_or(self.last_listener);
+        }
+        Ok((woken, ready))
+    }
+
+    fn warn_of_limit(&mut self, consequence: &str) {
+        if self.limit_warned.should_report(Instant::now()) {
+            let (prefix, limit) = (self.prefix(), self.state.max_connections());
             log::warn!(
-                service = tag, error:%;
-                "{tag}cannot {what}: {error}; new connections wait in the backlog"
+                service = prefix, limit;
+                "{prefix}limit of {limit} connections reached; new ones {consequence}"
             );
         }
-        let delay = self.past.backoff.next_delay();
-        self.wait_for_wake_up(Some(left.map_or(delay, |left| left.min(delay))))
     }
 
-    fn report_limit(&mut self, consequence: &str) {
-        if self.past.limit.begins(Instant::now()) {
-            let (tag, limit) = (self.tag(), self.registry.limit());
-            log::warn!(
-                service = tag, limit;
-                "{tag}limit of {limit} connections reached; new ones {consequence}"
-            );
-        }
+    fn prefix(&self) -> &LogPrefix {
+        &self.state.prefix
     }
+}
 
-    fn tag(&self) -> &Tag {
-        self.registry.tag()
-    }
-
-    fn name_of(&self, index: usize) -> String {
-        self.listeners[index]
-            .local_addr()
-            .map_or_else(|error| error.to_string(), |addr| addr.to_string())
-    }
+/// Warns that new connections have to wait, because the system is short of something.
+pub(crate) fn warn_of_shortage(prefix: &LogPrefix, what: &str, error: &io::Error) {
+    log::warn!(
+        service = prefix, error:%;
+        "{prefix}cannot {what}: {error}; new connections wait in the backlog"
+    );
 }

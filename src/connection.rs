@@ -3,27 +3,31 @@
 //! Reading and writing go through here rather than to the stream, so that bytes are counted, every
 //! timeout is one kind of error, and a shutdown is noticed even by a thread that waits for input.
 
-mod busy_poll;
+pub(crate) mod busy_poll;
 pub(crate) mod close_reason;
-mod closing;
-mod transfer;
+pub(crate) mod closing;
+pub(crate) mod progress;
+pub(crate) mod rest;
+pub(crate) mod transfer;
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::connection::close_reason::{Ending, EndingCell};
 use crate::state::Slot;
 use crate::state::handle::ServerHandle;
-use crate::state::log_prefix::Tag;
-use crate::state::shared_stream::Link;
-use crate::state::timeouts::Times;
+use crate::state::log_prefix::LogPrefix;
+use crate::state::shared_stream::SharedStream;
+use crate::state::timeouts::Timeouts;
 use crate::wake::wait;
-use busy_poll::Spin;
+use busy_poll::BusyPoll;
+use close_reason::CloseReason;
+use progress::Progress;
+use rest::Wish;
 
 /// A connection, as a handler sees it: [`Read`], [`Write`], and who is at the other end.
 ///
@@ -64,51 +68,54 @@ use busy_poll::Spin;
 #[derive(Debug)]
 pub struct Connection {
     // Fields drop in this order: the descriptor is closed before its slot is given back.
-    link: Arc<Link>,
+    stream: Arc<SharedStream>,
     slot: Slot,
     server: ServerHandle,
     peer: SocketAddr,
     accepted: Instant,
-    times: Times,
-    ending: EndingCell,
-    spin: Spin,
-    /// Whether messages come so far apart that each is waited for in `poll(2)` at once.
-    calm: AtomicBool,
-    /// How much of what had arrived when the end was noticed is still unread.
-    due: AtomicU64,
+    progress: Mutex<Progress>,
+    wish: Mutex<Option<Wish>>,
+    busy_poll: BusyPoll,
+    /// Whether messages are so far apart that a read waits in `poll(2)` at once.
+    polls_first: AtomicBool,
+    /// Whether blocking calls on the stream return after the blocking slice.
+    has_slices: AtomicBool,
 }
 
-/// What `due` holds until a read notices that the connection shall end.
-const NOT_NOTICED: u64 = u64::MAX;
-
-/// What `due` holds if the peer was silent then.
-const SILENT: u64 = u64::MAX - 1;
-
-/// How long what is under way to a connection that shall end is waited for. A few round trips on
-/// a local network; no person sees it.
-const NOTICE: Duration = Duration::from_millis(10);
-
 impl Connection {
-    /// In a box, which passes from thread to thread, and keeps it off the stacks that it waits on.
-    pub(crate) fn new(stream: TcpStream, peer: SocketAddr, slot: Slot, times: Times) -> Box<Self> {
-        let link = Arc::new(Link::new(stream));
-        slot.attach(&link);
+    /// Makes a connection in a box, which passes from thread to thread and stays off their stacks.
+    pub(crate) fn new(stream: TcpStream, peer: SocketAddr, slot: Slot) -> Box<Self> {
+        let stream = Arc::new(SharedStream::new(stream));
+        slot.attach(&stream);
+        let busy_poll = BusyPoll::new(slot.state().timeouts.busy_poll);
         Box::new(Self {
-            server: ServerHandle::new(Arc::clone(slot.registry())),
-            link,
+            server: ServerHandle::new(Arc::clone(slot.state())),
+            stream,
             slot,
             peer,
             accepted: Instant::now(),
-            times,
-            ending: EndingCell::new(),
-            spin: Spin::new(times.spin),
-            calm: AtomicBool::new(false),
-            due: AtomicU64::new(NOT_NOTICED),
+            progress: Mutex::new(Progress::Open),
+            wish: Mutex::default(),
+            busy_poll,
+            polls_first: AtomicBool::new(false),
+            has_slices: AtomicBool::new(false),
         })
     }
 
-    pub(crate) fn tag(&self) -> &Tag {
-        self.slot.registry().tag()
+    pub(crate) fn prefix(&self) -> &LogPrefix {
+        &self.slot.state().prefix
+    }
+
+    pub(crate) fn timeouts(&self) -> &Timeouts {
+        &self.slot.state().timeouts
+    }
+
+    pub(crate) fn accepted(&self) -> Instant {
+        self.accepted
+    }
+
+    pub(crate) fn shared_stream(&self) -> &Arc<SharedStream> {
+        &self.stream
     }
 
     /// Returns the address of the peer. An IPv4 client of an IPv6 listener is shown as IPv4.
@@ -129,15 +136,15 @@ impl Connection {
 
     /// Returns the stream, for its options.
     ///
-    /// Its timeouts and whether it blocks are the connection's own: leave them. Don't read or write
-    /// there: it would not be counted, no timeout would apply, a shutdown would not be noticed
-    /// before the connection is cut, and a read fails when it has waited for 20 ms. Don't duplicate
+    /// Leave its timeouts, and whether it blocks, as they are: the connection sets them. Don't read
+    /// or write there: the bytes would not be counted, no timeout would apply, a shutdown would
+    /// not be noticed before the connection is cut, and a read may fail after 20 ms. Don't duplicate
     /// it with [`try_clone`](TcpStream::try_clone): the peer would see no end of file until the
     /// duplicate is closed, too.
     #[doc(alias = "request")]
     #[must_use]
     pub fn stream(&self) -> &TcpStream {
-        &self.link.stream
+        &self.stream.stream
     }
 
     /// Returns the handle of the server that accepted this connection.
@@ -168,11 +175,11 @@ impl Connection {
     /// ```
     #[must_use]
     pub fn is_ending(&self) -> bool {
-        let ending = self.shall_end();
-        if ending {
-            self.note_end();
+        let closing = self.should_close();
+        if closing {
+            self.update_progress(Progress::tell);
         }
-        ending
+        closing
     }
 
     /// Returns how many bytes were received so far.
@@ -187,15 +194,29 @@ impl Connection {
         self.slot.bytes_out.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn ending(&self) -> Ending {
-        self.ending.get()
+    pub(crate) fn progress(&self) -> Progress {
+        *self.lock_progress()
     }
 
-    pub(crate) fn set_ending(&self, ending: Ending) {
-        self.ending.set(ending);
+    /// Notes why the connection has ended.
+    pub(crate) fn end(&self, reason: CloseReason) {
+        self.update_progress(|progress| progress.end(reason));
     }
 
-    /// Sleeps until the stream is ready, or the timeout is over. Returns whether it is ready.
+    fn update_progress(&self, update: impl FnOnce(&mut Progress)) {
+        update(&mut self.lock_progress());
+    }
+
+    fn lock_progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns why the connection has ended, now that its handler is done.
+    pub(crate) fn reason(&self) -> CloseReason {
+        self.progress().reason(self.reason_to_close())
+    }
+
+    /// Sleeps until the stream is ready or the timeout is over. Returns whether it is ready.
     fn wait_for(&self, event: PollFlags, timeout: Duration) -> bool {
         let mut fds = [PollFd::new(self.stream(), event)];
         wait(&mut fds, Some(timeout)).unwrap_or(true)

@@ -78,23 +78,26 @@
 mod accept;
 mod connection;
 mod error;
+mod reactor;
 mod semaphore;
 mod server;
 mod services;
 mod state;
+mod thread_limit;
 mod wake;
 mod worker;
 
+pub use accept::AtLimit;
 pub use connection::Connection;
+pub use connection::rest::Rest;
 pub use error::Error;
 pub use server::TcpServer;
-pub use server::at_limit::AtLimit;
 pub use server::builder::Builder;
 pub use services::{ChargenHandler, DiscardHandler, EchoHandler, TimeHandler};
 #[cfg(feature = "daytime")]
 pub use services::{Daytime, DaytimeError, DaytimeForm, DaytimeHandler, LeapSecond};
-pub use state::Totals;
 pub use state::handle::ServerHandle;
+pub use state::totals::Totals;
 pub use worker::handler::{Failure, FnHandler, RequestHandler, from_fn};
 
 /// Compiles the README's snippets.

@@ -1,32 +1,37 @@
-//! A bound on how many there are of something in this process.
+//! A bound on how many of something this process has at the same time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many may be taken, and how many are.
+/// A number of permits, which never blocks.
 #[derive(Debug)]
-pub(crate) struct Quota {
-    most: usize,
-    taken: AtomicUsize,
+pub(crate) struct Semaphore {
+    limit: usize,
+    acquired: AtomicUsize,
 }
 
-/// One of a quota, given back when it is dropped.
+/// One of a semaphore's permits. Dropping it gives it back.
 #[derive(Debug)]
-pub(crate) struct Permit<'q>(&'q Quota);
+pub(crate) struct Permit<'s>(&'s Semaphore);
 
-// Relaxed throughout: they are only counted.
-impl Quota {
-    pub(crate) const fn new(most: usize) -> Self {
+// Relaxed throughout: the count publishes nothing but itself.
+impl Semaphore {
+    pub(crate) const fn new(limit: usize) -> Self {
         Self {
-            most,
-            taken: AtomicUsize::new(0),
+            limit,
+            acquired: AtomicUsize::new(0),
         }
     }
 
-    /// Takes one, if there is one left.
-    pub(crate) fn take(&self) -> Option<Permit<'_>> {
-        self.taken
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| {
-                (taken < self.most).then_some(taken + 1)
+    /// Takes a permit, if one is left.
+    pub(crate) fn try_acquire(&self) -> Option<Permit<'_>> {
+        self.try_acquire_of(self.limit)
+    }
+
+    /// Takes a permit, if fewer than `limit` are taken: for a limit that changes.
+    pub(crate) fn try_acquire_of(&self, limit: usize) -> Option<Permit<'_>> {
+        self.acquired
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |acquired| {
+                (acquired < limit).then_some(acquired + 1)
             })
             .ok()
             .map(|_| Permit(self))
@@ -35,7 +40,7 @@ impl Quota {
 
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        self.0.taken.fetch_sub(1, Ordering::Relaxed);
+        self.0.acquired.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -44,15 +49,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_more_are_taken_than_there_are_and_each_can_be_taken_again() {
-        let quota = Quota::new(2);
-        let first = quota.take();
-        let second = quota.take();
+    fn there_are_as_many_permits_as_the_limit_and_each_can_be_taken_again() {
+        let semaphore = Semaphore::new(2);
+        let first = semaphore.try_acquire();
+        let second = semaphore.try_acquire();
         assert!(first.is_some() && second.is_some());
-        assert!(quota.take().is_none());
+        assert!(semaphore.try_acquire().is_none());
         drop(first);
-        let third = quota.take();
+        let third = semaphore.try_acquire();
         assert!(third.is_some());
-        assert!(quota.take().is_none());
+        assert!(semaphore.try_acquire().is_none());
     }
 }

@@ -1,32 +1,31 @@
 //! The server: its listeners, the loop that serves them, and its shutdown in three steps.
 
-pub(crate) mod at_limit;
 mod bind;
 pub(crate) mod builder;
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::accept::socket_options::Options;
-use crate::accept::standby::Standby;
-use crate::accept::{Acceptor, Past};
+use crate::accept::{Lead, Waited, Watch};
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::server::at_limit::AtLimit;
-use crate::server::builder::Builder;
+use crate::reactor::carried::Carried;
+use crate::reactor::poll_loop;
+use crate::state::ServerState;
 use crate::state::handle::ServerHandle;
-use crate::state::log_prefix::Tag;
+use crate::state::log_prefix::LogPrefix;
 use crate::state::shutdown::Phase;
-use crate::state::timeouts::Times;
-use crate::state::{Registry, Totals};
+use crate::state::totals::Totals;
+use crate::thread_limit;
 use crate::wake::wait;
-use crate::worker::Workers;
-use crate::worker::handler::RequestHandler;
-use crate::worker::session::Session;
+use crate::worker::Crew;
+use crate::worker::handler::{Failure, HandlerFactory, RequestHandler};
+use builder::Builder;
 
 /// A TCP server that serves each connection by a handler of its own, on a thread of its own.
 ///
@@ -43,21 +42,14 @@ use crate::worker::session::Session;
 #[doc(alias = "TCPServer")]
 #[doc(alias = "ThreadingTCPServer")]
 #[doc(alias = "ThreadingMixIn")]
-#[derive(Debug)]
 pub struct TcpServer {
-    listeners: Arc<Vec<TcpListener>>,
+    settings: Builder,
+    state: Arc<ServerState>,
+    lead: Box<Lead>,
+    /// A connection that was accepted elsewhere.
+    given: Option<Box<Connection>>,
     addrs: Vec<SocketAddr>,
-    registry: Arc<Registry>,
-    session: Arc<Session>,
-    options: Options,
-    times: Times,
-    at_limit: AtLimit,
-    timeout: Option<Duration>,
-    stack_size: Option<usize>,
-    past: Past,
 }
-
-type Factory = Arc<dyn Fn() -> Box<dyn RequestHandler> + Send + Sync>;
 
 impl TcpServer {
     /// Binds every address that `addr` resolves to, with the default settings.
@@ -86,39 +78,48 @@ impl TcpServer {
 
     pub(crate) fn new(
         settings: Builder,
-        listeners: Vec<TcpListener>,
+        listeners: Vec<(TcpListener, bool)>,
         addrs: Vec<SocketAddr>,
-        options: Options,
     ) -> Result<Self, Error> {
-        let registry = Registry::new(
-            Tag::new(settings.name),
+        let state = ServerState::new(
+            LogPrefix::new(settings.name.clone()),
+            settings.timeouts,
             settings.max_connections,
             settings.max_per_source,
         )
         .map_err(|error| Error::new("cannot make a wake-up pipe", error))?;
+        let state = Arc::new(state);
+        let lead = Lead::new(&state, listeners, settings.options(), settings.at_limit);
         Ok(Self {
-            listeners: Arc::new(listeners),
+            lead: Box::new(lead),
+            state,
+            settings,
+            given: None,
             addrs,
-            registry: Arc::new(registry),
-            session: Arc::new(Session {
-                verify: settings.verify_request,
-                handle_error: settings.handle_error,
-            }),
-            options,
-            times: settings.times,
-            at_limit: settings.at_limit,
-            timeout: settings.timeout,
-            stack_size: settings.stack_size,
-            past: Past::default(),
         })
     }
 
     /// Takes a connection that was accepted elsewhere.
     pub(crate) fn take_over(&mut self, stream: TcpStream, peer: SocketAddr) {
-        let slot = self.registry.admit();
-        self.past
-            .ahead
-            .extend(slot.map(|slot| Connection::new(stream, peer, slot, self.times)));
+        let slot = self.state.admit();
+        self.given = slot.map(|slot| Connection::new(stream, peer, slot));
+    }
+
+    /// Returns how many threads a process of the library may have for its connections.
+    ///
+    /// A handler that blocks keeps its thread, so no more of its connections are served at the same
+    /// time; others wait in the backlog. The bound keeps the process away from the limits of the
+    /// system: `vm.max_map_count`, of which a thread takes four, `kernel.threads-max`,
+    /// `kernel.pid_max` and `RLIMIT_NPROC`, less an eighth of each.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// assert!(socketserver::TcpServer::max_threads() > 0);
+    /// ```
+    #[must_use]
+    pub fn max_threads() -> usize {
+        thread_limit::max_threads()
     }
 
     /// Returns the address of the first listener, with the real port where 0 was asked for.
@@ -137,18 +138,20 @@ impl TcpServer {
     /// Returns a handle, to stop the server from another thread.
     #[must_use]
     pub fn handle(&self) -> ServerHandle {
-        ServerHandle::new(Arc::clone(&self.registry))
+        ServerHandle::new(Arc::clone(&self.state))
     }
 
     /// Serves connections until a [shutdown](ServerHandle::shutdown) is requested, and returns
     /// when the last one has ended.
     ///
-    /// `factory` is called once per connection, on that connection's thread, which is named
-    /// `connection`. The handler it makes needs to be neither `Send` nor `Sync`.
+    /// One idle thread of the server waits for the next client. It makes sure that another thread
+    /// waits next, accepts, and serves the connection itself. `factory` is called once for each
+    /// connection, on that thread, which is named `connection`. The handler that `factory` makes
+    /// needs to be neither `Send` nor `Sync`. Idle threads are reused, and end after 10 s.
     ///
-    /// The loop sleeps until there is something to do: an idle server uses no CPU. Out of
-    /// descriptors or threads, it warns once, leaves new connections in the backlog, and
-    /// tries again after 5 ms, doubling up to 1 s.
+    /// The calling thread supervises. It accepts nobody, and holds the place of the waiting thread
+    /// while there is none. An idle server uses no CPU. Out of descriptors or threads, it warns once,
+    /// leaves new connections in the backlog, and tries again after 5 ms, doubling up to 1 s.
     ///
     /// A shutdown has three steps. The listeners are closed. Live connections drain: reads return
     /// what had arrived, then end of file. Those still there after the
@@ -164,8 +167,8 @@ impl TcpServer {
         F: Fn() -> H + Send + Sync + 'static,
         H: RequestHandler + 'static,
     {
-        let factory: Factory = Arc::new(move || Box::new(factory()));
-        self.serve(&factory)
+        let factory: HandlerFactory = Arc::new(move || Box::new(factory()));
+        self.serve(factory)
     }
 
     /// Serves exactly one connection, on the calling thread, and returns its peer.
@@ -200,146 +203,168 @@ impl TcpServer {
         F: Fn() -> H,
         H: RequestHandler,
     {
-        let deadline = self.timeout.and_then(|t| Instant::now().checked_add(t));
-        let mut acceptor = self.acceptor(None);
-        let Some((conn, ())) = acceptor.next(deadline, || Ok(()))? else {
+        let Some(conn) = self.next_connection()? else {
             return Ok(None);
         };
-        drop(acceptor);
         let peer = conn.peer_addr();
-        self.session.serve(conn, &|| Box::new(factory()));
+        let hooks = &self.settings.hooks;
+        let (conn, wish) = hooks.serve(conn, &|| Box::new(factory()));
+        let carried = Carried::new(conn, wish, Instant::now());
+        poll_loop::carry(carried, &|conn, error| {
+            hooks.report(conn, &Failure::Error(error));
+        });
         Ok(Some(peer))
     }
 
-    fn serve(mut self, factory: &Factory) -> Result<Totals, Error> {
-        // One that only serves a connection is not worth more than that one's line.
-        let is_listening = !self.listeners.is_empty();
-        for addr in self.addrs.iter().filter(|_| is_listening) {
-            let tag = self.registry.tag();
-            log::info!(service = tag, address:% = addr; "{tag}listening on {addr}");
+    /// Waits for a connection, for as long as the accept timeout says.
+    fn next_connection(&mut self) -> Result<Option<Box<Connection>>, Error> {
+        if let Some(conn) = self.given.take() {
+            return Ok(Some(conn));
         }
-        let workers = Workers::new(self.stack_size);
-        let outcome = self.accept_all(&workers, factory);
-        if let Err(error) = &outcome {
-            // Now, as the drain may take a while; the caller is told after it.
-            let tag = self.registry.tag();
-            let cause = error.cause();
-            log::error!(service = tag, error:%; "{tag}{error}: {cause}");
+        if !self.lead.has_listeners() {
+            return Ok(None);
         }
+        let timeout = self.settings.accept_timeout;
+        let watch = Watch {
+            clients: true,
+            until: timeout.and_then(|timeout| Instant::now().checked_add(timeout)),
+            is_supervisor: false,
+        };
+        loop {
+            match self.lead.wait(watch)? {
+                Waited::Client(index) => {
+                    if let Some(conn) = self.lead.accept(index)? {
+                        return Ok(Some(conn));
+                    }
+                }
+                Waited::Woken => {}
+                Waited::TimedOut | Waited::Stopped => return Ok(None),
+            }
+        }
+    }
+
+    fn serve(self, factory: HandlerFactory) -> Result<Totals, Error> {
         let Self {
-            registry,
-            times,
-            listeners,
-            ..
+            settings,
+            state,
+            lead,
+            given,
+            addrs,
         } = self;
-        drop(listeners);
-        // From here on threads end with their connections. To let them become idle, and then wake
-        // a thousand of them to end while the process exits, takes longer than the drain.
-        drop(workers);
-        drain(&registry, times.drain)?;
-        let totals = registry.totals();
+        let prefix = &state.prefix;
+        // A server of one connection is not worth more than the connection's line.
+        let is_listening = lead.has_listeners();
+        for addr in addrs.iter().filter(|_| is_listening) {
+            log::info!(service = prefix, address:% = addr; "{prefix}listening on {addr}");
+        }
+        let reactors = settings.reactors.unwrap_or_else(default_reactors);
+        let crew = Crew::new(
+            &state,
+            settings.hooks,
+            factory,
+            settings.stack_size,
+            reactors,
+        );
+        let outcome = match given {
+            Some(conn) => crew.serve_one(conn).and_then(|()| wait_for_end(&state)),
+            None if is_listening => crew.supervise(lead),
+            None => Ok(()),
+        };
+        if let Err(error) = &outcome {
+            // Log the error now: draining may take seconds, and the caller sees it only afterwards.
+            let cause = error.cause();
+            log::error!(service = prefix, error:%; "{prefix}{error}: {cause}");
+        }
+        // From here on threads end with their connections. Letting them go idle first, and then
+        // waking a thousand of them to end, would take longer than the drain.
+        crew.close();
+        drain(&state, &crew)?;
+        crew.end_reactors();
+        let totals = state.totals();
         if is_listening {
-            totals.log(registry.tag());
+            totals.log(prefix);
         }
         outcome.map(|()| totals)
     }
+}
 
-    /// Serves connections until a shutdown is requested, or no more can come.
-    fn accept_all(&mut self, workers: &Workers, factory: &Factory) -> Result<(), Error> {
-        let session = Arc::clone(&self.session);
-        let standby = Arc::new(Standby::new(
-            &self.listeners,
-            &self.registry,
-            self.options,
-            self.at_limit,
-            self.times,
-        ));
-        let mut acceptor = self.acceptor(Some(&standby));
-        while let Some((conn, worker)) = acceptor.next(None, || workers.reserve())? {
-            let session = Arc::clone(&session);
-            let factory = Arc::clone(factory);
-            let standby = Arc::clone(&standby);
-            worker.run(Box::new(move || {
-                let mut next = Some(conn);
-                while let Some(conn) = next {
-                    session.serve(conn, &*factory);
-                    next = standby.next();
-                }
-            }));
-        }
-        drop(acceptor);
-        // Without listeners it is what there was that ends the server.
-        let registry = &self.registry;
-        while registry.shutdown().phase() == Phase::Serving && !registry.empty_or_wake_up() {
-            sleep_until(registry, None)?;
-        }
-        Ok(())
-    }
-
-    fn acceptor<'s>(&'s mut self, standby: Option<&'s Standby>) -> Acceptor<'s> {
-        Acceptor::new(
-            &self.listeners,
-            &self.registry,
-            standby,
-            self.options,
-            self.at_limit,
-            self.times,
-            &mut self.past,
-        )
+impl fmt::Debug for TcpServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TcpServer")
+            .field("settings", &self.settings)
+            .field("addrs", &self.addrs)
+            .finish_non_exhaustive()
     }
 }
 
-/// How long threads have to close what was cut under them. One that needs longer is stuck in
-/// something else than its connection.
-const AFTER_CUT: Duration = Duration::from_millis(500);
+/// One reactor for every two processors, at least one.
+fn default_reactors() -> usize {
+    thread::available_parallelism().map_or(1, |count| count.get().div_ceil(2))
+}
 
-/// Waits for live connections to end by themselves, and cuts them at the deadline.
-fn drain(registry: &Registry, timeout: Duration) -> Result<(), Error> {
-    let shutdown = registry.shutdown();
-    // After an error of the loop nobody else has asked for it.
+/// How long threads have to close the connections that were aborted under them. A thread that needs
+/// longer is stuck in something other than its connection.
+const ABORT_GRACE: Duration = Duration::from_millis(500);
+
+/// Waits for live connections to end by themselves, and aborts them at the deadline.
+fn drain(state: &ServerState, crew: &Crew) -> Result<(), Error> {
+    let shutdown = &state.shutdown;
+    // After an error of a listener nobody else has asked for it.
     shutdown.request(Phase::Draining);
+    let timeout = state.timeouts.drain;
     let deadline = Instant::now().checked_add(timeout);
-    let tag = registry.tag();
-    let connections = registry.live();
+    let prefix = &state.prefix;
+    let connections = state.connections();
     if connections > 0 {
-        log::info!(service = tag, connections; "{tag}draining: connections={connections}");
+        log::info!(service = prefix, connections; "{prefix}draining: connections={connections}");
     }
-    while !registry.empty_or_wake_up() && shutdown.phase() == Phase::Draining {
+    while !state.is_empty_or_wakes_supervisor() && shutdown.phase() == Phase::Draining {
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            // Without one, the slots are those of threads that still wait for a client.
-            let connections = registry.live();
-            if connections > 0 {
-                log::warn!(
-                    service = tag, connections;
-                    "{tag}drain timeout of {timeout:?} is over: connections={connections}"
-                );
-            }
-            shutdown.request(Phase::Cutting);
+            let connections = state.connections();
+            log::warn!(
+                service = prefix, connections;
+                "{prefix}drain timeout of {timeout:?} is over: connections={connections}"
+            );
+            shutdown.request(Phase::Aborting);
         } else {
-            sleep_until(registry, deadline)?;
+            crew.run_jobs();
+            sleep_until(state, deadline)?;
         }
     }
-    if registry.empty_or_wake_up() {
+    if state.is_empty_or_wakes_supervisor() {
         return Ok(());
     }
-    let connections = registry.live();
-    if connections > 0 {
-        log::info!(service = tag, connections; "{tag}cutting: connections={connections}");
-    }
-    registry.cut();
-    let deadline = Instant::now() + AFTER_CUT;
-    while !registry.empty_or_wake_up() && Instant::now() < deadline {
-        sleep_until(registry, Some(deadline))?;
+    let connections = state.connections();
+    log::info!(service = prefix, connections; "{prefix}cutting: connections={connections}");
+    state.abort();
+    let deadline = Instant::now() + ABORT_GRACE;
+    while !state.is_empty_or_wakes_supervisor() && Instant::now() < deadline {
+        crew.run_jobs();
+        sleep_until(state, Some(deadline))?;
     }
     Ok(())
 }
 
-/// Sleeps until the last connection ends, the shutdown goes a step further, or `until`.
-fn sleep_until(registry: &Registry, until: Option<Instant>) -> Result<(), Error> {
-    let waker = registry.shutdown().waker();
+/// Waits until the only connection has ended, or a stop is requested.
+fn wait_for_end(state: &ServerState) -> Result<(), Error> {
+    while state.shutdown.phase() == Phase::Serving && !state.is_empty_or_wakes_supervisor() {
+        sleep_until(state, None)?;
+    }
+    Ok(())
+}
+
+/// Sleeps until the last connection ends, the shutdown goes a step further, or `until`. Nobody holds
+/// the lead any more, so this thread also answers a watchdog that asks its holder.
+fn sleep_until(state: &ServerState, until: Option<Instant>) -> Result<(), Error> {
+    let wakers = [state.shutdown.supervisor(), state.shutdown.lead()];
     let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-    wait(&mut [PollFd::new(waker, PollFlags::IN)], left)
+    let mut fds = wakers.map(|waker| PollFd::new(waker, PollFlags::IN));
+    wait(&mut fds, left)
         .map_err(|error| Error::new("cannot wait for connections to end", error))?;
-    waker.clear();
+    for (waker, fd) in wakers.iter().zip(&fds) {
+        if !fd.revents().is_empty() {
+            waker.clear();
+        }
+    }
     Ok(())
 }

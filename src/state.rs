@@ -1,9 +1,9 @@
-//! The live connections: how many there may be, how many there are, and how they are ended.
+//! What a server knows while it serves: its live connections, its limits, its totals, its phase.
 //!
-//! A [`Slot`] is the permission to hold one connection. It is taken before `accept(2)`, so that
-//! the limit is never exceeded, and given back when it is dropped, after the descriptor was
-//! closed. The lock is held for a few instructions at the start and at the end of a connection,
-//! and never per message.
+//! A [`Slot`] is the permission to hold one connection. The server takes a slot before
+//! `accept(2)`, so that the limit is never exceeded, and gives it back when the slot is dropped,
+//! after the descriptor was closed. The lock is held for a few instructions at the start and at
+//! the end of a connection, and never per message.
 
 pub(crate) mod handle;
 pub(crate) mod log_prefix;
@@ -11,240 +11,189 @@ pub(crate) mod shared_stream;
 pub(crate) mod shutdown;
 mod sources;
 pub(crate) mod timeouts;
+pub(crate) mod totals;
 
 use std::collections::HashMap;
 use std::io;
 use std::net::IpAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
-use crate::state::log_prefix::Tag;
-use crate::state::shared_stream::Link;
-use crate::state::shutdown::Shutdown;
-use crate::state::sources::{Source, Sources};
+use crate::wake::Waker;
+use log_prefix::LogPrefix;
+use shared_stream::SharedStream;
+use shutdown::Shutdown;
+use sources::{Source, Sources};
+use timeouts::Timeouts;
+use totals::Totals;
 
-/// What a server has done, from its start to its end, or [so far](crate::ServerHandle::totals).
-///
-/// # Examples
-///
-/// ```
-/// # fn main() -> Result<(), socketserver::Error> {
-/// use socketserver::{EchoHandler, TcpServer};
-///
-/// let server = TcpServer::bind("127.0.0.1:0")?;
-/// server.handle().shutdown();
-/// let totals = server.serve_forever(EchoHandler::new)?;
-/// assert_eq!((totals.connections(), totals.cut()), (0, 0));
-/// # Ok(())
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Totals {
-    connections: u64,
-    bytes_in: u64,
-    bytes_out: u64,
-    refused: u64,
-    cut: u64,
-}
-
-impl Totals {
-    /// Returns how many connections were accepted and had a thread, those that the
-    /// [verify hook](crate::Builder::verify_request) has rejected among them.
-    #[must_use]
-    pub fn connections(&self) -> u64 {
-        self.connections
-    }
-
-    /// Returns how many bytes were received over all connections that have ended.
-    #[must_use]
-    pub fn bytes_in(&self) -> u64 {
-        self.bytes_in
-    }
-
-    /// Returns how many bytes were sent over all connections that have ended.
-    #[must_use]
-    pub fn bytes_out(&self) -> u64 {
-        self.bytes_out
-    }
-
-    /// Returns how many connections were accepted only to be closed, at a limit.
-    #[must_use]
-    pub fn refused(&self) -> u64 {
-        self.refused
-    }
-
-    /// Returns how many connections a shutdown had to cut. Zero means that it was clean.
-    #[must_use]
-    pub fn cut(&self) -> u64 {
-        self.cut
-    }
-
-    /// Logs them, at the end.
-    pub(crate) fn log(&self, tag: &Tag) {
-        let Self {
-            connections,
-            bytes_in,
-            bytes_out,
-            refused,
-            cut,
-        } = *self;
-        log::info!(
-            service = tag, connections, refused, "in" = bytes_in, out = bytes_out, cut;
-            "{tag}stopped: connections={connections} refused={refused} in={bytes_in} \
-             out={bytes_out} cut={cut}"
-        );
-    }
-}
-
-/// The live connections of one server.
+/// The state of one server.
 #[derive(Debug)]
-pub(crate) struct Registry {
-    tag: Tag,
-    shutdown: Shutdown,
-    per_source: Option<usize>,
-    state: Mutex<State>,
+pub(crate) struct ServerState {
+    pub(crate) prefix: LogPrefix,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) shutdown: Shutdown,
+    max_per_source: Option<usize>,
+    live: Mutex<Live>,
+    /// What the running reactors sleep on.
+    reactors: Mutex<Vec<Arc<Waker>>>,
 }
 
 #[derive(Debug)]
-struct State {
-    limit: usize,
-    /// How many are taken.
+struct Live {
+    max_connections: usize,
+    /// Slots in use.
     slots: usize,
-    /// The loop sleeps until fewer slots than this are taken; 0 if it need not be woken.
-    wake_below: usize,
+    /// The holder of the lead sleeps until fewer slots than this are in use. 0: it does not.
+    lead_waits_below: usize,
+    /// Whether the supervisor sleeps until no slot is in use.
+    supervisor_waits: bool,
     next_id: u64,
-    /// Weak, so that a connection's own thread is who closes its descriptor, but for the moment
-    /// of a cut.
-    links: HashMap<u64, Weak<Link>>,
-    /// Empty unless they are limited.
+    /// Weak, so that only the owner of a connection closes its descriptor. An abort holds a
+    /// strong reference for the moment of its system call.
+    streams: HashMap<u64, Weak<SharedStream>>,
+    /// Empty unless there is a limit per source.
     sources: Sources,
     totals: Totals,
 }
 
-impl Registry {
-    pub(crate) fn new(tag: Tag, limit: usize, per_source: Option<usize>) -> io::Result<Self> {
+impl ServerState {
+    pub(crate) fn new(
+        prefix: LogPrefix,
+        timeouts: Timeouts,
+        max_connections: usize,
+        max_per_source: Option<usize>,
+    ) -> io::Result<Self> {
         Ok(Self {
-            tag,
+            prefix,
+            timeouts,
             shutdown: Shutdown::new()?,
-            per_source,
-            state: Mutex::new(State {
-                limit,
+            max_per_source,
+            live: Mutex::new(Live {
+                max_connections,
                 slots: 0,
-                wake_below: 0,
+                lead_waits_below: 0,
+                supervisor_waits: false,
                 next_id: 0,
-                links: HashMap::new(),
+                streams: HashMap::new(),
                 sources: Sources::default(),
                 totals: Totals::default(),
             }),
+            reactors: Mutex::default(),
         })
     }
 
-    pub(crate) fn tag(&self) -> &Tag {
-        &self.tag
+    /// Returns how many connections are live.
+    pub(crate) fn connections(&self) -> usize {
+        self.live().streams.len()
     }
 
-    pub(crate) fn shutdown(&self) -> &Shutdown {
-        &self.shutdown
-    }
-
-    /// Returns how many connections there are. There may be more slots, taken for those to come.
-    pub(crate) fn live(&self) -> usize {
-        self.lock().links.len()
-    }
-
-    pub(crate) fn limits_sources(&self) -> bool {
-        self.per_source.is_some()
-    }
-
-    pub(crate) fn limit(&self) -> usize {
-        self.lock().limit
+    pub(crate) fn max_connections(&self) -> usize {
+        self.live().max_connections
     }
 
     pub(crate) fn totals(&self) -> Totals {
-        self.lock().totals
+        self.live().totals
     }
 
-    /// Changes the limit of connections, and lets the loop look again.
-    pub(crate) fn set_limit(&self, limit: usize) {
-        self.lock().limit = limit;
-        self.shutdown.waker().wake();
+    /// Changes the limit of connections, and lets the holder of the lead look again.
+    pub(crate) fn set_max_connections(&self, limit: usize) {
+        self.live().max_connections = limit;
+        self.shutdown.lead().wake();
     }
 
     /// Takes a slot, if one is free.
     pub(crate) fn admit(self: &Arc<Self>) -> Option<Slot> {
-        self.admit_and_leave(0)
-    }
-
-    /// Takes a slot, if another one is free, too.
-    pub(crate) fn admit_unless_last(self: &Arc<Self>) -> Option<Slot> {
-        self.admit_and_leave(1)
-    }
-
-    fn admit_and_leave(self: &Arc<Self>, free: usize) -> Option<Slot> {
-        let mut state = self.lock();
-        if state.slots + free >= state.limit {
+        let mut live = self.live();
+        if live.slots >= live.max_connections {
             return None;
         }
-        state.slots += 1;
-        state.next_id += 1;
+        live.slots += 1;
+        live.next_id += 1;
         Some(Slot {
-            registry: Arc::clone(self),
-            id: state.next_id,
+            state: Arc::clone(self),
+            id: live.next_id,
             source: None,
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
         })
     }
 
-    /// Returns whether a slot is free. If not, it arms the wake-up for when one is.
-    pub(crate) fn room_or_wake_up(&self) -> bool {
-        let mut state = self.lock();
-        let room = state.slots < state.limit;
-        state.wake_below = if room { 0 } else { state.limit };
+    /// Returns whether a slot is free. If none is, wakes the holder of the lead when one is.
+    pub(crate) fn has_room_or_wakes_lead(&self) -> bool {
+        let mut live = self.live();
+        let room = live.slots < live.max_connections;
+        live.lead_waits_below = if room { 0 } else { live.max_connections };
         room
     }
 
-    /// Returns whether no slot is taken. If one is, it arms the wake-up for when none is.
-    pub(crate) fn empty_or_wake_up(&self) -> bool {
-        let mut state = self.lock();
-        let empty = state.slots == 0;
-        state.wake_below = usize::from(!empty);
+    /// Returns whether no slot is in use. If one is, wakes the supervisor when none is.
+    pub(crate) fn is_empty_or_wakes_supervisor(&self) -> bool {
+        let mut live = self.live();
+        let empty = live.slots == 0;
+        live.supervisor_waits = !empty;
         empty
     }
 
-    pub(crate) fn count_refused(&self) {
-        self.lock().totals.refused += 1;
+    pub(crate) fn count_rejected(&self) {
+        self.live().totals.rejected += 1;
     }
 
-    /// Disconnects whoever is left, and counts those that lost something by it.
-    pub(crate) fn cut(&self) {
-        let cut = self
-            .links()
-            .iter()
-            .map(|link| u64::from(link.cut()))
-            .sum::<u64>();
-        self.lock().totals.cut += cut;
-    }
-
-    /// Snapshots the live links, so that no system call is made under the lock.
-    fn links(&self) -> Vec<Arc<Link>> {
-        self.lock()
-            .links
+    /// Disconnects every connection that is left, and counts those that lost something by it.
+    pub(crate) fn abort(&self) {
+        // A snapshot, so that no system call is made under the lock.
+        let streams: Vec<_> = self
+            .live()
+            .streams
             .values()
             .filter_map(Weak::upgrade)
-            .collect()
+            .collect();
+        let aborted = streams
+            .iter()
+            .map(|stream| u64::from(stream.abort()))
+            .sum::<u64>();
+        self.live().totals.aborted += aborted;
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds the lock; if it did, the counts would still be whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Adds a loop that a watchdog must ask.
+    pub(crate) fn add_reactor(&self, waker: &Arc<Waker>) {
+        self.reactors().push(Arc::clone(waker));
+    }
+
+    /// Removes a loop that ends.
+    pub(crate) fn remove_reactor(&self, waker: &Arc<Waker>) {
+        self.reactors().retain(|other| !Arc::ptr_eq(other, waker));
+    }
+
+    /// Returns whether every loop of the server responds within `timeout`.
+    pub(crate) fn is_responsive(&self, timeout: Duration) -> bool {
+        let now = Instant::now();
+        // Without a deadline that a clock can hold, a year stands for it.
+        let deadline = now.checked_add(timeout).unwrap_or(now + YEAR);
+        let reactors = self.reactors().clone();
+        [self.shutdown.supervisor(), self.shutdown.lead()]
+            .into_iter()
+            .chain(reactors.iter().map(|waker| &**waker))
+            .all(|waker| waker.is_cleared_by(deadline))
+    }
+
+    fn live(&self) -> MutexGuard<'_, Live> {
+        // Nothing panics while it holds the lock. If something did, the counts would be whole.
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reactors(&self) -> MutexGuard<'_, Vec<Arc<Waker>>> {
+        self.reactors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The permission to hold one connection, and the count of what went over it.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// The permission to hold one connection, and the count of the bytes that went over it.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    registry: Arc<Registry>,
+    state: Arc<ServerState>,
     id: u64,
     source: Option<Source>,
     pub(crate) bytes_in: AtomicU64,
@@ -252,46 +201,53 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Counts the connection as one of its source's. Returns whether that one may have it.
+    /// Counts the connection as one of its source's. Returns whether the source may have it.
     pub(crate) fn claim_source(&mut self, peer: IpAddr) -> bool {
-        let Some(limit) = self.registry.per_source else {
+        let Some(limit) = self.state.max_per_source else {
             return true;
         };
         let source = Source::from(peer);
-        let claimed = self.registry.lock().sources.claim(source, limit);
+        let claimed = self.state.live().sources.claim(source, limit);
         self.source = claimed.then_some(source);
         claimed
     }
 
-    /// Enters the connection that took this slot, so that it can be cut.
-    pub(crate) fn attach(&self, link: &Arc<Link>) {
-        let mut state = self.registry.lock();
-        state.totals.connections += 1;
-        state.links.insert(self.id, Arc::downgrade(link));
+    /// Enters the connection that has this slot, so that a shutdown can abort it.
+    pub(crate) fn attach(&self, stream: &Arc<SharedStream>) {
+        let mut live = self.state.live();
+        live.totals.connections += 1;
+        live.streams.insert(self.id, Arc::downgrade(stream));
     }
 
-    pub(crate) fn registry(&self) -> &Arc<Registry> {
-        &self.registry
+    pub(crate) fn state(&self) -> &Arc<ServerState> {
+        &self.state
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut state = self.registry.lock();
-        state.links.remove(&self.id);
+        let mut live = self.state.live();
+        live.streams.remove(&self.id);
         if let Some(source) = self.source {
-            state.sources.release(source);
+            live.sources.release(source);
         }
-        state.totals.bytes_in += *self.bytes_in.get_mut();
-        state.totals.bytes_out += *self.bytes_out.get_mut();
-        state.slots -= 1;
-        let wake = state.slots < state.wake_below;
-        if wake {
-            state.wake_below = 0;
+        live.totals.bytes_in += *self.bytes_in.get_mut();
+        live.totals.bytes_out += *self.bytes_out.get_mut();
+        live.slots -= 1;
+        let wake_lead = live.slots < live.lead_waits_below;
+        if wake_lead {
+            live.lead_waits_below = 0;
         }
-        drop(state);
-        if wake {
-            self.registry.shutdown.waker().wake();
+        let wake_supervisor = live.slots == 0 && live.supervisor_waits;
+        if wake_supervisor {
+            live.supervisor_waits = false;
+        }
+        drop(live);
+        if wake_lead {
+            self.state.shutdown.lead().wake();
+        }
+        if wake_supervisor {
+            self.state.shutdown.supervisor().wake();
         }
     }
 }
@@ -302,30 +258,42 @@ mod tests {
 
     use super::*;
 
+    fn state(max_connections: usize) -> Arc<ServerState> {
+        let timeouts = Timeouts {
+            idle: None,
+            write: None,
+            lifetime: None,
+            lingering: Duration::ZERO,
+            busy_poll: Duration::ZERO,
+            drain: Duration::ZERO,
+        };
+        let prefix = LogPrefix::default();
+        Arc::new(ServerState::new(prefix, timeouts, max_connections, None).unwrap())
+    }
+
     #[test]
     fn the_limit_is_hard_and_a_dropped_slot_is_free_again() {
-        let registry = Arc::new(Registry::new(Tag::default(), 2, None).unwrap());
-        let first = registry.admit().unwrap();
-        let _second = registry.admit().unwrap();
-        assert!(registry.admit().is_none());
-        assert!(!registry.room_or_wake_up());
+        let state = state(2);
+        let first = state.admit().unwrap();
+        let _second = state.admit().unwrap();
+        assert!(state.admit().is_none());
+        assert!(!state.has_room_or_wakes_lead());
         drop(first);
-        assert!(registry.room_or_wake_up());
-        assert!(registry.admit_unless_last().is_none());
-        assert!(registry.admit().is_some());
-        assert_eq!(registry.live(), 0, "no slot has a connection");
+        assert!(state.has_room_or_wakes_lead());
+        assert!(state.admit().is_some());
+        assert_eq!(state.connections(), 0, "no slot has a connection");
     }
 
     #[test]
     fn totals_add_up_what_ended_connections_counted() {
-        let registry = Arc::new(Registry::new(Tag::default(), 9, None).unwrap());
+        let state = state(9);
         for _ in 0..3 {
-            let slot = registry.admit().unwrap();
+            let slot = state.admit().unwrap();
             slot.bytes_in.store(5, Ordering::Relaxed);
             slot.bytes_out.store(7, Ordering::Relaxed);
         }
-        let totals = registry.totals();
+        let totals = state.totals();
         assert_eq!((totals.bytes_in(), totals.bytes_out()), (15, 21));
-        assert!(registry.empty_or_wake_up());
+        assert!(state.is_empty_or_wakes_supervisor());
     }
 }

@@ -1,23 +1,114 @@
-//! Waiting for descriptors: `poll(2)`.
+//! Sleeping until something happens: `poll(2)` with a timeout, and a pipe that makes it return.
 
-use std::io;
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-/// Sleeps until one of `fds` is ready, or the timeout is over. Returns whether one is ready.
+/// Sleeps until one of `fds` is ready or `timeout` is over. Returns whether one is ready.
 pub(crate) fn wait(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<bool> {
     let start = Instant::now();
     loop {
-        // A timeout that the kernel's type, or the end of time, can't hold never comes.
+        // A timeout too long for the kernel's type is none.
         let left = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         match poll(fds, left.as_ref()) {
             Ok(ready) => return Ok(ready > 0),
-            // Any thread may be the one that a signal is delivered to.
+            // The kernel may deliver a signal to any thread.
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
+    }
+}
+
+/// A pipe whose readable end is in the `poll` or `epoll` set of one loop.
+///
+/// It is a pipe because only some systems have `eventfd(2)`. A wake-up costs two system calls, so
+/// one is sent when a shutdown is requested, or when a loop waits for something that just
+/// happened, and never per message.
+#[derive(Debug)]
+pub(crate) struct Waker {
+    reader: PipeReader,
+    writer: PipeWriter,
+    /// How many times the loop has cleared the pipe.
+    cleared: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl Waker {
+    pub(crate) fn new() -> io::Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        rustix::io::ioctl_fionbio(&reader, true)?;
+        rustix::io::ioctl_fionbio(&writer, true)?;
+        Ok(Self {
+            reader,
+            writer,
+            cleared: Mutex::default(),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// Makes the loop's current or next wait return.
+    pub(crate) fn wake(&self) {
+        // The only possible failure is a full pipe, and then a wake-up is pending.
+        let _ = (&self.writer).write(&[1]);
+    }
+
+    /// Takes back all wake-ups so far. The loop must look at its work afterwards.
+    pub(crate) fn clear(&self) {
+        let mut scratch = [0; 64];
+        while matches!((&self.reader).read(&mut scratch), Ok(64)) {}
+        *self.cleared() += 1;
+        self.changed.notify_all();
+    }
+
+    /// Sleeps until a wake-up or the end of `timeout`, and takes the wake-up back.
+    pub(crate) fn sleep(&self, timeout: Option<Duration>) -> io::Result<()> {
+        if wait(&mut [PollFd::new(self, PollFlags::IN)], timeout)? {
+            self.clear();
+        }
+        Ok(())
+    }
+
+    /// Wakes the loop, and returns whether the loop clears the pipe before `deadline`.
+    pub(crate) fn is_cleared_by(&self, deadline: Instant) -> bool {
+        let cleared = self.cleared();
+        let before = *cleared;
+        self.wake();
+        let left = deadline.saturating_duration_since(Instant::now());
+        let (cleared, _) = self
+            .changed
+            .wait_timeout_while(cleared, left, |cleared| *cleared == before)
+            .unwrap_or_else(PoisonError::into_inner);
+        *cleared != before
+    }
+
+    fn cleared(&self) -> MutexGuard<'_, u64> {
+        self.cleared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsFd for Waker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hundred_thousand_wake_ups_neither_block_nor_outlive_a_clear() {
+        let waker = Waker::new().unwrap();
+        for _ in 0..100_000 {
+            waker.wake();
+        }
+        waker.clear();
+        let error = (&waker.reader).read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     }
 }

@@ -1,215 +1,369 @@
-//! The threads that serve connections: one is started, lent again while it is idle, let go.
+//! The threads of a server: each follows, leads, serves what it accepted, and follows again.
 //!
-//! A worker is reserved before a connection is accepted. So when the system refuses a thread,
-//! the client is still safe in the listener's backlog, just as when it refuses a descriptor. Only in
-//! a burst are some accepted ahead, and wait in the acceptor instead.
+//! An idle thread is a follower. The last to become idle is the first to lead, so that its stack
+//! is warm, the stacks of the others cool, and threads that are not needed come to the end of
+//! their wait. If there is no thread to lead next and none can be started, the lead goes to the
+//! supervisor: the thread that called `serve_forever`. It keeps the lead, without serving, until
+//! there is a thread again.
 
 pub(crate) mod handler;
+mod roster;
 pub(crate) mod session;
 
 use std::io;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::Duration;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
-/// How long an idle thread waits for its next connection. Long enough for one busy burst to
-/// reuse the threads of the last, short enough that a quiet server soon has none.
-const KEEP: Duration = Duration::from_secs(10);
+use crate::accept::outcome::Shortage;
+use crate::accept::{Lead, Waited, Watch, warn_of_shortage};
+use crate::connection::Connection;
+use crate::connection::close_reason::CloseReason;
+use crate::error::Error;
+use crate::reactor::carried::Carried;
+use crate::reactor::{Job, Reactors, Threads};
+use crate::state::ServerState;
+use crate::state::shutdown::Phase;
+use crate::thread_limit;
+use handler::{Failure, HandlerFactory};
+use roster::{Followed, Found, Roster, Task};
+use session::Hooks;
 
-/// What a worker runs.
-pub(crate) type Job = Box<dyn FnOnce() + Send>;
+/// How long an idle thread waits before it ends. Long enough for one busy burst to reuse the
+/// threads of the last, short enough that a quiet server soon has few.
+const THREAD_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The threads of one server. They end by themselves once this is dropped.
-#[derive(Debug)]
-pub(crate) struct Workers {
+/// Where a thread of this crew waits for its next task.
+type Seat = roster::Seat<Box<Lead>>;
+
+/// The threads of one server.
+pub(crate) struct Crew {
+    state: Arc<ServerState>,
+    hooks: Hooks,
+    factory: HandlerFactory,
     stack_size: Option<usize>,
-    pool: Arc<Mutex<Pool>>,
+    reactors: Arc<Reactors>,
+    roster: Roster<Box<Lead>>,
+    /// Itself, for the threads that it starts.
+    this: Weak<Self>,
 }
 
-#[derive(Debug, Default)]
-struct Pool {
-    /// The most recently used is last, and lent first: its stack is warm, and the others get to
-    /// the end of their wait.
-    idle: Vec<Mailbox>,
-    started: u64,
-    closed: bool,
-}
-
-/// Where an idle thread gets its next job. Dropping it ends the thread.
-#[derive(Debug)]
-struct Mailbox {
-    id: u64,
-    sender: SyncSender<(Job, Mailbox)>,
-}
-
-impl Workers {
-    /// `stack_size` is in bytes; without one the standard library's default holds.
-    pub(crate) fn new(stack_size: Option<usize>) -> Self {
-        Self {
-            stack_size,
-            pool: Arc::default(),
-        }
+impl Crew {
+    pub(crate) fn new(
+        state: &Arc<ServerState>,
+        hooks: Hooks,
+        factory: HandlerFactory,
+        stack_size: Option<usize>,
+        reactors: usize,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|this: &Weak<Self>| {
+            let threads: Weak<dyn Threads> = this.clone();
+            Self {
+                state: Arc::clone(state),
+                hooks,
+                factory,
+                stack_size,
+                reactors: Arc::new(Reactors::new(Arc::clone(state), threads, reactors)),
+                roster: Roster::new(),
+                this: Weak::clone(this),
+            }
+        })
     }
 
-    /// Returns an idle thread, or starts one.
+    /// Serves until a stop is requested, on the thread of the supervisor. The listeners are
+    /// closed when this returns.
     ///
     /// # Errors
     ///
-    /// That of `pthread_create(3)` when the system refuses another thread.
-    pub(crate) fn reserve(&self) -> io::Result<Worker> {
-        let idle = lock(&self.pool).idle.pop();
-        let mailbox = match idle {
-            Some(mailbox) => mailbox,
-            None => start(Arc::clone(&self.pool), self.stack_size)?,
+    /// A listener has become unusable, or a thread could not wait.
+    pub(crate) fn supervise(&self, mut lead: Box<Lead>) -> Result<(), Error> {
+        lead.reject_into(Arc::clone(&self.reactors));
+        let mut shortage = Shortage::default();
+        let mut held = Some(lead);
+        loop {
+            held = match held {
+                Some(lead) => match self.lead_without_serving(lead, &mut shortage)? {
+                    Held::Kept(lead) => Some(lead),
+                    Held::HandedOver => None,
+                    Held::Stopped => return Ok(()),
+                },
+                None => match self.roster.find() {
+                    Found::Outcome(outcome) => return outcome,
+                    Found::Lead(lead, why) => {
+                        self.note_shortage(&mut shortage, &why);
+                        Some(lead)
+                    }
+                    Found::Nothing => {
+                        self.wait_while_a_thread_leads(&mut shortage)?;
+                        None
+                    }
+                },
+            }
+        }
+    }
+
+    /// Holds the lead until there is a thread to hand it to. Meanwhile nobody is accepted to be
+    /// served.
+    fn lead_without_serving(
+        &self,
+        mut lead: Box<Lead>,
+        shortage: &mut Shortage,
+    ) -> Result<Held, Error> {
+        if let Some(seat) = self.roster.take_idle_for_lead() {
+            seat.give(Task::Lead(lead));
+            return Ok(Held::HandedOver);
+        }
+        let pause_end = shortage.pause_end(Instant::now());
+        let watch = Watch {
+            clients: pause_end.is_none(),
+            until: pause_end,
+            is_supervisor: true,
         };
-        Ok(Worker {
-            pool: Arc::clone(&self.pool),
-            mailbox: Some(mailbox),
+        match lead.wait(watch)? {
+            Waited::Woken | Waited::TimedOut => Ok(Held::Kept(lead)),
+            Waited::Stopped => Ok(Held::Stopped),
+            Waited::Client(_) => match self.start() {
+                Ok(seat) => {
+                    shortage.end();
+                    self.roster.supervisor_has_handed_over();
+                    seat.give(Task::Lead(lead));
+                    Ok(Held::HandedOver)
+                }
+                Err(error) => {
+                    self.note_shortage(shortage, &error);
+                    Ok(Held::Kept(lead))
+                }
+            },
+        }
+    }
+
+    /// Sleeps while a thread leads, and finds threads for the jobs that wait for one.
+    fn wait_while_a_thread_leads(&self, shortage: &mut Shortage) -> Result<(), Error> {
+        let now = Instant::now();
+        let mut pause_end = shortage.pause_end(now);
+        if pause_end.is_none() && self.roster.has_jobs() {
+            match self.start() {
+                Ok(seat) => {
+                    shortage.end();
+                    self.roster.release(seat);
+                }
+                Err(error) => {
+                    self.note_shortage(shortage, &error);
+                    pause_end = shortage.pause_end(now);
+                }
+            }
+        }
+        let has_jobs = self.roster.has_jobs();
+        let timeout = pause_end.filter(|_| has_jobs).map(|end| end - now);
+        self.state
+            .shutdown
+            .supervisor()
+            .sleep(timeout)
+            .map_err(|error| Error::new("cannot wait for connections", error))
+    }
+
+    /// Starts a thread for a connection that was accepted elsewhere, and tries again while
+    /// threads are short. If a stop is requested before there is one, closes the connection.
+    pub(crate) fn serve_one(&self, conn: Box<Connection>) -> Result<(), Error> {
+        let mut shortage = Shortage::default();
+        loop {
+            let error = match self.start() {
+                Ok(seat) => {
+                    seat.give(self.serving(conn));
+                    return Ok(());
+                }
+                Err(error) => error,
+            };
+            self.note_shortage(&mut shortage, &error);
+            while let Some(end) = shortage.pause_end(Instant::now()) {
+                if self.state.shutdown.phase() != Phase::Serving {
+                    conn.close(CloseReason::Shutdown);
+                    return Ok(());
+                }
+                self.state
+                    .shutdown
+                    .supervisor()
+                    .sleep(Some(end.saturating_duration_since(Instant::now())))
+                    .map_err(|error| Error::new("cannot wait for a thread", error))?;
+            }
+        }
+    }
+
+    /// Lets every thread end as soon as it is idle.
+    pub(crate) fn close(&self) {
+        self.roster.close();
+    }
+
+    /// Runs the jobs for which no thread could be had, now that there is nothing else to do.
+    pub(crate) fn run_jobs(&self) {
+        while let Some(job) = self.roster.take_job() {
+            match self.start() {
+                Ok(seat) => seat.give(Task::Do(job)),
+                Err(_) => job(),
+            }
+        }
+    }
+
+    /// Lets the reactors end with their last connection.
+    pub(crate) fn end_reactors(&self) {
+        self.reactors.end();
+    }
+
+    fn note_shortage(&self, shortage: &mut Shortage, error: &io::Error) {
+        if shortage.begin_pause(Instant::now()) {
+            warn_of_shortage(&self.state.prefix, "start a thread", error);
+        }
+    }
+
+    /// Returns a thread that will lead next: an idle one, or a new one.
+    fn secure_follower(&self) -> io::Result<Arc<Seat>> {
+        self.roster.take_idle().map_or_else(|| self.start(), Ok)
+    }
+
+    /// Starts a thread, which waits for its first task.
+    fn start(&self) -> io::Result<Arc<Seat>> {
+        let seat = Arc::new(Seat::new());
+        let crew = self
+            .this
+            .upgrade()
+            .ok_or_else(|| io::Error::other("the server has ended"))?;
+        let handle = thread_limit::spawn("connection", self.stack_size, {
+            let seat = Arc::clone(&seat);
+            move || crew.work(&seat)
+        })?;
+        seat.assign(handle.thread());
+        Ok(seat)
+    }
+
+    /// The life of a thread.
+    fn work(&self, seat: &Arc<Seat>) {
+        let mut next = seat.wait(None);
+        while let Some(task) = next {
+            match task {
+                Task::Lead(lead) => self.lead(lead),
+                Task::Do(job) => job(),
+                Task::End => return,
+            }
+            next = self.follow(seat);
+        }
+    }
+
+    /// Waits for the next task, as a follower. Returns `None` after a time without one.
+    fn follow(&self, seat: &Arc<Seat>) -> Option<Task<Box<Lead>>> {
+        match self.roster.follow(seat) {
+            Followed::Task(task) => return Some(task),
+            Followed::Wait { wakes_supervisor } => {
+                if wakes_supervisor {
+                    self.state.shutdown.lead().wake();
+                }
+            }
+        }
+        seat.wait(Some(THREAD_IDLE_TIMEOUT)).or_else(|| {
+            if self.roster.leave(seat) {
+                None
+            } else {
+                seat.wait(None)
+            }
         })
     }
-}
 
-impl Drop for Workers {
-    fn drop(&mut self) {
-        let mut pool = lock(&self.pool);
-        pool.closed = true;
-        pool.idle.clear();
-    }
-}
-
-/// A thread that is waiting for a job. Dropping it unused makes it idle again.
-#[derive(Debug)]
-pub(crate) struct Worker {
-    pool: Arc<Mutex<Pool>>,
-    mailbox: Option<Mailbox>,
-}
-
-impl Worker {
-    pub(crate) fn run(mut self, job: Job) {
-        if let Some(mailbox) = self.mailbox.take() {
-            let sender = mailbox.sender.clone();
-            // A reserved thread is in its `recv`, so the job arrives.
-            let _ = sender.send((job, mailbox));
-        }
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        if let Some(mailbox) = self.mailbox.take() {
-            make_idle(&self.pool, mailbox);
-        }
-    }
-}
-
-fn start(pool: Arc<Mutex<Pool>>, stack_size: Option<usize>) -> io::Result<Mailbox> {
-    let id = {
-        let mut pool = lock(&pool);
-        pool.started += 1;
-        pool.started
-    };
-    let (sender, receiver) = mpsc::sync_channel(1);
-    let mut builder = thread::Builder::new().name("connection".to_owned());
-    if let Some(size) = stack_size {
-        builder = builder.stack_size(size);
-    }
-    builder.spawn(move || work(&pool, id, &receiver))?;
-    Ok(Mailbox { id, sender })
-}
-
-fn work(pool: &Mutex<Pool>, id: u64, jobs: &Receiver<(Job, Mailbox)>) {
-    loop {
-        match jobs.recv_timeout(KEEP) {
-            Ok((job, mailbox)) => {
-                job();
-                make_idle(pool, mailbox);
+    /// Leads until there is a client, hands the lead over, and serves the client.
+    fn lead(&self, mut lead: Box<Lead>) {
+        let watch = Watch {
+            clients: true,
+            until: None,
+            is_supervisor: false,
+        };
+        let outcome = loop {
+            match lead.wait(watch) {
+                Ok(Waited::Client(index)) => {
+                    let follower = self.secure_follower();
+                    match lead.accept(index) {
+                        Ok(Some(conn)) => {
+                            self.hand_over(lead, follower);
+                            return self.serve(conn);
+                        }
+                        Ok(None) => {
+                            if let Ok(seat) = follower {
+                                self.roster.release(seat);
+                            }
+                        }
+                        Err(error) => break Err(error),
+                    }
+                }
+                Ok(Waited::Woken | Waited::TimedOut) => {}
+                Ok(Waited::Stopped) => break Ok(()),
+                Err(error) => break Err(error),
             }
-            Err(RecvTimeoutError::Disconnected) => return,
-            Err(RecvTimeoutError::Timeout) => {
-                let mut pool = lock(pool);
-                let found = pool.idle.iter().position(|mailbox| mailbox.id == id);
-                // One that is not idle has just been reserved: its job is on the way.
-                if let Some(position) = found {
-                    pool.idle.remove(position);
-                    return;
+        };
+        // At once, so that the kernel refuses new clients, or leaves them to another process.
+        drop(lead);
+        self.roster.end_lead(outcome);
+        self.state.shutdown.supervisor().wake();
+    }
+
+    /// Hands the lead to the follower, or to the supervisor if there is no other thread.
+    fn hand_over(&self, lead: Box<Lead>, follower: io::Result<Arc<Seat>>) {
+        match follower {
+            Ok(seat) => seat.give(Task::Lead(lead)),
+            Err(why) => {
+                if self.roster.return_lead(lead, why) {
+                    self.state.shutdown.supervisor().wake();
                 }
             }
         }
     }
-}
 
-/// Puts a thread's mailbox where the loop finds it, or drops it if there is no loop any more.
-fn make_idle(pool: &Mutex<Pool>, mailbox: Mailbox) {
-    let mut pool = lock(pool);
-    if !pool.closed {
-        pool.idle.push(mailbox);
+    /// Returns the task to serve a connection that was accepted elsewhere.
+    fn serving(&self, conn: Box<Connection>) -> Task<Box<Lead>> {
+        let this = Weak::clone(&self.this);
+        Task::Do(Box::new(move || {
+            if let Some(crew) = this.upgrade() {
+                crew.serve(conn);
+            }
+        }))
+    }
+
+    /// Serves a connection on this thread, and leaves what remains of it to a reactor.
+    fn serve(&self, conn: Box<Connection>) {
+        let (conn, wish) = self.hooks.serve(conn, &*self.factory);
+        let carried = Carried::new(conn, wish, Instant::now());
+        self.reactors
+            .take(carried, &|conn, error| self.report(conn, error));
     }
 }
 
-fn lock(pool: &Mutex<Pool>) -> MutexGuard<'_, Pool> {
-    pool.lock().unwrap_or_else(PoisonError::into_inner)
+/// What has become of the lead that the supervisor held.
+enum Held {
+    Kept(Box<Lead>),
+    HandedOver,
+    Stopped,
 }
 
-#[cfg(test)]
-mod tests {
-    use std::thread::ThreadId;
-
-    use super::*;
-
-    const SOON: Duration = Duration::from_secs(10);
-
-    fn thread_of(workers: &Workers) -> ThreadId {
-        let (sender, receiver) = mpsc::channel();
-        let job = Box::new(move || sender.send(thread::current().id()).unwrap());
-        workers.reserve().unwrap().run(job);
-        receiver.recv_timeout(SOON).unwrap()
-    }
-
-    fn until_idle(workers: &Workers, count: usize) {
-        let deadline = std::time::Instant::now() + SOON;
-        while lock(&workers.pool).idle.len() != count {
-            assert!(std::time::Instant::now() < deadline, "not idle in time");
-            thread::yield_now();
+impl Threads for Crew {
+    fn try_run(&self, job: Job) -> bool {
+        match self.secure_follower() {
+            Ok(seat) => {
+                seat.give(Task::Do(job));
+                true
+            }
+            Err(_) => false,
         }
     }
 
-    #[test]
-    fn an_idle_thread_is_lent_again() {
-        let workers = Workers::new(None);
-        let first = thread_of(&workers);
-        until_idle(&workers, 1);
-        assert_eq!(thread_of(&workers), first);
-    }
-
-    #[test]
-    fn a_reserved_thread_that_is_not_needed_becomes_idle() {
-        let workers = Workers::new(None);
-        drop(workers.reserve().unwrap());
-        until_idle(&workers, 1);
-        thread_of(&workers);
-        assert_eq!(lock(&workers.pool).started, 1);
-    }
-
-    #[test]
-    fn threads_end_when_the_workers_are_dropped() {
-        let workers = Workers::new(None);
-        let (sender, receiver) = mpsc::channel::<()>();
-        let (go, wait) = mpsc::channel::<()>();
-        workers.reserve().unwrap().run(Box::new(move || {
-            let _ = wait.recv();
-            drop(sender);
-        }));
-        drop(workers.reserve().unwrap());
-        let pool = Arc::downgrade(&workers.pool);
-        drop(workers);
-        go.send(()).unwrap();
-        assert!(receiver.recv_timeout(SOON).is_err());
-        let deadline = std::time::Instant::now() + SOON;
-        // Each thread holds the pool until it ends.
-        while pool.strong_count() > 0 {
-            assert!(std::time::Instant::now() < deadline, "a thread did not end");
-            thread::yield_now();
+    fn run(&self, job: Job) {
+        if let Ok(seat) = self.secure_follower() {
+            seat.give(Task::Do(job));
+        } else {
+            self.roster.add_job(job);
+            self.state.shutdown.supervisor().wake();
         }
+    }
+
+    fn has_error_hook(&self) -> bool {
+        self.hooks.handle_error.is_some()
+    }
+
+    fn report(&self, conn: &Connection, error: io::Error) {
+        self.hooks.report(conn, &Failure::Error(error));
     }
 }

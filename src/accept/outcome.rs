@@ -1,6 +1,6 @@
-//! What a failed `accept(2)` means, and how long to wait after a shortage.
+//! What a failed `accept(2)` means, how long to pause after a shortage, and when to warn.
 //!
-//! Everything here is pure: errors and times come in, decisions go out. The listener loop
+//! Everything here is pure: errors and times come in, decisions go out. The holder of the lead
 //! acts on them.
 
 use std::io;
@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-/// What the listener loop does about an error of `accept(2)`.
+/// What an error of `accept(2)` means for the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// Nothing was pending after all, or what was pending is gone. Wait for the next one.
-    NextOne,
-    /// The system ran out of something. Wait a while, and try again.
+pub(crate) enum AcceptOutcome {
+    /// The pending connection was aborted, or another thread or process accepted it. Wait for
+    /// the next one.
+    Retry,
+    /// The system ran out of something. Pause, then try again.
     Shortage,
     /// The socket will never accept again.
     Unusable,
@@ -21,10 +22,10 @@ pub(crate) enum Verdict {
 
 /// Sorts an error of `accept(2)`.
 ///
-/// Linux hands errors of the new connection to whoever accepts it (see `accept(2)`, "Error
+/// Linux hands errors of the new connection to the caller of `accept` (see `accept(2)`, "Error
 /// handling"), so most of them say nothing about the listener. An errno that is not listed here
 /// counts as a shortage: it neither spins nor ends the service.
-pub(crate) fn classify(error: &io::Error) -> Verdict {
+pub(crate) fn classify(error: &io::Error) -> AcceptOutcome {
     match Errno::from_io_error(error) {
         Some(
             // `EWOULDBLOCK` is the same number as `EAGAIN` wherever this builds.
@@ -39,54 +40,71 @@ pub(crate) fn classify(error: &io::Error) -> Verdict {
             | Errno::NETUNREACH
             | Errno::HOSTDOWN
             | Errno::HOSTUNREACH,
-        ) => Verdict::NextOne,
-        Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::FAULT) => Verdict::Unusable,
-        _ => Verdict::Shortage,
+        ) => AcceptOutcome::Retry,
+        Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::FAULT) => AcceptOutcome::Unusable,
+        _ => AcceptOutcome::Shortage,
     }
 }
 
-/// The wait after a shortage: 5 ms, doubling up to a second, until something succeeds.
+/// A shortage of something that the server needs for the next connection.
+///
+/// After each failure the server pauses for 5 ms, doubling up to a second, until something
+/// succeeds. The end of the pause is a time, so that nothing that wakes the thread shortens it.
 #[derive(Debug, Default)]
-pub(crate) struct Backoff {
-    last: Option<Duration>,
+pub(crate) struct Shortage {
+    last_delay: Option<Duration>,
+    pause_end: Option<Instant>,
+    warned: WarnOnce,
 }
 
-impl Backoff {
-    /// Shorter than a person notices, long enough to let a connection end.
-    const FIRST: Duration = Duration::from_millis(5);
-    /// Clients are taken again within a second of relief.
-    const LONGEST: Duration = Duration::from_secs(1);
+impl Shortage {
+    /// Shorter than a person notices, long enough for a connection to end.
+    pub(crate) const FIRST_DELAY: Duration = Duration::from_millis(5);
+    /// New clients are accepted within a second of relief.
+    const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
-    /// Returns how long to wait this time.
-    pub(crate) fn next_delay(&mut self) -> Duration {
-        let delay = self
-            .last
-            .map_or(Self::FIRST, |last| (last * 2).min(Self::LONGEST));
-        self.last = Some(delay);
-        delay
+    /// Notes a failure at `now`, begins a pause, and returns whether to warn.
+    pub(crate) fn begin_pause(&mut self, now: Instant) -> bool {
+        let delay = self.last_delay.map_or(Self::FIRST_DELAY, |last| {
+            (last * 2).min(Self::LONGEST_DELAY)
+        });
+        self.last_delay = Some(delay);
+        self.pause_end = Some(now + delay);
+        self.warned.should_report(now)
+    }
+
+    /// Pauses for a moment, without a warning: relief is under way.
+    pub(crate) fn pause_briefly(&mut self, now: Instant) {
+        self.pause_end = Some(now + Self::FIRST_DELAY);
+    }
+
+    /// Returns when the pause ends, if there is one at `now`.
+    pub(crate) fn pause_end(&self, now: Instant) -> Option<Instant> {
+        self.pause_end.filter(|&end| now < end)
     }
 
     /// Starts over: something succeeded.
-    pub(crate) fn reset(&mut self) {
-        self.last = None;
+    pub(crate) fn end(&mut self) {
+        self.last_delay = None;
+        self.pause_end = None;
     }
 }
 
-/// A condition that comes and goes, and is reported once for the whole while.
+/// A condition that comes and goes, and is reported once for the whole time.
 ///
 /// At a limit every connection that ends makes room for a moment, so the condition ends and
 /// begins again with each client. Reporting each time would let clients flood the log.
 #[derive(Debug, Default)]
-pub(crate) struct Episode {
+pub(crate) struct WarnOnce {
     last_seen: Option<Instant>,
 }
 
-impl Episode {
-    /// An episode is over once the condition has not been seen for this long.
+impl WarnOnce {
+    /// The condition is over once it has not been seen for this long.
     const QUIET: Duration = Duration::from_secs(10);
 
-    /// Notes that the condition holds at `now`, and returns whether an episode begins.
-    pub(crate) fn begins(&mut self, now: Instant) -> bool {
+    /// Notes that the condition holds at `now`, and returns whether to report it.
+    pub(crate) fn should_report(&mut self, now: Instant) -> bool {
         let before = self.last_seen.replace(now);
         before.is_none_or(|before| now.saturating_duration_since(before) > Self::QUIET)
     }
@@ -100,52 +118,64 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_listed_errno_has_its_verdict() {
+    fn every_listed_errno_has_its_outcome() {
         let table = [
-            (Errno::AGAIN, Verdict::NextOne),
-            (Errno::INTR, Verdict::NextOne),
-            (Errno::CONNABORTED, Verdict::NextOne),
-            (Errno::CONNRESET, Verdict::NextOne),
-            (Errno::PROTO, Verdict::NextOne),
-            (Errno::MFILE, Verdict::Shortage),
-            (Errno::NFILE, Verdict::Shortage),
-            (Errno::NOBUFS, Verdict::Shortage),
-            (Errno::NOMEM, Verdict::Shortage),
-            (Errno::NOSPC, Verdict::Shortage),
+            (Errno::AGAIN, AcceptOutcome::Retry),
+            (Errno::INTR, AcceptOutcome::Retry),
+            (Errno::CONNABORTED, AcceptOutcome::Retry),
+            (Errno::CONNRESET, AcceptOutcome::Retry),
+            (Errno::PROTO, AcceptOutcome::Retry),
+            (Errno::MFILE, AcceptOutcome::Shortage),
+            (Errno::NFILE, AcceptOutcome::Shortage),
+            (Errno::NOBUFS, AcceptOutcome::Shortage),
+            (Errno::NOMEM, AcceptOutcome::Shortage),
+            (Errno::NOSPC, AcceptOutcome::Shortage),
             // A filter of system calls leaves the connection where it is: at once would be a spin.
-            (Errno::PERM, Verdict::Shortage),
-            (Errno::BADF, Verdict::Unusable),
-            (Errno::INVAL, Verdict::Unusable),
-            (Errno::NOTSOCK, Verdict::Unusable),
+            (Errno::PERM, AcceptOutcome::Shortage),
+            (Errno::BADF, AcceptOutcome::Unusable),
+            (Errno::INVAL, AcceptOutcome::Unusable),
+            (Errno::NOTSOCK, AcceptOutcome::Unusable),
         ];
-        for (errno, verdict) in table {
-            assert_eq!(classify(&errno.into()), verdict, "{errno:?}");
+        for (errno, outcome) in table {
+            assert_eq!(classify(&errno.into()), outcome, "{errno:?}");
         }
     }
 
     #[test]
     fn an_error_without_errno_is_a_shortage() {
-        assert_eq!(classify(&io::Error::other("?")), Verdict::Shortage);
+        assert_eq!(classify(&io::Error::other("?")), AcceptOutcome::Shortage);
     }
 
     #[test]
-    fn back_off_doubles_from_5_ms_to_a_second_and_starts_over() {
-        let mut backoff = Backoff::default();
-        let delays: Vec<_> = (0..10).map(|_| backoff.next_delay().as_millis()).collect();
-        assert_eq!(delays, [5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
-        backoff.reset();
-        assert_eq!(backoff.next_delay().as_millis(), 5);
+    fn a_pause_doubles_from_5_ms_to_a_second_and_starts_over() {
+        let mut shortage = Shortage::default();
+        let now = Instant::now();
+        let mut pause = || {
+            shortage.begin_pause(now);
+            shortage
+                .pause_end(now)
+                .unwrap()
+                .duration_since(now)
+                .as_millis()
+        };
+        let pauses: Vec<_> = (0..10).map(|_| pause()).collect();
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 320, 640, 1000, 1000]);
+        shortage.end();
+        assert_eq!(shortage.pause_end(now), None);
+        shortage.begin_pause(now);
+        assert_eq!(shortage.pause_end(now + Shortage::FIRST_DELAY), None);
+        assert!(shortage.pause_end(now).is_some());
     }
 
     #[test]
-    fn an_episode_is_reported_once_until_it_has_been_quiet() {
-        let mut episode = Episode::default();
+    fn a_condition_is_reported_once_until_it_has_been_quiet() {
+        let mut condition = WarnOnce::default();
         let start = Instant::now();
-        assert!(episode.begins(start));
+        assert!(condition.should_report(start));
         for seconds in 1..30 {
-            assert!(!episode.begins(start + Duration::from_secs(seconds)));
+            assert!(!condition.should_report(start + Duration::from_secs(seconds)));
         }
-        assert!(episode.begins(start + Duration::from_secs(29 + 11)));
+        assert!(condition.should_report(start + Duration::from_secs(29 + 11)));
     }
 
     proptest! {
@@ -153,21 +183,21 @@ mod tests {
         #[test]
         fn an_unknown_errno_never_ends_the_service(raw in 1..4096_i32) {
             let ends = [Errno::BADF, Errno::INVAL, Errno::NOTSOCK, Errno::FAULT];
-            let verdict = classify(&io::Error::from_raw_os_error(raw));
+            let outcome = classify(&io::Error::from_raw_os_error(raw));
             let is_end = ends.map(Errno::raw_os_error).contains(&raw);
-            prop_assert_eq!(verdict == Verdict::Unusable, is_end);
+            prop_assert_eq!(outcome == AcceptOutcome::Unusable, is_end);
         }
 
         /// At whatever times a condition is seen, each report of it follows a quiet time.
         #[test]
         fn reports_are_at_least_a_quiet_time_apart(gaps in vec(0..30_u64, 1..100)) {
-            let mut episode = Episode::default();
+            let mut condition = WarnOnce::default();
             let mut now = Instant::now();
             let mut last_seen = None;
             for gap in gaps {
                 now += Duration::from_secs(gap);
-                let quiet = last_seen.is_none_or(|seen| now - seen > Episode::QUIET);
-                prop_assert_eq!(episode.begins(now), quiet);
+                let quiet = last_seen.is_none_or(|seen| now - seen > WarnOnce::QUIET);
+                prop_assert_eq!(condition.should_report(now), quiet);
                 last_seen = Some(now);
             }
         }

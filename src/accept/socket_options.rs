@@ -1,4 +1,4 @@
-//! How a listening socket is made, and what its connections inherit from it.
+//! How a listening socket is made, and which options each connection has.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,46 +8,46 @@ use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::connection::canonical;
-use crate::state::timeouts::BRIEFLY;
 
-/// What is set on every connection.
+/// The options of every connection of a server.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Options {
+pub(crate) struct SocketOptions {
     pub(crate) keepalive: Option<Duration>,
-    pub(crate) write_timeout: Option<Duration>,
 }
 
-impl Options {
-    /// Sets them on a connection, or on a listener, whose connections inherit them. All of them are
-    /// set even when they are off: a socket that outlives this process keeps them.
-    fn set(self, socket: &SockRef<'_>) -> io::Result<()> {
-        // An echo sends what it has: there is nothing to wait for (Nagle's algorithm, RFC 896).
+impl SocketOptions {
+    /// Sets the options on a socket: a connection, or a listener before it listens, whose
+    /// connections inherit them on Linux.
+    fn apply(self, socket: &SockRef<'_>) -> io::Result<()> {
+        // An echo sends what it has, and there is nothing to wait for (Nagle's algorithm, RFC 896).
         socket.set_tcp_nodelay(true)?;
         // Otherwise the last urgent byte would be lost to plain reads (RFC 6093).
         socket.set_out_of_band_inline(true)?;
-        match self.keepalive {
-            Some(silence) => {
-                let silence = silence.max(Duration::from_secs(1));
-                socket
-                    .set_tcp_keepalive(&TcpKeepalive::new().with_time(silence))
-                    .map_err(|error| {
-                        io::Error::new(error.kind(), format!("keepalive of {silence:?}: {error}"))
-                    })?;
-            }
-            None => socket.set_keepalive(false)?,
+        match self.keepalive.map(at_least_a_second) {
+            Some(silence) => socket
+                .set_tcp_keepalive(&TcpKeepalive::new().with_time(silence))
+                .map_err(|error| refused(silence, &error)),
+            None => socket.set_keepalive(false),
         }
-        socket.set_write_timeout(self.write_timeout)?;
-        // The last one, by which the others are known to be set.
-        socket.set_read_timeout(Some(BRIEFLY))
     }
 
-    fn are_set(self, socket: &SockRef<'_>) -> bool {
-        socket.read_timeout().ok() == Some(Some(BRIEFLY))
-            && socket.write_timeout().ok() == Some(self.write_timeout)
+    /// Returns whether a socket has the options.
+    fn are_set(self, socket: &SockRef<'_>) -> io::Result<bool> {
+        let keepalive = match self.keepalive.map(at_least_a_second) {
+            Some(silence) => {
+                socket.keepalive()? && socket.tcp_keepalive_time()?.as_secs() == silence.as_secs()
+            }
+            None => !socket.keepalive()?,
+        };
+        Ok(keepalive && socket.tcp_nodelay()? && socket.out_of_band_inline()?)
     }
 
-    /// Sets them on a listener.
-    pub(crate) fn prepare(self, listener: &TcpListener, nonblocking: bool) -> io::Result<()> {
+    /// Checks that a socket listens, and returns whether its connections inherit the options.
+    ///
+    /// Nothing else is set on the listener, because other processes may share it, except that
+    /// `accept(2)` no longer blocks: a connection that `poll(2)` has announced may be gone, or
+    /// accepted by another process, when it is accepted here.
+    pub(crate) fn apply_to_listener(self, listener: &TcpListener) -> io::Result<bool> {
         let socket = SockRef::from(listener);
         if socket.r#type()? != Type::STREAM {
             return Err(invalid("it is not a stream socket"));
@@ -55,30 +55,40 @@ impl Options {
         if !listens(listener)? {
             return Err(invalid("it does not listen"));
         }
-        self.set(&socket)?;
-        // A connection that poll(2) has announced may be gone, or another's, when it is accepted. One
-        // that blocks does so for no longer than its read timeout.
-        socket.set_nonblocking(nonblocking)
+        socket.set_nonblocking(true)?;
+        self.check_keepalive(listener)?;
+        Ok(cfg!(any(target_os = "linux", target_os = "android")) && self.are_set(&socket)?)
     }
 
-    /// Takes a connection, and sees to it that it has them. It has inherited them from its listener
-    /// unless it was there before they were set, waiting for an earlier process perhaps, or another
-    /// process that has the listener has changed them.
-    pub(crate) fn accept(self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-        let (stream, peer) = listener.accept()?;
-        let inherits = cfg!(any(target_os = "linux", target_os = "android"));
-        if !inherits || !self.are_set(&SockRef::from(&stream)) {
-            // It fails where the peer has gone again already, on systems that say so.
-            self.take(&stream).map_err(|_| Errno::CONNABORTED)?;
+    /// Finds out whether the system refuses the time of keep-alive: now, and not at every connection.
+    /// The listener tells, because a sandbox may forbid another socket, and keeps its own time.
+    fn check_keepalive(self, listener: &TcpListener) -> io::Result<()> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some(silence) = self.keepalive.map(at_least_a_second) {
+            use rustix::net::sockopt::{set_tcp_keepidle, tcp_keepidle};
+            let own = tcp_keepidle(listener)?;
+            set_tcp_keepidle(listener, silence).map_err(|errno| refused(silence, &errno.into()))?;
+            set_tcp_keepidle(listener, own)?;
         }
-        Ok((stream, canonical(peer)))
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let _ = (self, listener);
+        Ok(())
     }
 
-    /// Sets them on a connection.
-    pub(crate) fn take(self, stream: &TcpStream) -> io::Result<()> {
+    /// Sets the options on a connection.
+    pub(crate) fn apply_to_stream(self, stream: &TcpStream) -> io::Result<()> {
         stream.set_nonblocking(false)?;
-        self.set(&SockRef::from(stream))
+        self.apply(&SockRef::from(stream))
     }
+}
+
+fn refused(silence: Duration, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("keepalive of {silence:?}: {error}"))
+}
+
+/// Keep-alive is counted in whole seconds.
+fn at_least_a_second(silence: Duration) -> Duration {
+    silence.max(Duration::from_secs(1))
 }
 
 /// Binds and listens.
@@ -86,7 +96,7 @@ pub(crate) fn listen(
     addr: SocketAddr,
     backlog: u32,
     reuse_port: bool,
-    options: Options,
+    options: SocketOptions,
 ) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     if addr.is_ipv6() {
@@ -95,8 +105,8 @@ pub(crate) fn listen(
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
     socket.bind(&addr.into())?;
-    // What connects before they are set does not inherit them.
-    options.set(&SockRef::from(&socket))?;
+    // Before the first client connects, so that every connection inherits them.
+    options.apply(&SockRef::from(&socket))?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
 }

@@ -1,15 +1,14 @@
 //! Why a connection ended: the reason in its log line.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use crate::state::log_prefix::Tag;
+use crate::state::log_prefix::LogPrefix;
 
-/// The last thing that happened to a connection.
+/// The reason for the end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    /// Nothing yet; after the handler: it was done before the peer was.
+pub(crate) enum CloseReason {
+    /// The handler was done before the peer was.
     Done,
     /// The peer half-closed.
     Eof,
@@ -19,88 +18,56 @@ pub(crate) enum Ending {
     Idle,
     /// The peer took nothing for the write timeout.
     Stalled,
-    /// Its lifetime was over.
+    /// The connection reached its maximum lifetime.
     Lifetime,
     /// The server was asked to stop.
     Shutdown,
-    /// The verify hook said no.
-    Rejected,
+    /// The verify hook denied the connection.
+    Denied,
     /// The handler, or a hook, returned an error.
     Error,
     /// The handler, or a hook, panicked.
     Panic,
-    /// It was refused, at a limit.
+    /// A limit was reached, so the connection was rejected.
     Limit,
 }
 
-impl Ending {
-    const ALL: [(Self, &str); 11] = [
-        (Self::Done, "done"),
-        (Self::Eof, "eof"),
-        (Self::Reset, "reset"),
-        (Self::Idle, "idle"),
-        (Self::Stalled, "stalled"),
-        (Self::Lifetime, "lifetime"),
-        (Self::Shutdown, "shutdown"),
-        (Self::Rejected, "rejected"),
-        (Self::Error, "error"),
-        (Self::Panic, "panic"),
-        (Self::Limit, "limit"),
-    ];
-
+impl CloseReason {
     fn name(self) -> &'static str {
-        Self::ALL[self as usize].1
+        match self {
+            Self::Done => "done",
+            Self::Eof => "eof",
+            Self::Reset => "reset",
+            Self::Idle => "idle",
+            Self::Stalled => "stalled",
+            Self::Lifetime => "lifetime",
+            Self::Shutdown => "shutdown",
+            Self::Denied => "rejected",
+            Self::Error => "error",
+            Self::Panic => "panic",
+            Self::Limit => "limit",
+        }
+    }
+
+    /// Returns whether the server ended the connection, on its own account.
+    pub(crate) fn is_the_servers(self) -> bool {
+        matches!(self, Self::Lifetime | Self::Shutdown)
     }
 
     /// Logs the one line that every connection leaves.
-    pub(crate) fn log(self, tag: &Tag, peer: SocketAddr, bytes: (u64, u64), duration: Duration) {
+    pub(crate) fn log(
+        self,
+        prefix: &LogPrefix,
+        peer: SocketAddr,
+        bytes: (u64, u64),
+        duration: Duration,
+    ) {
         let (bytes_in, bytes_out) = bytes;
         let seconds = duration.as_secs_f64();
         let reason = self.name();
         log::debug!(
-            service = tag, peer:%, "in" = bytes_in, out = bytes_out, duration = seconds, reason;
-            "{tag}peer={peer} in={bytes_in} out={bytes_out} duration={seconds:.6} reason={reason}"
+            service = prefix, peer:%, "in" = bytes_in, out = bytes_out, duration = seconds, reason;
+            "{prefix}peer={peer} in={bytes_in} out={bytes_out} duration={seconds:.6} reason={reason}"
         );
-    }
-}
-
-/// An [`Ending`] that may be set through a shared reference.
-#[derive(Debug)]
-pub(crate) struct EndingCell(AtomicU8);
-
-// Relaxed: the ending publishes nothing but itself.
-impl EndingCell {
-    pub(crate) fn new() -> Self {
-        Self(AtomicU8::new(Ending::Done as u8))
-    }
-
-    pub(crate) fn get(&self) -> Ending {
-        Ending::ALL[usize::from(self.0.load(Ordering::Relaxed))].0
-    }
-
-    pub(crate) fn set(&self, ending: Ending) {
-        self.0.store(ending as u8, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_ending_stands_at_its_own_index() {
-        for (index, (ending, _)) in Ending::ALL.into_iter().enumerate() {
-            assert_eq!(ending as usize, index);
-        }
-    }
-
-    #[test]
-    fn a_cell_returns_what_was_set() {
-        let cell = EndingCell::new();
-        assert_eq!(cell.get(), Ending::Done);
-        for (ending, _) in Ending::ALL {
-            cell.set(ending);
-            assert_eq!(cell.get(), ending);
-        }
     }
 }

@@ -1,116 +1,90 @@
-//! How a connection is closed: so that nothing that is due to the peer is lost by it.
+//! What it takes to close a connection so that the peer loses nothing by it: the single steps,
+//! none of which blocks. The order of the steps is the [remainder](crate::reactor)'s.
 
-use std::io::{ErrorKind, Read};
 use std::net::Shutdown;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::event::PollFlags;
-use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-use super::{Connection, SILENT};
-use crate::connection::close_reason::Ending;
+use super::Connection;
+use super::transfer::NO_SIGNAL;
+use crate::connection::close_reason::CloseReason;
 
 impl Connection {
-    /// Ends the connection as the type's documentation says, logs it, and gives the slot back.
-    pub(crate) fn close(self) {
-        self.leave();
-        let ending = self.ending();
-        let Self { link, slot, .. } = self;
-        drop(link);
+    /// Receives what has arrived, without waiting.
+    pub(crate) fn try_receive(&self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let (_, n) = rustix::net::recv(self.stream(), buf, RecvFlags::DONTWAIT)?;
+        self.slot.bytes_in.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+
+    /// Receives what has arrived and drops it, without waiting and without counting it. Returns
+    /// whether there was something; at an end of file or an error there is nothing.
+    pub(crate) fn try_discard(&self, scratch: &mut [u8]) -> std::io::Result<usize> {
+        let (_, n) = rustix::net::recv(self.stream(), scratch, RecvFlags::DONTWAIT)?;
+        Ok(n)
+    }
+
+    /// Sends what the kernel has room for, without waiting.
+    pub(crate) fn try_send(&self, buf: &[u8]) -> std::io::Result<usize> {
+        let flags = NO_SIGNAL | rustix::net::SendFlags::DONTWAIT;
+        let n = rustix::net::send(self.stream(), buf, flags)?;
+        self.slot.bytes_out.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
+
+    /// Returns how much input has arrived and is unread (`FIONREAD`).
+    pub(crate) fn arrived(&self) -> std::io::Result<u64> {
+        Ok(rustix::io::ioctl_fionread(self.stream())?)
+    }
+
+    /// Makes the stream writable only once everything has left this machine
+    /// (`TCP_NOTSENT_LOWAT`, `tcp(7)`). Returns whether the system can do that.
+    pub(crate) fn mark_unsent(&self) -> bool {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        return socket2::SockRef::from(self.stream())
+            .set_tcp_notsent_lowat(1)
+            .is_ok();
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        false
+    }
+
+    /// Makes the stream writable only once the peer has acknowledged everything except about
+    /// 3 kB: the smallest send buffer (`SO_SNDBUF`, `socket(7)`), of which a third must be free.
+    ///
+    /// The caller waits for the unsent bytes first. If the buffer shrank while much is unsent,
+    /// the kernel would answer each loss by sending whole segments again (`TCPWqueueTooBig`).
+    pub(crate) fn mark_in_flight(&self) -> bool {
+        socket2::SockRef::from(self.stream())
+            .set_send_buffer_size(0)
+            .is_ok()
+    }
+
+    /// Returns whether the stream is writable now, by the marks that were set.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.wait_for(PollFlags::OUT, Duration::ZERO)
+    }
+
+    /// Sends a FIN. Returns whether there is still a peer to send it to.
+    pub(crate) fn send_fin(&self) -> bool {
+        self.stream().shutdown(Shutdown::Write).is_ok()
+    }
+
+    /// Closes the descriptor, logs the connection's line, and gives the slot back.
+    pub(crate) fn close(self, reason: CloseReason) {
+        let Self { stream, slot, .. } = self;
+        drop(stream);
         let bytes_in = slot.bytes_in.load(Ordering::Relaxed);
         let bytes_out = slot.bytes_out.load(Ordering::Relaxed);
-        ending.log(
-            slot.registry().tag(),
+        let prefix = &slot.state().prefix;
+        reason.log(
+            prefix,
             self.peer,
             (bytes_in, bytes_out),
             self.accepted.elapsed(),
         );
         drop(slot);
     }
-
-    /// Sends a FIN, and waits until a close can't reset the peer out of what is due to it.
-    fn leave(&self) {
-        // Only before the FIN can it be told what has reached the peer.
-        let settled = match self.ending() {
-            Ending::Reset => return,
-            // It sends nothing more, so that the close sends a FIN and no reset.
-            Ending::Eof => return self.link.settle(),
-            // The drain timeout is the bound, and who is not done by then is cut, and counted.
-            Ending::Shutdown => self.settles_within(self.times.drain.max(self.times.linger)),
-            Ending::Lifetime => self.settles_within(self.times.linger),
-            _ => self.has_settled(),
-        };
-        if settled {
-            self.link.settle();
-        }
-        if self.stream().shutdown(Shutdown::Write).is_err() {
-            return;
-        }
-        let was_silent = self.due.load(Ordering::Relaxed) == SILENT;
-        // A peer that was asked to end and is silent may stay so for ever, and what it sends from
-        // now on comes too late.
-        if !(was_silent && settled) {
-            self.drop_input();
-        }
-    }
-
-    /// Reads and drops until what was written has reached the peer. Returns whether it has in
-    /// time, or the peer has ended, after which no close can take it back.
-    #[inline(never)] // Or its scratch would be part of the stack of every connection that is idle.
-    fn settles_within(&self, patience: Duration) -> bool {
-        let start = Instant::now();
-        let mut scratch = [0; 4096];
-        // It also sets the marks that make the stream writable only then.
-        while !self.has_settled() {
-            let left = patience.saturating_sub(start.elapsed());
-            if left.is_zero() || !CAN_TELL || !self.wait_for(PollFlags::IN | PollFlags::OUT, left) {
-                return false;
-            }
-            match rustix::net::recv(self.stream(), &mut scratch, RecvFlags::DONTWAIT) {
-                Ok((_, 1..)) | Err(Errno::INTR | Errno::AGAIN) => {}
-                Ok((_, 0)) => return !self.link.is_cut(),
-                Err(_) => return false,
-            }
-        }
-        true
-    }
-
-    /// Reads and drops until the peer's FIN, or the end of the linger.
-    #[inline(never)] // For the same reason.
-    fn drop_input(&self) {
-        let start = Instant::now();
-        let mut scratch = [0; 4096];
-        loop {
-            let left = self.times.linger.saturating_sub(start.elapsed());
-            if left.is_zero() || !self.wait_for(PollFlags::IN, left) {
-                return;
-            }
-            match self.stream().read(&mut scratch) {
-                Ok(1..) => {}
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Ok(0) | Err(_) => return,
-            }
-        }
-    }
-
-    /// Returns whether what was written has reached the peer: nothing waits to be sent, and at
-    /// most some 3 kB wait to be acknowledged. Where it can't be told, it has not.
-    fn has_settled(&self) -> bool {
-        // With these marks the stream is writable exactly then (`socket(7)`, `tcp(7)`): the smallest
-        // send buffer, of which a third must be free, and nothing unsent.
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        {
-            let socket = socket2::SockRef::from(self.stream());
-            socket.set_send_buffer_size(0).is_ok()
-                && socket.set_tcp_notsent_lowat(1).is_ok()
-                && self.wait_for(PollFlags::OUT, Duration::ZERO)
-        }
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        false
-    }
 }
-
-/// Whether the system says what has reached a peer.
-const CAN_TELL: bool = cfg!(any(target_os = "linux", target_os = "android"));

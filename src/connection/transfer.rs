@@ -1,6 +1,6 @@
-//! How a connection reads and writes: how it waits, what it notices, when it gives up.
+//! The reads and writes of a handler: how they wait, what they notice, when they give up.
 //!
-//! What is read or written, and by which system call, is the caller's: an attempt.
+//! The caller passes the system call (`recv`, `send` or `splice`) as the closure `attempt`.
 
 use std::io::{self, ErrorKind};
 use std::sync::atomic::Ordering;
@@ -8,24 +8,24 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{RecvFlags, SendFlags};
+use socket2::SockRef;
 
-use super::{Connection, NOT_NOTICED, NOTICE, SILENT};
-use crate::connection::close_reason::Ending;
+use super::Connection;
+use super::progress::Progress;
+use crate::connection::close_reason::CloseReason;
 use crate::state::shutdown::Phase;
-use crate::state::timeouts::BRIEFLY;
+use crate::state::timeouts::{BLOCKING_SLICE, DRAIN_GRACE, WRITE_RETRY};
 use crate::wake::wait;
 
-/// Where there is no such flag, it is an option that the standard library sets on every socket.
+/// Apple's systems have no such flag. There it is an option that the standard library sets on
+/// every socket.
 #[cfg(not(target_vendor = "apple"))]
-const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
+pub(super) const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]
-const NO_SIGNAL: SendFlags = SendFlags::empty();
-
-/// How long a write that has no room waits before it tries again.
-const A_MOMENT: Duration = Duration::from_secs(1);
+pub(super) const NO_SIGNAL: SendFlags = SendFlags::empty();
 
 impl Connection {
-    /// Reads, however long it takes for something to arrive.
+    /// Reads, however long the peer takes to send something.
     pub(super) fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
             if let Some(n) = self.receive_soon(buf)? {
@@ -35,22 +35,22 @@ impl Connection {
         }
     }
 
-    /// Reads what arrives soon. Returns `None` if the peer is silent: then
+    /// Reads what arrives within the blocking slice. Returns `None` if the peer is silent: then
     /// [`wait_for_input`](Self::wait_for_input) sleeps on.
-    pub(crate) fn receive_soon(&self, buf: &mut [u8]) -> io::Result<Option<usize>> {
+    fn receive_soon(&self, buf: &mut [u8]) -> io::Result<Option<usize>> {
         let mut receive = |most: usize, flags| {
             let most = buf.len().min(most);
             let (_, n) = rustix::net::recv(self.stream(), &mut buf[..most], flags)?;
             Ok(n)
         };
-        if !self.shall_end() {
+        if !self.should_close() {
             let mut try_once = || self.receive_once(|| receive(usize::MAX, RecvFlags::DONTWAIT));
-            if let Some(received) = self.spin.wait(&mut try_once) {
+            if let Some(received) = self.busy_poll.wait(&mut try_once) {
                 return received.map(Some);
             }
         }
-        // To sleep here first would be in vain once more, and cost another wake-up.
-        let flags = if self.calm.load(Ordering::Relaxed) {
+        // Blocking here would only cost another wake-up where messages are far apart.
+        let flags = if self.polls_first.load(Ordering::Relaxed) {
             RecvFlags::DONTWAIT
         } else {
             RecvFlags::empty()
@@ -58,114 +58,118 @@ impl Connection {
         self.receive_soon_by(|most| receive(most, flags))
     }
 
-    /// Reads what arrives soon by `attempt`, which is told how many bytes it may take, and returns 0
-    /// at the end of file only. It may sleep for as long as the socket's timeout says.
+    /// Reads what arrives within the blocking slice, by `attempt`. The closure gets the most
+    /// bytes that it may take, and returns 0 at the end of file only.
     pub(crate) fn receive_soon_by(
         &self,
         mut attempt: impl FnMut(usize) -> io::Result<usize>,
     ) -> io::Result<Option<usize>> {
-        let received = if self.shall_end() {
-            self.receive_rest(attempt)
+        self.prepare_to_block();
+        let received = if self.should_close() {
+            self.receive_arrived(attempt)
         } else {
             self.receive_once(|| attempt(usize::MAX))
         };
         match received {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                self.spin.silence();
-                self.calm.store(true, Ordering::Relaxed);
+                self.busy_poll.silence();
+                self.polls_first.store(true, Ordering::Relaxed);
                 Ok(None)
             }
             received => received.map(Some),
         }
     }
 
-    /// Sleeps until there is something to read, or to notice.
+    /// Gives the stream the timeouts of the blocking slice, before its first blocking call. A
+    /// connection that a reactor carries from the start never needs them.
+    fn prepare_to_block(&self) {
+        if !self.has_slices.swap(true, Ordering::Relaxed) {
+            let socket = SockRef::from(self.stream());
+            // Setting them fails only where the peer has gone, and then no call blocks.
+            let _ = socket.set_read_timeout(Some(BLOCKING_SLICE));
+            let _ = socket.set_write_timeout(self.timeouts().send_timeout());
+        }
+    }
+
+    /// Sleeps until there is something to read or to notice.
     ///
     /// # Errors
     ///
     /// The peer has sent nothing for the idle timeout.
-    pub(crate) fn wait_for_input(&self) -> io::Result<()> {
+    fn wait_for_input(&self) -> io::Result<()> {
         let stop = self.server.stop();
         let mut fds = [
             PollFd::new(self.stream(), PollFlags::IN),
             PollFd::new(&stop, PollFlags::IN),
         ];
-        let times = [self.times.idle, self.lifetime_left()];
+        let timeouts = [self.timeouts().idle, self.lifetime_left()];
         let start = Instant::now();
-        let woken = wait(&mut fds, times.into_iter().flatten().min())?;
-        if start.elapsed() < BRIEFLY {
-            self.calm.store(false, Ordering::Relaxed);
+        let woken = wait(&mut fds, timeouts.into_iter().flatten().min())?;
+        if start.elapsed() < BLOCKING_SLICE {
+            self.polls_first.store(false, Ordering::Relaxed);
         }
-        if woken || self.shall_end() {
+        if woken || self.should_close() {
             return Ok(());
         }
-        self.set_ending(Ending::Idle);
-        let cause = "the peer sent nothing for too long";
-        Err(io::Error::new(ErrorKind::TimedOut, cause))
+        self.end(CloseReason::Idle);
+        Err(idle_error())
     }
 
-    /// Reads now that the connection is to come to its end: what had arrived when that was
-    /// noticed, or arrives within a moment, and no more, however fast the peer goes on sending.
-    fn receive_rest(
+    /// Reads now that the server ends the connection: what had arrived when a read noticed that,
+    /// or arrives within a moment, and no more, however fast the peer goes on sending.
+    fn receive_arrived(
         &self,
         mut attempt: impl FnMut(usize) -> io::Result<usize>,
     ) -> io::Result<usize> {
-        let mut due = self.due.load(Ordering::Relaxed);
-        if due == NOT_NOTICED {
-            due = if self.wait_for(PollFlags::IN, NOTICE) {
-                rustix::io::ioctl_fionread(self.stream())?
-            } else {
-                SILENT
-            };
-            // Unless another thread has noticed, too, and has perhaps read it.
-            let _ =
-                self.due
-                    .compare_exchange(NOT_NOTICED, due, Ordering::Relaxed, Ordering::Relaxed);
-            if due == 0 {
-                // The peer's own end, by a FIN or a reset.
+        loop {
+            match self.progress() {
+                Progress::Ended { reason, .. } if reason.is_the_servers() => return Ok(0),
+                Progress::Draining { unread: 0 } => {
+                    self.end(self.reason_to_close());
+                    return Ok(0);
+                }
+                Progress::Draining { unread } => {
+                    let most = usize::try_from(unread).unwrap_or(usize::MAX);
+                    return self.receive_once(|| attempt(most));
+                }
+                Progress::Open | Progress::Told | Progress::Ended { .. } => {}
+            }
+            if !self.wait_for(PollFlags::IN, DRAIN_GRACE) {
+                let why = self.reason_to_close();
+                self.update_progress(|progress| progress.end_silent(why));
+                return Ok(0);
+            }
+            let arrived = self.arrived()?;
+            if arrived == 0 {
+                // The stream is readable and empty: the peer's own end, by a FIN or a reset.
                 match self.receive_once(|| attempt(usize::MAX)) {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     received => return received,
                 }
             }
+            self.update_progress(|progress| progress.drain(arrived));
         }
-        if due == 0 || due == SILENT {
-            self.note_end();
-            return Ok(0);
-        }
-        let most = usize::try_from(due).unwrap_or(usize::MAX);
-        let n = self.receive_once(|| attempt(most))?;
-        // Two threads may have read at the same time.
-        let _ = self
-            .due
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |due| {
-                Some(due.saturating_sub(n as u64))
-            });
-        Ok(n)
     }
 
     /// Makes one attempt, and notes what comes of it.
     fn receive_once(&self, mut attempt: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
         loop {
             match attempt() {
-                // A read with a timeout is interrupted by signals even under `SA_RESTART`, and by
-                // SIGSTOP and SIGCONT (see `signal(7)`).
+                // A read with a timeout is interrupted by signals even under `SA_RESTART`, and
+                // by SIGSTOP and SIGCONT (see `signal(7)`).
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
                 Err(error) => return Err(self.failed(error)),
                 Ok(0) => {
-                    self.set_ending(if self.link.is_cut() {
-                        self.reason_to_end()
+                    self.end(if self.stream.is_aborted() {
+                        self.reason_to_close()
                     } else {
-                        Ending::Eof
+                        CloseReason::Eof
                     });
                     return Ok(0);
                 }
                 Ok(n) => {
-                    // A handler may go on after a timeout, and then it was not the end.
-                    if self.ending() != Ending::Done {
-                        self.set_ending(Ending::Done);
-                    }
+                    self.update_progress(|progress| progress.received(n as u64));
                     self.slot.bytes_in.fetch_add(n as u64, Ordering::Relaxed);
                     return Ok(n);
                 }
@@ -173,31 +177,32 @@ impl Connection {
         }
     }
 
-    /// Writes some, however long it takes for the peer to make room.
+    /// Writes some, however long the peer takes to make room.
     pub(super) fn send(&self, buf: &[u8]) -> io::Result<usize> {
         self.send_by(|| Ok(rustix::net::send(self.stream(), buf, NO_SIGNAL)?))
     }
 
-    /// Writes some by `attempt`, however long it takes for the peer to make room.
+    /// Writes some by `attempt`, however long the peer takes to make room.
     pub(crate) fn send_by(
         &self,
         mut attempt: impl FnMut() -> io::Result<usize>,
     ) -> io::Result<usize> {
+        self.prepare_to_block();
         let mut blocked_since = None;
         loop {
             if self
-                .times
-                .leave_after()
-                .is_some_and(|end| self.accepted.elapsed() >= end)
+                .timeouts()
+                .write_deadline()
+                .is_some_and(|deadline| self.accepted.elapsed() >= deadline)
             {
-                return Err(self.not_taken(Ending::Lifetime));
+                return Err(self.not_taken(CloseReason::Lifetime));
             }
             match attempt() {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     let since = *blocked_since.get_or_insert_with(Instant::now);
                     self.wait_for_room(since, error)?;
                 }
-                // Not the caller's to repeat: its times would start again.
+                // Retry here. If the caller retried, its write timeout would start over.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.failed(error)),
                 Ok(n) => {
@@ -208,68 +213,74 @@ impl Connection {
         }
     }
 
-    /// Sleeps until there may be room, or for a moment: the kernel reports room once a third of the
-    /// send buffer is free, and a peer that is slow rather than stalled may have made less.
+    /// Sleeps until there may be room, or for a moment.
     fn wait_for_room(&self, blocked_since: Instant, would_block: io::Error) -> io::Result<()> {
-        if self.times.send_timeout().is_none() {
+        if self.timeouts().send_timeout().is_none() {
             // The handler has made the stream non-blocking.
             return Err(would_block);
         }
         let blocked = blocked_since.elapsed();
-        if self.times.write.is_some_and(|write| blocked >= write) {
-            return Err(self.not_taken(Ending::Stalled));
+        let write = self.timeouts().write;
+        if write.is_some_and(|write| blocked >= write) {
+            return Err(self.not_taken(CloseReason::Stalled));
         }
-        let left = self.times.write.map(|write| write.saturating_sub(blocked));
+        let left = write.map(|write| write.saturating_sub(blocked));
         self.wait_for(
             PollFlags::OUT,
-            left.map_or(A_MOMENT, |left| left.min(A_MOMENT)),
+            left.map_or(WRITE_RETRY, |left| left.min(WRITE_RETRY)),
         );
         Ok(())
     }
 
-    fn not_taken(&self, ending: Ending) -> io::Error {
-        self.set_ending(ending);
-        io::Error::new(ErrorKind::TimedOut, "the peer took nothing for too long")
+    fn not_taken(&self, reason: CloseReason) -> io::Error {
+        self.end(reason);
+        stalled_error()
     }
 
-    /// Notes an error as the ending.
+    /// Notes an error as the reason for the end.
     fn failed(&self, error: io::Error) -> io::Error {
-        self.set_ending(match error.kind() {
-            // What came of a cut is not the peer's doing.
-            _ if self.link.is_cut() => self.reason_to_end(),
+        self.end(self.reason_of(&error));
+        error
+    }
+
+    /// Returns the reason that an error of the stream is for the end of the connection.
+    pub(crate) fn reason_of(&self, error: &io::Error) -> CloseReason {
+        match error.kind() {
+            // We aborted the connection, so this is no reset by the peer.
+            _ if self.stream.is_aborted() => self.reason_to_close(),
             ErrorKind::ConnectionReset
             | ErrorKind::ConnectionAborted
             | ErrorKind::BrokenPipe
             | ErrorKind::NotConnected
             // Keep-alive or retransmission gave up: the peer is gone.
-            | ErrorKind::TimedOut => Ending::Reset,
-            _ => Ending::Error,
-        });
-        error
-    }
-
-    /// Notes why the connection comes to its end, unless the peer had come to its own before.
-    pub(super) fn note_end(&self) {
-        if self.ending() != Ending::Eof {
-            self.set_ending(self.reason_to_end());
+            | ErrorKind::TimedOut => CloseReason::Reset,
+            _ => CloseReason::Error,
         }
     }
 
-    /// Returns whether the connection is to come to its end.
-    pub(super) fn shall_end(&self) -> bool {
+    /// Returns whether the server ends the connection.
+    pub(crate) fn should_close(&self) -> bool {
         self.server.phase() != Phase::Serving || self.lifetime_left() == Some(Duration::ZERO)
     }
 
     fn lifetime_left(&self) -> Option<Duration> {
-        let lifetime = self.times.lifetime?;
+        let lifetime = self.timeouts().lifetime?;
         Some(lifetime.saturating_sub(self.accepted.elapsed()))
     }
 
-    /// Returns why the connection is to come to its end.
-    fn reason_to_end(&self) -> Ending {
+    /// Returns why the server ends the connection, if it does.
+    pub(crate) fn reason_to_close(&self) -> CloseReason {
         match self.server.phase() {
-            Phase::Serving => Ending::Lifetime,
-            Phase::Draining | Phase::Cutting => Ending::Shutdown,
+            Phase::Serving => CloseReason::Lifetime,
+            Phase::Draining | Phase::Aborting => CloseReason::Shutdown,
         }
     }
+}
+
+pub(crate) fn idle_error() -> io::Error {
+    io::Error::new(ErrorKind::TimedOut, "the peer sent nothing for too long")
+}
+
+pub(crate) fn stalled_error() -> io::Error {
+    io::Error::new(ErrorKind::TimedOut, "the peer took nothing for too long")
 }

@@ -100,6 +100,11 @@ pub(crate) struct Cli {
     )]
     pub(crate) spin: Duration,
 
+    /// Carry the connections of each service with this many event loops [default: one for every two
+    /// processors]
+    #[arg(long, value_name = "N", env = "ECHOD_REACTORS", value_parser = count)]
+    pub(crate) reactors: Option<NonZeroUsize>,
+
     /// Let the kernel complete this many connections ahead, for each address
     #[arg(
         long,

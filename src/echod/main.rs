@@ -4,10 +4,10 @@
 mod address;
 mod check;
 mod cli;
-mod descriptors;
 mod generate;
 mod help;
 mod inherited;
+mod limits;
 mod logging;
 mod servers;
 mod service;
@@ -109,7 +109,7 @@ fn serve(
     inherited: Result<Inherited, String>,
     handles: &Arc<Handles>,
 ) -> Result<u64, Box<dyn Error>> {
-    descriptors::raise_limit();
+    limits::raise_descriptors();
     // So that no file system that it was started from is kept busy by it.
     env::set_current_dir("/").map_err(|error| format!("cannot change to /: {error}"))?;
     let inherited = inherited?;
@@ -118,7 +118,8 @@ fn serve(
     // Before anybody is told of the addresses: from now on a signal has something to end.
     handles.set(&servers, cli.drain_timeout);
     if !is_for_one {
-        descriptors::check_limit(cli.max_connections.get(), servers.len());
+        let services: Vec<_> = servers.iter().map(|(service, _)| *service).collect();
+        limits::check(cli.max_connections.get(), &services);
     }
     if cli.print_addr {
         print_and_close(&servers).map_err(|error| cannot_print(&error))?;

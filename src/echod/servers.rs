@@ -57,6 +57,7 @@ fn builder(cli: &Cli) -> Builder {
         .drain_timeout(cli.drain_timeout)
         .spin(cli.spin)
         .stack_size(STACK)
+        .reactors(cli.reactors.map(NonZeroUsize::get))
         .backlog(cli.backlog)
 }
 

@@ -37,6 +37,13 @@ impl Service {
     }
 }
 
+impl Service {
+    /// Returns whether each connection keeps a thread for as long as its client likes.
+    pub(crate) fn needs_threads(self) -> bool {
+        matches!(self, Self::Chargen)
+    }
+}
+
 impl fmt::Display for Service {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = self.to_possible_value();

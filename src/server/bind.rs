@@ -4,8 +4,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
-use crate::accept::socket_options::{self, Options};
-use crate::accept::standby;
+use crate::accept::socket_options::{self, SocketOptions};
 use crate::error::Error;
 use crate::server::TcpServer;
 use crate::server::builder::Builder;
@@ -89,11 +88,8 @@ impl Builder {
     /// Makes a server that listens on sockets that were bound elsewhere, in an earlier process
     /// for example.
     ///
-    /// They get the settings that accepted connections inherit from their listener: no delay,
-    /// keep-alive, urgent data in line, and the timeouts. Whether they block is set, too: one socket
-    /// alone does on Linux, for up to 20 ms. On a socket that others share it is set for them as well,
-    /// and it stays: an `accept(2)` of another program may then fail with EAGAIN. To take the timeouts
-    /// back at the end would take them from a server that still counts on them.
+    /// `accept(2)` no longer blocks on them from then on (`O_NONBLOCK`), also for other processes that
+    /// share them. Nothing else is set on a listener, and each connection gets its own options.
     ///
     /// # Errors
     ///
@@ -111,17 +107,18 @@ impl Builder {
         }
         let options = self.options();
         let mut addrs = Vec::new();
-        for listener in &listeners {
+        let mut prepared = Vec::new();
+        for listener in listeners {
             let addr = listener
                 .local_addr()
                 .map_err(|error| Error::new("cannot listen on a socket that is not IP", error))?;
-            let nonblocking = !standby::suits(&listeners);
-            options
-                .prepare(listener, nonblocking)
+            let inherits = options
+                .apply_to_listener(&listener)
                 .map_err(|error| Error::new(format!("cannot listen on {addr}"), error))?;
             addrs.push(addr);
+            prepared.push((listener, inherits));
         }
-        TcpServer::new(self, listeners, addrs, options)
+        TcpServer::new(self, prepared, addrs)
     }
 
     /// Makes a server for one connection, which was accepted elsewhere, as `inetd(8)` does. Once it
@@ -165,20 +162,19 @@ impl Builder {
         let options = self.options();
         let prepare = || {
             let peer = socket_options::peer_of(&stream)?;
-            options.take(&stream)?;
+            options.apply_to_stream(&stream)?;
             Ok((peer, stream.local_addr()?))
         };
         let (peer, addr) =
             prepare().map_err(|error| Error::new("cannot serve a connection", error))?;
-        let mut server = TcpServer::new(self, Vec::new(), vec![addr], options)?;
+        let mut server = TcpServer::new(self, Vec::new(), vec![addr])?;
         server.take_over(stream, peer);
         Ok(server)
     }
 
-    fn options(&self) -> Options {
-        Options {
+    pub(super) fn options(&self) -> SocketOptions {
+        SocketOptions {
             keepalive: self.keepalive,
-            write_timeout: self.times.send_timeout(),
         }
     }
 
@@ -187,9 +183,12 @@ impl Builder {
         for (name, is_zero) in [
             ("max_connections", self.max_connections == 0),
             ("max_per_source", self.max_per_source == Some(0)),
-            ("idle_timeout", self.times.idle == Some(Duration::ZERO)),
-            ("write_timeout", self.times.write == Some(Duration::ZERO)),
-            ("max_lifetime", self.times.lifetime == Some(Duration::ZERO)),
+            ("idle_timeout", self.timeouts.idle == Some(Duration::ZERO)),
+            ("write_timeout", self.timeouts.write == Some(Duration::ZERO)),
+            (
+                "max_lifetime",
+                self.timeouts.lifetime == Some(Duration::ZERO),
+            ),
         ] {
             if is_zero {
                 let cause = "it must be more than zero";

@@ -3,9 +3,13 @@
 use std::io;
 
 use crate::connection::Connection;
+use crate::connection::rest::Rest;
 use crate::worker::handler::RequestHandler;
 
 /// Throws away whatever it receives (RFC 863), until the client half-closes. It sends nothing.
+///
+/// The handler leaves the connection to the server ([`Connection::continue_with`]), and takes up
+/// no thread.
 ///
 /// # Examples
 ///
@@ -45,6 +49,7 @@ impl DiscardHandler {
 
 impl RequestHandler for DiscardHandler {
     fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
-        io::copy(conn, &mut io::sink()).map(drop)
+        conn.continue_with(Rest::Discard, &[]);
+        Ok(())
     }
 }

@@ -4,8 +4,10 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::state::ServerState;
 use crate::state::shutdown::Phase;
-use crate::state::{Registry, Totals};
+use crate::state::timeouts::Timeouts;
+use crate::state::totals::Totals;
 
 /// A handle to a server, to stop it from any thread.
 ///
@@ -30,12 +32,12 @@ use crate::state::{Registry, Totals};
 /// ```
 #[derive(Clone, Debug)]
 pub struct ServerHandle {
-    registry: Arc<Registry>,
+    state: Arc<ServerState>,
 }
 
 impl ServerHandle {
-    pub(crate) fn new(registry: Arc<Registry>) -> Self {
-        Self { registry }
+    pub(crate) fn new(state: Arc<ServerState>) -> Self {
+        Self { state }
     }
 
     /// Asks the server to stop: it accepts no more, and lets live connections come to an end.
@@ -49,7 +51,7 @@ impl ServerHandle {
     /// [`serve_forever`](crate::TcpServer::serve_forever) returns then.
     #[doc(alias = "server_close")]
     pub fn shutdown(&self) {
-        self.registry.shutdown().request(Phase::Draining);
+        self.state.shutdown.request(Phase::Draining);
     }
 
     /// Asks the server to stop, and to cut live connections at once (`shutdown(2)` of both
@@ -58,13 +60,13 @@ impl ServerHandle {
     /// Otherwise it is like [`shutdown`](Self::shutdown), and may follow it. In
     /// [`handle_request`](crate::TcpServer::handle_request) nothing is cut.
     pub fn shutdown_now(&self) {
-        self.registry.shutdown().request(Phase::Cutting);
+        self.state.shutdown.request(Phase::Aborting);
     }
 
     /// Returns how many connections are live at this moment.
     #[must_use]
     pub fn connections(&self) -> usize {
-        self.registry.live()
+        self.state.connections()
     }
 
     /// Returns what the server has done so far.
@@ -82,15 +84,15 @@ impl ServerHandle {
     /// ```
     #[must_use]
     pub fn totals(&self) -> Totals {
-        self.registry.totals()
+        self.state.totals()
     }
 
-    /// Returns whether the listener loop turns: wakes it up, and waits for a sign of life for up to
-    /// `timeout`.
+    /// Returns whether every loop of the server responds: wakes the loop that accepts, each reactor,
+    /// and the thread in `serve_forever`, and waits for their responses for up to `timeout`.
     ///
-    /// It is for watchdogs. A server that does not serve yet, has stopped, or serves in
-    /// [`handle_request`](crate::TcpServer::handle_request) gives none; one that is at its limit, short of
-    /// something or draining does.
+    /// It is for watchdogs. A server that is at its limit, short of something or draining responds. A
+    /// server that does not serve yet, has stopped, or serves in
+    /// [`handle_request`](crate::TcpServer::handle_request) does not.
     ///
     /// # Examples
     ///
@@ -113,29 +115,32 @@ impl ServerHandle {
     /// ```
     #[must_use]
     pub fn responds_within(&self, timeout: Duration) -> bool {
-        self.registry.shutdown().waker().answers_within(timeout)
+        self.state.is_responsive(timeout)
     }
 
     /// Returns how many connections may be live at the same time.
     #[must_use]
     pub fn max_connections(&self) -> usize {
-        self.registry.limit()
+        self.state.max_connections()
     }
 
     /// Changes how many connections may be live at the same time.
     ///
-    /// Raising the limit admits those who wait. Lowering it ends no connection; after at most 20 ms,
-    /// for which threads may wait for a client already, no more are admitted until fewer are live.
-    /// At 0 nobody is.
+    /// Raising the limit admits clients that wait. Lowering it ends no connection; the server admits
+    /// no more until fewer are live. At 0 it admits nobody.
     pub fn set_max_connections(&self, limit: usize) {
-        self.registry.set_limit(limit);
+        self.state.set_max_connections(limit);
     }
 
     pub(crate) fn phase(&self) -> Phase {
-        self.registry.shutdown().phase()
+        self.state.shutdown.phase()
+    }
+
+    pub(crate) fn timeouts(&self) -> &Timeouts {
+        &self.state.timeouts
     }
 
     pub(crate) fn stop(&self) -> BorrowedFd<'_> {
-        self.registry.shutdown().stop()
+        self.state.shutdown.stop()
     }
 }

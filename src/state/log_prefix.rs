@@ -1,20 +1,20 @@
-//! Which server a line of the log is about, where a process has several.
+//! The beginning of a log line: which server the line is about, if the server has a name.
 
 use std::fmt;
 
 use log::kv::{ToValue, Value};
 
-/// What a server is called in the log. Displayed, it is the beginning of a line.
+/// The name of a server in the log. Displayed, it begins a line.
 #[derive(Debug, Default)]
-pub(crate) struct Tag(Option<String>);
+pub(crate) struct LogPrefix(Option<String>);
 
-impl Tag {
+impl LogPrefix {
     pub(crate) fn new(name: Option<String>) -> Self {
         Self(name)
     }
 }
 
-impl fmt::Display for Tag {
+impl fmt::Display for LogPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Some(name) => write!(f, "service={name} "),
@@ -24,7 +24,7 @@ impl fmt::Display for Tag {
 }
 
 /// The value of the field `service`.
-impl ToValue for Tag {
+impl ToValue for LogPrefix {
     fn to_value(&self) -> Value<'_> {
         self.0.as_deref().map_or_else(Value::null, Value::from)
     }
@@ -36,7 +36,10 @@ mod tests {
 
     #[test]
     fn only_a_name_begins_a_line() {
-        assert_eq!(Tag::new(Some("echo".into())).to_string(), "service=echo ");
-        assert_eq!(Tag::default().to_string(), "");
+        assert_eq!(
+            LogPrefix::new(Some("echo".into())).to_string(),
+            "service=echo "
+        );
+        assert_eq!(LogPrefix::default().to_string(), "");
     }
 }

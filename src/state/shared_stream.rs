@@ -1,43 +1,45 @@
-//! The part of a connection that others than its thread reach: to cut it.
+//! A connection's stream, shared by the thread that serves it and the shutdown that may abort it.
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// A stream, shared by the thread that serves it and the shutdown that may cut it. Nobody
-/// duplicates the descriptor.
+/// The stream of one connection. The descriptor is never duplicated, because a peer sees no end
+/// of file until the last duplicate is closed.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct SharedStream {
     pub(crate) stream: TcpStream,
-    /// Whether its handler is done, and nothing that was due to the peer waits to be sent.
-    settled: AtomicBool,
-    cut: AtomicBool,
+    /// Whether the handler is done and the peer has everything that was due to it.
+    delivered: AtomicBool,
+    aborted: AtomicBool,
 }
 
 // Relaxed is enough throughout: no flag publishes anything but itself.
-impl Link {
+impl SharedStream {
     pub(crate) fn new(stream: TcpStream) -> Self {
         Self {
             stream,
-            settled: AtomicBool::new(false),
-            cut: AtomicBool::new(false),
+            delivered: AtomicBool::new(false),
+            aborted: AtomicBool::new(false),
         }
     }
 
-    pub(crate) fn settle(&self) {
-        self.settled.store(true, Ordering::Relaxed);
+    /// Notes that the peer loses nothing if the connection is aborted from now on.
+    pub(crate) fn mark_delivered(&self) {
+        self.delivered.store(true, Ordering::Relaxed);
     }
 
-    /// Disconnects, whatever the thread is blocked in. Returns whether anything was lost by it.
-    pub(crate) fn cut(&self) -> bool {
-        // Before it is cut: afterwards its thread has nothing left to send.
-        let settled = self.settled.load(Ordering::Relaxed);
-        self.cut.store(true, Ordering::Relaxed);
-        // It fails if the peer has reset the connection, and then nothing blocks either.
+    /// Disconnects, whatever a thread or a reactor waits for there. Returns whether the peer may
+    /// have lost something by it.
+    pub(crate) fn abort(&self) -> bool {
+        // Read before the abort: afterwards its thread has nothing left to send.
+        let delivered = self.delivered.load(Ordering::Relaxed);
+        self.aborted.store(true, Ordering::Relaxed);
+        // `shutdown` fails if the peer has reset the connection, and then nothing blocks either.
         let _ = self.stream.shutdown(Shutdown::Both);
-        !settled
+        !delivered
     }
 
-    pub(crate) fn is_cut(&self) -> bool {
-        self.cut.load(Ordering::Relaxed)
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.aborted.load(Ordering::Relaxed)
     }
 }

@@ -1,36 +1,43 @@
-//! The request to stop, and what carries it to those that sleep.
+//! The request to stop, and how it reaches every thread that sleeps.
 //!
-//! The listener loop sleeps in `poll(2)` on its listeners and on a [`Waker`]; a connection's thread
-//! on its stream and on the stop, which becomes readable once and for all. A request only ever
-//! goes forward: from serving to draining to cutting.
+//! A request only ever goes forward: from serving to draining to aborting. Three kinds of
+//! sleepers hear of it. The holder of the lead, and the thread that called `serve_forever`, each
+//! have a [`Waker`]. The thread of a connection, and every reactor, wait on a third pipe as well,
+//! which becomes readable at the first request and stays so.
 //!
-//! Signals are not relied upon, because system calls may be restarted after one. A listening
-//! socket is never shut down: that would also kill it in the hands of whoever shares it. Nor is
-//! the receiving side of a connection: once a FIN is sent as well, Linux answers the peer's next
-//! byte with a reset (`tcp_rcv_state_process`), and drops what was still queued for it.
+//! Signals would not do, because a system call may be restarted after one. Neither would
+//! `shutdown(2)`. On a listening socket it also stops every other process that shares the
+//! socket. On the receiving side of a connection it makes Linux answer the client's next byte
+//! with a reset once a FIN is sent as well (`tcp_rcv_state_process`), which destroys what was
+//! still queued for the client.
 
-use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+
+use crate::wake::Waker;
 
 /// How far the shutdown has been asked to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
-    /// Connections are accepted and served.
+    /// The server accepts and serves connections.
     Serving,
-    /// No more are accepted; those that live come to their own end.
+    /// The server accepts no more; live connections come to their own end.
     Draining,
-    /// Those that still live are disconnected.
-    Cutting,
+    /// The server disconnects what is left.
+    Aborting,
 }
 
-/// The phase a server is in, and the wake-up for the thread that must act on it.
+/// The phase of a server, and the wake-ups for those that act on it.
 #[derive(Debug)]
 pub(crate) struct Shutdown {
     phase: AtomicU8,
-    waker: Waker,
+    /// Held during each `accept(2)` and while the phase changes, so that no connection is
+    /// accepted once a request to stop has returned.
+    gate: Mutex<()>,
+    lead: Waker,
+    supervisor: Waker,
     stop: Waker,
 }
 
@@ -38,99 +45,52 @@ impl Shutdown {
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             phase: AtomicU8::new(Phase::Serving as u8),
-            waker: Waker::new()?,
+            gate: Mutex::default(),
+            lead: Waker::new()?,
+            supervisor: Waker::new()?,
             stop: Waker::new()?,
         })
     }
 
     /// Moves on to `phase`, never back, and wakes everyone.
     pub(crate) fn request(&self, phase: Phase) {
-        // Release pairs with the acquire in `phase`: who sees the new phase sees what was done
-        // before it was requested.
+        let gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        // Release pairs with the acquire in `phase`: a thread that sees the new phase sees what
+        // was done before the request.
         self.phase.fetch_max(phase as u8, Ordering::Release);
+        drop(gate);
         self.stop.wake();
-        self.waker.wake();
+        self.lead.wake();
+        self.supervisor.wake();
     }
 
     pub(crate) fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Serving,
             1 => Phase::Draining,
-            _ => Phase::Cutting,
+            _ => Phase::Aborting,
         }
     }
 
-    /// Returns what the loop waits on.
-    pub(crate) fn waker(&self) -> &Waker {
-        &self.waker
+    /// Runs `accept`, which must not block, unless a stop has been requested.
+    pub(crate) fn unless_stopped<T>(&self, accept: impl FnOnce() -> T) -> Option<T> {
+        let _gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.phase() == Phase::Serving).then(accept)
     }
 
-    /// Returns what connections wait on. Once ready, it stays ready.
+    /// Returns what the holder of the lead sleeps on.
+    pub(crate) fn lead(&self) -> &Waker {
+        &self.lead
+    }
+
+    /// Returns what the thread that called `serve_forever` sleeps on.
+    pub(crate) fn supervisor(&self) -> &Waker {
+        &self.supervisor
+    }
+
+    /// Returns what connections and reactors wait on. Once it is readable, it stays so.
     pub(crate) fn stop(&self) -> BorrowedFd<'_> {
         self.stop.as_fd()
-    }
-}
-
-/// A pipe whose readable end is in a `poll` set.
-///
-/// A pipe and not an `eventfd(2)`, which only some systems have: it is written to when a shutdown is
-/// requested, or when a connection ends or begins that the loop waits for, never per message.
-#[derive(Debug)]
-pub(crate) struct Waker {
-    reader: PipeReader,
-    writer: PipeWriter,
-    /// How often wake-ups have been taken back, for those who wait for it.
-    cleared: Mutex<u64>,
-    changed: Condvar,
-}
-
-impl Waker {
-    fn new() -> io::Result<Self> {
-        let (reader, writer) = io::pipe()?;
-        rustix::io::ioctl_fionbio(&reader, true)?;
-        rustix::io::ioctl_fionbio(&writer, true)?;
-        Ok(Self {
-            reader,
-            writer,
-            cleared: Mutex::default(),
-            changed: Condvar::new(),
-        })
-    }
-
-    /// Makes the next, or the current, `poll` return.
-    pub(crate) fn wake(&self) {
-        // The only failure that can happen is a full pipe, and then a wake-up is pending.
-        let _ = (&self.writer).write(&[1]);
-    }
-
-    /// Takes back all wake-ups so far. What they announce must be looked at afterwards.
-    pub(crate) fn clear(&self) {
-        let mut scratch = [0; 64];
-        while matches!((&self.reader).read(&mut scratch), Ok(64)) {}
-        *self.cleared() += 1;
-        self.changed.notify_all();
-    }
-
-    /// Wakes up who waits, and returns whether it comes to [`clear`](Self::clear) in time.
-    pub(crate) fn answers_within(&self, timeout: Duration) -> bool {
-        let cleared = self.cleared();
-        let before = *cleared;
-        self.wake();
-        let (cleared, _) = self
-            .changed
-            .wait_timeout_while(cleared, timeout, |cleared| *cleared == before)
-            .unwrap_or_else(PoisonError::into_inner);
-        *cleared != before
-    }
-
-    fn cleared(&self) -> MutexGuard<'_, u64> {
-        self.cleared.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl AsFd for Waker {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.reader.as_fd()
     }
 }
 
@@ -142,19 +102,16 @@ mod tests {
     fn the_phase_never_goes_back() {
         let shutdown = Shutdown::new().unwrap();
         assert_eq!(shutdown.phase(), Phase::Serving);
-        shutdown.request(Phase::Cutting);
+        shutdown.request(Phase::Aborting);
         shutdown.request(Phase::Draining);
-        assert_eq!(shutdown.phase(), Phase::Cutting);
+        assert_eq!(shutdown.phase(), Phase::Aborting);
     }
 
     #[test]
-    fn a_hundred_thousand_wake_ups_neither_block_nor_outlive_a_clear() {
-        let waker = Waker::new().unwrap();
-        for _ in 0..100_000 {
-            waker.wake();
-        }
-        waker.clear();
-        let error = (&waker.reader).read(&mut [0]).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    fn nothing_is_accepted_after_a_request() {
+        let shutdown = Shutdown::new().unwrap();
+        assert_eq!(shutdown.unless_stopped(|| 7), Some(7));
+        shutdown.request(Phase::Draining);
+        assert_eq!(shutdown.unless_stopped(|| 7), None);
     }
 }

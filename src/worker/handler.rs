@@ -1,7 +1,8 @@
 //! What users implement: a handler for one connection, and how it is driven.
 //!
-//! A factory is the class, a handler is the instance. The private `drive` calls its three steps
-//! so that neither an error nor a panic in one of them gets past the connection.
+//! A server calls its factory once for each connection to make a handler. The private `drive`
+//! calls the handler's three steps so that neither an error nor a panic in one of them gets past
+//! the connection.
 
 use std::any::Any;
 use std::fmt;
@@ -153,24 +154,29 @@ impl fmt::Display for Failure {
     }
 }
 
+/// Makes the handler of a connection.
+pub(crate) type HandlerFactory = Arc<dyn Fn() -> Box<dyn RequestHandler> + Send + Sync>;
+
 /// Makes a handler and takes it through setup, handle and finish. Every failure on the way,
-/// of its making and its dropping too, goes to `report`.
+/// of its making and its dropping too, goes to `report`. Returns whether there was none.
 pub(crate) fn drive<'h>(
     make: &dyn Fn() -> Box<dyn RequestHandler + 'h>,
     conn: &mut Connection,
     report: &dyn Fn(&Connection, Failure),
-) {
+) -> bool {
     let Some(mut handler) = guard(conn, report, |_| Ok(make())) else {
-        return;
+        return false;
     };
-    if guard(conn, report, |conn| handler.setup(conn)).is_some() {
-        guard(conn, report, |conn| handler.handle(conn));
-        guard(conn, report, |conn| handler.finish(conn));
+    let mut succeeded = guard(conn, report, |conn| handler.setup(conn)).is_some();
+    if succeeded {
+        succeeded &= guard(conn, report, |conn| handler.handle(conn)).is_some();
+        succeeded &= guard(conn, report, |conn| handler.finish(conn)).is_some();
     }
-    guard(conn, report, |_| {
+    let dropped = guard(conn, report, |_| {
         drop(handler);
         Ok(())
     });
+    succeeded && dropped.is_some()
 }
 
 /// Runs one step of somebody else's code. An error or a panic goes to `report`.
@@ -193,7 +199,7 @@ pub(crate) fn catch<T>(step: impl FnOnce() -> T) -> Result<T, String> {
     // What a panic may have left half-done belongs to this connection, which is about to end.
     catch_unwind(AssertUnwindSafe(step)).map_err(|payload| {
         let message = message_of(&*payload);
-        // A payload is any value, and its `drop` may panic in turn. That one is let go of.
+        // Dropping the payload may panic too; then leak the second payload.
         if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
             mem::forget(again);
         }

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, geteuid};
 
-use crate::support::{Daemon, PATIENCE, available, connect, ping};
+use crate::support::{Daemon, PATIENCE, available, connect, eventually, ping};
 use crate::turn;
 use crate::usage::{status, ticks};
 
@@ -65,25 +65,31 @@ fn next_descriptor(daemon: &Daemon) -> String {
     free.unwrap().to_string()
 }
 
-/// Goes through one shortage: who is connected is served, who comes waits, the CPU rests, one
-/// line is logged, and a second after the relief the waiting are served.
-fn endure(daemon: &Daemon, resource: Resource, to: &str, warning: &str, inside: &[TcpStream]) {
+/// Goes through one shortage: connected clients are served, new ones wait, the CPU rests, one line
+/// is logged, and a second after the relief the waiting clients are served.
+fn endure(daemon: &Daemon, resource: Resource, to: &str, warning: &str, service: Service) {
+    let addr = service.addr(daemon);
+    let inside = [connect(addr), connect(addr)];
+    for client in &inside {
+        service.exchange(client);
+    }
     let warnings = || daemon.log().matches("WARN").count();
     let before = warnings();
     let unlimited = limit(daemon, resource, to);
-    let waiting: Vec<_> = (0..20).map(|_| connect(daemon.addr)).collect();
+    let waiting: Vec<_> = (0..20).map(|_| connect(addr)).collect();
     for mut client in &waiting {
         client.write_all(b"x").unwrap();
     }
     daemon.wait_for_log(warning);
     let start = ticks(daemon);
     // A read that times out: this is the second in which nobody is admitted.
-    waiting[0].set_read_timeout(Some(SECOND)).unwrap();
-    let error = (&waiting[0]).read(&mut [0]).unwrap_err();
+    let last = waiting.last().unwrap();
+    last.set_read_timeout(Some(SECOND)).unwrap();
+    let error = (&*last).read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
     assert!(ticks(daemon) - start < 20, "it spins");
-    for client in inside {
-        ping(client, b"unhurt");
+    for client in &inside {
+        service.exchange(client);
     }
 
     limit(daemon, resource, &unlimited);
@@ -101,6 +107,32 @@ fn endure(daemon: &Daemon, resource: Resource, to: &str, warning: &str, inside: 
     assert_eq!(warnings(), before + 1, "{}", daemon.log());
 }
 
+/// The echo needs descriptors. Only a service that keeps a thread for each connection needs
+/// threads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Service {
+    Echo,
+    Chargen,
+}
+
+/// Has the daemon serve characters beside the echo.
+const WITH_CHARGEN: &str = "--service=chargen=127.0.0.1:0";
+
+impl Service {
+    fn addr(self, daemon: &Daemon) -> SocketAddr {
+        daemon.addrs[usize::from(self == Self::Chargen)]
+    }
+
+    /// Sees that the client is served. One that gets characters takes a few, and so leaves the
+    /// thread of its connection blocked in a write.
+    fn exchange(self, mut client: &TcpStream) {
+        match self {
+            Self::Echo => ping(client, b"unhurt"),
+            Self::Chargen => client.read_exact(&mut [0; 74]).unwrap(),
+        }
+    }
+}
+
 #[test]
 fn out_of_descriptors_clients_wait_and_are_served_after_the_relief() {
     let _turn = turn();
@@ -108,16 +140,13 @@ fn out_of_descriptors_clients_wait_and_are_served_after_the_relief() {
         return;
     }
     let daemon = Daemon::start(&[]);
-    let inside = [connect(daemon.addr), connect(daemon.addr)];
-    ping(&inside[0], b"in");
-    ping(&inside[1], b"in");
-    endure(
-        &daemon,
-        DESCRIPTORS,
-        &next_descriptor(&daemon),
-        "cannot accept: Too many open files",
-        &inside,
-    );
+    // Once it serves, it has opened what it needs for itself.
+    ping(&connect(daemon.addr), b"in");
+    // Two more are the clients inside.
+    let next: u64 = next_descriptor(&daemon).parse().unwrap();
+    let warning = "cannot accept: Too many open files";
+    let to = (next + 2).to_string();
+    endure(&daemon, DESCRIPTORS, &to, warning, Service::Echo);
     assert_eq!(daemon.stop().code, Some(0));
 }
 
@@ -168,12 +197,11 @@ fn out_of_threads_clients_wait_and_are_served_after_the_relief() {
         return;
     }
     let nobody = Unprivileged::new();
-    let daemon = Daemon::spawn(nobody.command().args(["-v", "--listen", "127.0.0.1:0"]));
-    let inside = [connect(daemon.addr)];
-    ping(&inside[0], b"in");
-    let threads = status(&daemon, "Threads:").to_string();
+    let daemon = nobody.daemon();
+    // The two inside have a thread each, and one leads.
+    let threads = (status(&daemon, "Threads:") + 3).to_string();
     let warning = "cannot start a thread: Resource temporarily unavailable";
-    endure(&daemon, THREADS, &threads, warning, &inside);
+    endure(&daemon, THREADS, &threads, warning, Service::Chargen);
     assert_eq!(daemon.stop().code, Some(0));
 }
 
@@ -184,22 +212,59 @@ fn out_of_threads_in_the_midst_of_a_crowd_nobody_is_lost() {
         return;
     }
     let nobody = Unprivileged::new();
-    let daemon = Daemon::spawn(nobody.command().args(["-v", "--listen", "127.0.0.1:0"]));
-    let inside = connect(daemon.addr);
-    ping(&inside, b"in");
-    // Enough for a few. More than that have been accepted when there is none for the next.
+    let daemon = nobody.daemon();
+    let addr = Service::Chargen.addr(&daemon);
+    // Enough for a few.
     let threads = (status(&daemon, "Threads:") + 3).to_string();
     let unlimited = limit(&daemon, THREADS, &threads);
     daemon.signal(Signal::STOP);
-    let crowd: Vec<_> = (0..20).map(|_| connect(daemon.addr)).collect();
-    for mut client in &crowd {
-        client.write_all(b"x").unwrap();
-    }
+    let crowd: Vec<_> = (0..20).map(|_| connect(addr)).collect();
     daemon.signal(Signal::CONT);
     daemon.wait_for_log("cannot start a thread");
     limit(&daemon, THREADS, &unlimited);
     for mut client in &crowd {
         client.read_exact(&mut [0]).unwrap();
+    }
+    drop(crowd);
+    eventually("all have left", || {
+        daemon.log().matches("reason=reset").count() == 20
+    });
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn out_of_threads_a_client_that_leaves_makes_room_for_the_next() {
+    let _turn = turn();
+    if !available(&["prlimit", "setpriv"]) {
+        return;
+    }
+    let nobody = Unprivileged::new();
+    let daemon = nobody.daemon();
+    let addr = Service::Chargen.addr(&daemon);
+    let threads = (status(&daemon, "Threads:") + 2).to_string();
+    limit(&daemon, THREADS, &threads);
+    let crowd: Vec<_> = (0..10).map(|_| connect(addr)).collect();
+    // First come, first served: the backlog is a queue.
+    for mut client in crowd {
+        client.read_exact(&mut [0]).unwrap();
+    }
+    daemon.wait_for_log("cannot start a thread");
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn out_of_threads_the_echo_is_unhurt() {
+    let _turn = turn();
+    if !available(&["prlimit", "setpriv"]) {
+        return;
+    }
+    let nobody = Unprivileged::new();
+    let daemon = nobody.daemon();
+    ping(&connect(daemon.addr), b"in");
+    limit(&daemon, THREADS, &status(&daemon, "Threads:").to_string());
+    let clients: Vec<_> = (0..500).map(|_| connect(daemon.addr)).collect();
+    for client in &clients {
+        ping(client, b"x");
     }
     assert_eq!(daemon.stop().code, Some(0));
 }
@@ -210,13 +275,21 @@ fn out_of_memory_for_a_thread_clients_wait_and_are_served_after_the_relief() {
     if !available(&["prlimit"]) {
         return;
     }
-    let daemon = Daemon::start(&[]);
-    let inside = [connect(daemon.addr)];
-    ping(&inside[0], b"in");
-    // Less than one more stack.
+    let daemon = Daemon::start(&[WITH_CHARGEN]);
+    let addr = Service::Chargen.addr(&daemon);
+    let first = [connect(addr), connect(addr), connect(addr)];
+    for client in &first {
+        Service::Chargen.exchange(client);
+    }
+    drop(first);
+    eventually("they have left", || {
+        daemon.log().matches("reason=").count() == 3
+    });
+    // Two of the three idle threads are for the clients inside, and one leads: less than the stack
+    // of a fifth thread is left.
     let size = ((status(&daemon, "VmSize:") + 100) * 1024).to_string();
     let warning = "cannot start a thread: ";
-    endure(&daemon, MEMORY, &size, warning, &inside);
+    endure(&daemon, MEMORY, &size, warning, Service::Chargen);
     assert_eq!(daemon.stop().code, Some(0));
 }
 
@@ -235,8 +308,9 @@ impl Unprivileged {
         Self { binary }
     }
 
-    fn command(&self) -> Command {
-        as_user(64_999, &self.binary)
+    fn daemon(&self) -> Daemon {
+        let mut command = as_user(64_999, &self.binary);
+        Daemon::spawn(command.args(["-v", "--listen", "127.0.0.1:0", WITH_CHARGEN]))
     }
 }
 

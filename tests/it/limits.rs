@@ -1,6 +1,6 @@
 //! The limits of connections: in all, and of one source.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,10 +17,11 @@ struct Counted {
 }
 
 impl RequestHandler for Counted {
-    fn handle(&mut self, conn: &mut Connection) -> std::io::Result<()> {
+    fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(running, Ordering::SeqCst);
-        let echoed = EchoHandler::new().handle(conn);
+        // By hand: the shipped handler leaves the echo to the server, and runs for a moment only.
+        let echoed = io::copy(&mut &*conn, &mut &*conn).map(drop);
         self.running.fetch_sub(1, Ordering::SeqCst);
         echoed
     }

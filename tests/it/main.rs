@@ -13,6 +13,7 @@
     reason = "`server` and `served`, and one line where one line will do"
 )]
 
+mod accepting;
 mod check;
 mod cli;
 mod clients;
@@ -33,6 +34,5 @@ mod server;
 mod services;
 mod shutdown;
 mod signals;
-mod standby;
 mod support;
 mod timeouts;

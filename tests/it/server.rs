@@ -88,13 +88,15 @@ fn both_wildcards_of_one_port_make_one_dual_stack_socket() {
 }
 
 #[test]
-fn accepted_connections_inherit_the_socket_options() {
+fn accepted_connections_have_the_socket_options() {
     let (sender, receiver) = mpsc::channel();
     let server = TestServer::with(
         TcpServer::builder()
             .write_timeout(Duration::from_secs(9))
             .keepalive(Duration::from_secs(33)),
         from_fn(move |conn| {
+            // The timeouts are set before the first call that may block.
+            conn.write_all(b"x")?;
             let socket = SockRef::from(conn.stream());
             let options = (
                 socket.tcp_nodelay()?,
@@ -114,6 +116,23 @@ fn accepted_connections_inherit_the_socket_options() {
         receiver.recv().unwrap(),
         (true, true, true, seconds(33), true, false)
     );
+}
+
+#[test]
+fn a_keepalive_that_the_system_refuses_is_named_in_the_error() {
+    // Linux counts up to 32,767 s.
+    let builder = || TcpServer::builder().keepalive(Duration::from_secs(40_000));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let shared = listener.try_clone().unwrap();
+    let errors = [
+        builder().bind("127.0.0.1:0").unwrap_err(),
+        builder().from_listeners([listener]).unwrap_err(),
+    ];
+    for error in errors {
+        let cause = error.source().unwrap().to_string();
+        assert!(cause.starts_with("keepalive of 40000s: Invalid"), "{cause}");
+    }
+    assert!(!SockRef::from(&shared).keepalive().unwrap());
 }
 
 #[test]

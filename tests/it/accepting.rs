@@ -1,4 +1,4 @@
-//! Threads that have served a connection take the next one themselves, and nobody is lost by it.
+//! Whichever thread accepts next, every client is served, and none after a stop.
 
 use std::net::{Shutdown, TcpListener};
 use std::thread;
@@ -93,6 +93,62 @@ fn a_stop_without_patience_right_after_a_departure_is_clean() {
         let totals = server.stop();
         assert_eq!((totals.connections(), totals.cut()), (1, 0));
     }
+}
+
+#[test]
+fn a_client_that_connects_after_the_request_to_stop_is_left_to_the_next_server() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let serve = || {
+        let shared = listener.try_clone().unwrap();
+        TestServer::serve(TcpServer::from_listener(shared).unwrap(), EchoHandler::new)
+    };
+    for round in 0..200 {
+        let first = serve();
+        // A thread has just become idle, is about to lead, or leads.
+        assert_eq!(exchange(first.addr, b"x"), b"x");
+        first.handle.shutdown();
+        let late = connect(first.addr);
+        let next = serve();
+        ping(&late, b"late");
+        assert_eq!(first.join().connections(), 1, "round {round}");
+        assert_eq!(next.stop().connections(), 1, "round {round}");
+    }
+}
+
+#[test]
+fn clients_that_wait_at_a_stop_are_left_to_the_next_server() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let shared = listener.try_clone().unwrap();
+    let builder = TcpServer::builder().max_connections(1);
+    let first = TestServer::serve(
+        builder.from_listeners([listener]).unwrap(),
+        EchoHandler::new,
+    );
+    let inside = connect(first.addr);
+    ping(&inside, b"inside");
+    let waiting: Vec<_> = (0..20).map(|_| connect(first.addr)).collect();
+    assert_eq!(first.stop().connections(), 1);
+    let next = TestServer::serve(TcpServer::from_listener(shared).unwrap(), EchoHandler::new);
+    for client in &waiting {
+        ping(client, b"late");
+    }
+    assert_eq!(next.stop().connections(), 20);
+}
+
+#[test]
+fn a_socket_keeps_no_timeout_of_a_server_that_has_ended() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let shared = listener.try_clone().unwrap();
+    let server = TestServer::serve(
+        TcpServer::from_listener(listener).unwrap(),
+        EchoHandler::new,
+    );
+    assert_eq!(exchange(server.addr, b"x"), b"x");
+    server.stop();
+    let socket = socket2::SockRef::from(&shared);
+    assert_eq!(socket.read_timeout().unwrap(), None);
+    assert_eq!(socket.write_timeout().unwrap(), None);
+    assert!(!socket.tcp_nodelay().unwrap());
 }
 
 #[test]

@@ -1,0 +1,191 @@
+//! The reactors of a server: what carries a connection once its handler is done.
+//!
+//! A thread is for the handler; the reactor is for the rest. A connection that a handler has left
+//! to the server, a connection whose close has to wait for its peer, and a rejected connection
+//! move here, without a thread. Each reactor is one thread with one `epoll(7)` set. No code of
+//! users runs here: an error hook, and the moving of a stream, run on a thread of the server.
+
+pub(crate) mod carried;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod epoll;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod event_loop;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod lending;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod mailbox;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod pipe;
+pub(crate) mod poll_loop;
+pub(crate) mod remainder;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod slab;
+pub(crate) mod step;
+
+use std::io;
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
+
+use crate::connection::Connection;
+use crate::state::ServerState;
+use carried::{Carried, Next};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use event_loop::Reactor;
+use step::Ready;
+
+/// The most that is received at once. A stream in buffers of 64 KiB moves about five times as
+/// fast as in 4 KiB.
+pub(crate) const BUFFER: usize = 64 * 1024;
+
+/// Something to be run on a thread of the server.
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
+
+/// Tells of an error that has ended a connection.
+pub(crate) type ReportError<'r> = &'r dyn Fn(&Connection, io::Error);
+
+/// The threads of the server, as its reactors use them.
+pub(crate) trait Threads: Send + Sync {
+    /// Runs `job` on a thread now. Returns whether there is one, idle or newly started;
+    /// otherwise drops the job.
+    fn try_run(&self, job: Job) -> bool;
+
+    /// Runs `job` on a thread, as soon as there is one.
+    fn run(&self, job: Job);
+
+    /// Returns whether telling of an error runs code of users.
+    fn has_error_hook(&self) -> bool;
+
+    /// Tells of an error that has ended a connection.
+    fn report(&self, conn: &Connection, error: io::Error);
+}
+
+/// The reactors of one server. Each is started by its first connection; connections are dealt to
+/// them in turn.
+pub(crate) struct Reactors {
+    state: Arc<ServerState>,
+    threads: Weak<dyn Threads>,
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    started: Box<[Mutex<Option<Arc<Reactor>>>]>,
+    turn: AtomicUsize,
+}
+
+impl Reactors {
+    pub(crate) fn new(state: Arc<ServerState>, threads: Weak<dyn Threads>, count: usize) -> Self {
+        Self {
+            state,
+            threads,
+            #[cfg(any(target_os = "linux", target_os = "android"))]
+            started: (0..count.max(1)).map(|_| Mutex::default()).collect(),
+            turn: AtomicUsize::new(0),
+        }
+    }
+
+    /// Takes a connection whose handler is done, and returns once the connection is closed or
+    /// with a reactor.
+    pub(crate) fn take(&self, mut carried: Carried, report: ReportError<'_>) {
+        // On the stack of a thread that may be idle for long afterwards, so it is small.
+        let mut scratch = [0; 1024];
+        loop {
+            match carried.advance(&mut scratch, Instant::now(), Ready::default()) {
+                Next::Wait(wait) => {
+                    if let Err(carried) = self.enter(Box::new(carried), wait) {
+                        poll_loop::carry(*carried, report);
+                    }
+                    return;
+                }
+                Next::Lend => carried.keep(),
+                Next::Report(error) => carried.report(|conn| report(conn, error)),
+                Next::Close => return carried.close(),
+            }
+        }
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+impl Reactors {
+    /// Hands a connection to a reactor, or returns it if no reactor can take it.
+    fn enter(&self, carried: Box<Carried>, wait: step::Wait) -> Result<(), Box<Carried>> {
+        match self.next() {
+            Some(reactor) => reactor.enter(carried, wait),
+            None => Err(carried),
+        }
+    }
+
+    /// Closes a connection that was accepted only to be rejected: sends a FIN, and drops what the
+    /// peer still sends, so that no reset overtakes the FIN.
+    pub(crate) fn reject(&self, stream: TcpStream) {
+        if stream.shutdown(Shutdown::Write).is_ok()
+            && let Some(reactor) = self.next()
+        {
+            reactor.linger(stream);
+        }
+    }
+
+    /// Asks the reactors to close the rejected connections that linger, for the sake of their
+    /// descriptors. Returns whether there are any.
+    pub(crate) fn release_rejected(&self) -> bool {
+        let mut any = false;
+        for reactor in &self.started {
+            let reactor = reactor.lock().unwrap_or_else(PoisonError::into_inner);
+            any |= reactor
+                .as_ref()
+                .is_some_and(|reactor| reactor.release_rejected());
+        }
+        any
+    }
+
+    /// Lets the reactors end once their last connection has.
+    pub(crate) fn end(&self) {
+        for reactor in &self.started {
+            let reactor = reactor
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            if let Some(reactor) = reactor {
+                reactor.end();
+            }
+        }
+    }
+
+    /// Returns the reactor whose turn it is, and starts the reactor if need be.
+    fn next(&self) -> Option<Arc<Reactor>> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.started.len();
+        let mut reactor = self.started[turn]
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if reactor.is_none() {
+            *reactor = Reactor::start(&self.state, &self.threads).ok();
+        }
+        reactor.clone()
+    }
+}
+
+/// Without `epoll(7)` each connection keeps its thread to its close.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+impl Reactors {
+    fn enter(&self, carried: Box<Carried>, _: step::Wait) -> Result<(), Box<Carried>> {
+        Err(carried)
+    }
+
+    /// Closes a connection that was accepted only to be rejected.
+    pub(crate) fn reject(&self, stream: TcpStream) {
+        close_rejected(stream);
+    }
+
+    pub(crate) fn release_rejected(&self) -> bool {
+        false
+    }
+
+    pub(crate) fn end(&self) {}
+}
+
+/// Closes a rejected connection at once. With nothing unread the kernel need not reset the peer.
+pub(crate) fn close_rejected(mut stream: TcpStream) {
+    use std::io::Read;
+    let _ = stream.shutdown(Shutdown::Write);
+    if stream.set_nonblocking(true).is_ok() {
+        let _ = stream.read(&mut [0; 16 * 1024]);
+    }
+}

@@ -1,0 +1,229 @@
+//! A connection without a handler: the state machine, and the I/O that its steps ask for.
+
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
+
+use super::remainder::Remainder;
+use super::step::{Moment, Ready, Step, Wait};
+use crate::connection::Connection;
+use crate::connection::close_reason::CloseReason;
+use crate::connection::progress::Progress;
+use crate::connection::rest::Wish;
+use crate::connection::transfer::{idle_error, stalled_error};
+use crate::state::handle::ServerHandle;
+use crate::state::shutdown::Phase;
+
+/// A connection on its way to its close. It moves between the thread of its handler, a reactor,
+/// and a thread that moves streams.
+#[derive(Debug)]
+pub(crate) struct Carried {
+    pub(crate) conn: Box<Connection>,
+    remainder: Remainder,
+    /// What the peer has sent and the socket has not taken back yet.
+    owed: Vec<u8>,
+    /// How much of `owed` the socket has taken.
+    taken: usize,
+}
+
+/// What the driver does with a connection next.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Wait, then say what the connection is ready for.
+    Wait(Wait),
+    /// Lend the connection to a thread that moves streams, or [keep](Carried::keep) it.
+    Lend,
+    /// Report this error, and go on.
+    Report(io::Error),
+    /// [Close](Carried::close) the connection.
+    Close,
+}
+
+impl Carried {
+    /// Takes over a connection whose handler is done.
+    pub(crate) fn new(conn: Box<Connection>, wish: Option<Wish>, now: Instant) -> Self {
+        let accepted = conn.accepted();
+        let progress = conn.progress();
+        // How much input that had arrived at a stop the handler has left unread, if it noticed.
+        let left = match progress {
+            Progress::Open | Progress::Told => Some(None),
+            Progress::Draining { unread } => Some(Some(unread)),
+            Progress::Ended { reason, .. } => match reason {
+                CloseReason::Eof | CloseReason::Idle | CloseReason::Stalled => Some(None),
+                reason if reason.is_the_servers() => Some(Some(0)),
+                _ => None,
+            },
+        };
+        let (remainder, owed) = if let (Some(Wish { rest, unread }), Some(left)) = (wish, left) {
+            let remainder = Remainder::carry(rest, unread.len(), accepted, now);
+            let remainder = match left {
+                Some(left) => remainder.with_arrived(left, progress.is_silent()),
+                None => remainder,
+            };
+            (remainder, unread)
+        } else {
+            // There is no wish, or the handler has met an error that ended the connection.
+            let moment = moment(conn.server(), now);
+            let silent = progress.is_silent();
+            let remainder = Remainder::close(conn.reason(), silent, accepted, &moment);
+            (remainder, Vec::new())
+        };
+        Self {
+            conn,
+            remainder,
+            owed,
+            taken: 0,
+        }
+    }
+
+    /// Takes the steps that can be taken now. `buffer` is scratch space.
+    pub(crate) fn advance(&mut self, buffer: &mut [u8], now: Instant, ready: Ready) -> Next {
+        if self.conn.shared_stream().is_aborted() {
+            self.remainder.abort(self.conn.reason_to_close());
+        }
+        self.remainder.ready(ready);
+        let next = self.take_steps(buffer, now);
+        if self.remainder.is_delivered() {
+            self.conn.shared_stream().mark_delivered();
+        }
+        next
+    }
+
+    fn take_steps(&mut self, buffer: &mut [u8], now: Instant) -> Next {
+        let Self {
+            conn,
+            remainder,
+            owed,
+            taken,
+        } = self;
+        let moment = &moment(conn.server(), now);
+        // What was just received, and is only kept if the socket does not take it at once.
+        let mut fresh = 0..0;
+        let next = loop {
+            match remainder.next(moment) {
+                Step::Receive { at_most } => {
+                    let most = buffer.len().min(at_most);
+                    match conn.try_receive(&mut buffer[..most]) {
+                        Ok(0) => remainder.eof(moment),
+                        Ok(n) => {
+                            fresh = 0..n;
+                            remainder.received(n, now);
+                        }
+                        Err(error) if is_transient(&error) => remainder.nothing_came(),
+                        Err(error) => {
+                            remainder.fail(conn.reason_of(&error), moment);
+                            break Next::Report(error);
+                        }
+                    }
+                }
+                Step::Send => {
+                    let bytes = if fresh.is_empty() {
+                        &owed[*taken..]
+                    } else {
+                        &buffer[fresh.clone()]
+                    };
+                    match conn.try_send(bytes) {
+                        Ok(n) => {
+                            remainder.sent(n, now);
+                            if fresh.is_empty() {
+                                *taken += n;
+                            } else {
+                                fresh.start += n;
+                            }
+                        }
+                        Err(error) if is_transient(&error) => remainder.no_room(now),
+                        Err(error) => {
+                            remainder.fail(conn.reason_of(&error), moment);
+                            fresh = 0..0;
+                            break Next::Report(error);
+                        }
+                    }
+                }
+                // An error of the system call is one of the stream, which the next read meets.
+                Step::CountArrived => remainder.arrived(conn.arrived().unwrap_or(0)),
+                Step::MarkUnsent => remainder.marked(conn.mark_unsent()),
+                Step::MarkInFlight => remainder.marked(conn.mark_in_flight()),
+                Step::CheckRoom => remainder.writable(conn.is_writable()),
+                Step::Discard => match conn.try_discard(buffer) {
+                    Ok(0) => remainder.eof(moment),
+                    Ok(n) => remainder.received(n, now),
+                    Err(error) if is_transient(&error) => remainder.nothing_came(),
+                    Err(_) => remainder.gone(),
+                },
+                Step::SendFin => remainder.fin_sent(conn.send_fin(), moment),
+                Step::TimedOut(CloseReason::Idle) => break Next::Report(idle_error()),
+                Step::TimedOut(_) => break Next::Report(stalled_error()),
+                Step::Lend => break Next::Lend,
+                Step::Wait(wait) => break Next::Wait(wait),
+                Step::Close => break Next::Close,
+            }
+        };
+        if !fresh.is_empty() {
+            *owed = buffer[fresh].to_vec();
+            *taken = 0;
+        } else if *taken == owed.len() {
+            // An idle connection holds no memory for messages.
+            *owed = Vec::new();
+            *taken = 0;
+        }
+        next
+    }
+
+    /// Keeps the connection here: no thread or no pipe can be had for its stream.
+    pub(crate) fn keep(&mut self) {
+        self.remainder.keep();
+    }
+
+    /// Takes the connection back from a thread that moved its stream. Returns the error that
+    /// ended the stream, to be reported.
+    pub(crate) fn resume(&mut self, moved: io::Result<()>, now: Instant) -> Option<io::Error> {
+        match moved {
+            Ok(()) => {
+                self.remainder.resume(now);
+                None
+            }
+            Err(error) => {
+                let reason = self.conn.reason();
+                self.remainder
+                    .fail(reason, &moment(self.conn.server(), now));
+                Some(error)
+            }
+        }
+    }
+
+    /// Lets `report` tell of an error that has ended the connection. If a hook fails in turn, the
+    /// connection's reason becomes the hook's.
+    pub(crate) fn report(&mut self, report: impl FnOnce(&Connection)) {
+        self.conn.end(self.remainder.reason());
+        report(&self.conn);
+        self.remainder.adopt(self.conn.reason());
+    }
+
+    /// Closes the descriptor, logs the connection's line, and gives its slot back.
+    pub(crate) fn close(self) {
+        self.conn.close(self.remainder.reason());
+    }
+
+    /// Closes a connection that this process has failed to carry: a bug.
+    pub(crate) fn close_after_panic(self) {
+        self.conn.close(CloseReason::Panic);
+    }
+}
+
+impl AsFd for Carried {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.conn.stream().as_fd()
+    }
+}
+
+fn moment(server: &ServerHandle, now: Instant) -> Moment<'_> {
+    Moment {
+        now,
+        stopping: server.phase() != Phase::Serving,
+        timeouts: server.timeouts(),
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}

@@ -1,0 +1,427 @@
+//! The driver for thousands of connections: one thread, one `epoll(7)` set.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::net::TcpStream;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
+
+use super::carried::{Carried, Next};
+use super::epoll::{EpollSet, Events, Interest, interest};
+use super::mailbox::{Mailbox, Opened};
+use super::slab::{Slab, Token};
+use super::step::{Ready, Wait};
+use super::{BUFFER, Threads};
+use crate::connection::busy_poll::BusyPoll;
+use crate::state::ServerState;
+use crate::state::timeouts::BLOCKING_SLICE;
+use crate::thread_limit;
+use crate::wake::Waker;
+
+/// The most rejected connections that linger at the same time. More are closed early, so that a
+/// crowd can't use up the descriptors.
+const MAX_REJECTED: usize = 64;
+
+/// What the two descriptors of the loop itself are called in events.
+const WAKER: u64 = u64::MAX;
+const STOP: u64 = u64::MAX - 1;
+
+/// A reactor, as the other threads of a server use it.
+pub(super) struct Reactor {
+    epoll: EpollSet,
+    waker: Arc<Waker>,
+    mailbox: Mailbox<Entry>,
+    /// How many rejected connections linger.
+    rejected: AtomicUsize,
+    /// Whether the loop must close the rejected connections.
+    releases: AtomicBool,
+    state: Arc<ServerState>,
+    pub(super) threads: Weak<dyn Threads>,
+}
+
+/// One descriptor in the set.
+struct Entry {
+    what: What,
+    /// What the descriptor is watched for.
+    watched: Interest,
+    /// When the loop looks at this entry if nothing happens before: never after the entry's real
+    /// deadline, but perhaps before it, so that most messages need not move it.
+    alarm: Option<Instant>,
+}
+
+enum What {
+    /// In a box, so that a connection that leaves moves quickly, and a free place takes little.
+    Carried(Box<Carried>),
+    /// A rejected connection, whose FIN is out.
+    Rejected(TcpStream),
+}
+
+impl Reactor {
+    /// Starts the thread of a reactor.
+    pub(super) fn start(
+        state: &Arc<ServerState>,
+        threads: &Weak<dyn Threads>,
+    ) -> io::Result<Arc<Self>> {
+        let reactor = Arc::new(Self {
+            epoll: EpollSet::new()?,
+            waker: Arc::new(Waker::new()?),
+            mailbox: Mailbox::new(),
+            rejected: AtomicUsize::new(0),
+            releases: AtomicBool::new(false),
+            state: Arc::clone(state),
+            threads: Weak::clone(threads),
+        });
+        reactor
+            .epoll
+            .add(&*reactor.waker, WAKER, interest(true, false))?;
+        reactor
+            .epoll
+            .add(state.shutdown.stop(), STOP, interest(true, false))?;
+        let event_loop = EventLoop::new(Arc::clone(&reactor));
+        thread_limit::spawn("reactor", None, move || event_loop.run())?;
+        state.add_reactor(&reactor.waker);
+        Ok(reactor)
+    }
+
+    /// Takes a connection, which waits for `wait`, or returns it if that is impossible.
+    pub(super) fn enter(&self, carried: Box<Carried>, wait: Wait) -> Result<(), Box<Carried>> {
+        let entry = Entry {
+            watched: interest(wait.input, wait.room),
+            alarm: wait.until,
+            what: What::Carried(carried),
+        };
+        match self.deliver(entry) {
+            Err(Entry {
+                what: What::Carried(carried),
+                ..
+            }) => Err(carried),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a rejected connection, and drops its input until the peer's FIN or the end of the
+    /// lingering time.
+    pub(super) fn linger(&self, stream: TcpStream) {
+        let until = Instant::now().checked_add(self.state.timeouts.lingering);
+        let entry = Entry {
+            watched: interest(true, false),
+            alarm: until,
+            what: What::Rejected(stream),
+        };
+        let before = self.rejected.fetch_add(1, Ordering::Relaxed);
+        if self.deliver(entry).is_err() {
+            // The set can't hold the descriptor, so the connection is closed now.
+            self.rejected.fetch_sub(1, Ordering::Relaxed);
+        } else if before >= MAX_REJECTED {
+            self.waker.wake();
+        }
+    }
+
+    /// Asks the loop to close the rejected connections. Returns whether there are any.
+    pub(super) fn release_rejected(&self) -> bool {
+        let any = self.rejected.load(Ordering::Relaxed) > 0;
+        if any {
+            self.releases.store(true, Ordering::Relaxed);
+            self.waker.wake();
+        }
+        any
+    }
+
+    /// Lets the loop end once its last connection has.
+    pub(super) fn end(&self) {
+        self.mailbox.end();
+        self.waker.wake();
+    }
+
+    fn deliver(&self, entry: Entry) -> Result<(), Entry> {
+        let alarm = entry.alarm;
+        let wakes = self.mailbox.deliver(entry, alarm, |token, entry| {
+            self.epoll
+                .add(entry, token.to_bits(), entry.watched)
+                .is_ok()
+        })?;
+        if wakes {
+            self.waker.wake();
+        }
+        Ok(())
+    }
+}
+
+impl AsFd for Entry {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.what {
+            What::Carried(carried) => carried.as_fd(),
+            What::Rejected(stream) => stream.as_fd(),
+        }
+    }
+}
+
+/// The thread of a reactor.
+pub(super) struct EventLoop {
+    pub(super) reactor: Arc<Reactor>,
+    entries: Slab<Entry>,
+    /// When to look at which entry, each at most once.
+    alarms: BTreeSet<(Instant, Token)>,
+    /// The rejected connections, the oldest first.
+    rejected: VecDeque<Token>,
+    /// Tokens to be given back to the mailbox.
+    freed: Vec<Token>,
+    buffer: Vec<u8>,
+    busy_poll: BusyPoll,
+}
+
+impl EventLoop {
+    fn new(reactor: Arc<Reactor>) -> Self {
+        let busy_poll = BusyPoll::new(reactor.state.timeouts.busy_poll);
+        Self {
+            reactor,
+            entries: Slab::new(),
+            alarms: BTreeSet::new(),
+            rejected: VecDeque::new(),
+            freed: Vec::new(),
+            buffer: vec![0; BUFFER],
+            busy_poll,
+        }
+    }
+
+    fn run(mut self) {
+        let mut events = Events::new();
+        loop {
+            self.wait_for_events(&mut events);
+            let now = Instant::now();
+            if self.open_mailbox(now) {
+                break;
+            }
+            for (number, ready) in events.drain() {
+                match number {
+                    WAKER => self.reactor.waker.clear(),
+                    STOP => self.stop(now),
+                    bits => self.advance(Token::from_bits(bits), now, ready),
+                }
+            }
+            self.ring_alarms(now);
+        }
+        self.reactor.state.remove_reactor(&self.reactor.waker);
+    }
+
+    /// Busy-polls, then sleeps, until there are events, a deadline is over, or the mailbox is
+    /// to be opened.
+    fn wait_for_events(&mut self, events: &mut Events) {
+        let epoll = &self.reactor.epoll;
+        let found = self.busy_poll.wait(|| {
+            epoll.wait(events, Some(Duration::ZERO));
+            if events.is_empty() {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(())
+        });
+        if found.is_some() {
+            return;
+        }
+        let alarm = self.alarms.first().map(|&(at, _)| at);
+        let start = Instant::now();
+        let timeout = if self.reactor.mailbox.fall_asleep(alarm) {
+            alarm.map(|at| at.saturating_duration_since(start))
+        } else {
+            Some(Duration::ZERO)
+        };
+        epoll.wait(events, timeout);
+        if start.elapsed() >= BLOCKING_SLICE {
+            self.busy_poll.silence();
+        }
+    }
+
+    /// Takes what has arrived. Returns whether the loop has come to its end.
+    fn open_mailbox(&mut self, now: Instant) -> bool {
+        let freed = self.freed.drain(..);
+        let opened = self.reactor.mailbox.open(freed, self.entries.is_empty());
+        let Some(Opened { arrivals, stopped }) = opened else {
+            return true;
+        };
+        for (token, entry) in arrivals {
+            if let Some(alarm) = entry.alarm {
+                self.alarms.insert((alarm, token));
+            }
+            let is_rejected = matches!(entry.what, What::Rejected(_));
+            self.entries.insert(token, entry);
+            if is_rejected {
+                self.rejected.push_back(token);
+            } else if stopped {
+                self.advance(token, now, Ready::default());
+            }
+        }
+        let releases = self.reactor.releases.swap(false, Ordering::Relaxed);
+        let kept = if releases { 0 } else { MAX_REJECTED };
+        while self.rejected.len() > kept {
+            if let Some(token) = self.rejected.pop_front() {
+                self.close_rejected(token);
+            }
+        }
+        false
+    }
+
+    /// Tells every connection that the server ends it.
+    fn stop(&mut self, now: Instant) {
+        // The pipe stays readable for good.
+        let reactor = &self.reactor;
+        reactor.epoll.remove(reactor.state.shutdown.stop());
+        self.reactor.mailbox.stop();
+        for token in self.entries.tokens() {
+            self.advance(token, now, Ready::default());
+        }
+    }
+
+    /// Looks at every entry whose alarm is due.
+    fn ring_alarms(&mut self, now: Instant) {
+        while let Some(&(at, token)) = self.alarms.first()
+            && at <= now
+        {
+            self.alarms.pop_first();
+            if let Some(entry) = self.entries.get_mut(token) {
+                entry.alarm = None;
+                if matches!(entry.what, What::Rejected(_)) {
+                    self.close_rejected(token);
+                } else {
+                    self.advance(token, now, Ready::default());
+                }
+            }
+        }
+    }
+
+    /// Takes the steps of one connection that can be taken now.
+    fn advance(&mut self, token: Token, now: Instant, mut ready: Ready) {
+        loop {
+            let Some(entry) = self.entries.get_mut(token) else {
+                return;
+            };
+            let carried = match &mut entry.what {
+                What::Carried(carried) => carried,
+                What::Rejected(stream) => {
+                    if ready.input && !has_more_input(stream, &mut self.buffer) {
+                        self.close_rejected(token);
+                    }
+                    return;
+                }
+            };
+            let buffer = &mut self.buffer;
+            // A panic here is a bug of this crate, and ends one connection, not all of them.
+            let step = catch_unwind(AssertUnwindSafe(|| carried.advance(buffer, now, ready)));
+            ready = Ready::default();
+            match step {
+                Ok(Next::Wait(wait)) => return self.watch(token, wait),
+                Ok(Next::Close) => {
+                    if let Some(carried) = self.remove(token) {
+                        carried.close();
+                    }
+                    return;
+                }
+                Ok(Next::Lend) => {
+                    if self.lend(token) {
+                        return;
+                    }
+                }
+                Ok(Next::Report(error)) => {
+                    if self.report(token, error) {
+                        return;
+                    }
+                }
+                Err(_) => {
+                    log::error!("a reactor panicked over a connection, which is closed");
+                    if let Some(carried) = self.remove(token) {
+                        carried.close_after_panic();
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Watches a connection for what it waits for.
+    fn watch(&mut self, token: Token, wait: Wait) {
+        let Some(entry) = self.entries.get_mut(token) else {
+            return;
+        };
+        let interest = interest(wait.input, wait.room);
+        if entry.watched != interest {
+            entry.watched = interest;
+            let number = token.to_bits();
+            self.reactor.epoll.modify(&*entry, number, interest);
+        }
+        // A later deadline is looked at when the earlier alarm rings.
+        if let Some(until) = wait.until
+            && entry.alarm.is_none_or(|alarm| until < alarm)
+        {
+            if let Some(alarm) = entry.alarm.replace(until) {
+                self.alarms.remove(&(alarm, token));
+            }
+            self.alarms.insert((until, token));
+        }
+    }
+
+    /// Returns the connection of an entry.
+    pub(super) fn carried(&mut self, token: Token) -> Option<&mut Carried> {
+        match &mut self.entries.get_mut(token)?.what {
+            What::Carried(carried) => Some(carried),
+            What::Rejected(_) => None,
+        }
+    }
+
+    /// Takes a connection out of the set.
+    pub(super) fn take(&mut self, token: Token) -> Option<Box<Carried>> {
+        let carried = self.remove(token)?;
+        self.reactor.epoll.remove(&*carried);
+        Some(carried)
+    }
+
+    /// Forgets a connection, whose descriptor the caller closes.
+    fn remove(&mut self, token: Token) -> Option<Box<Carried>> {
+        match self.forget(token)?.what {
+            What::Carried(carried) => Some(carried),
+            What::Rejected(_) => None,
+        }
+    }
+
+    fn close_rejected(&mut self, token: Token) {
+        if let Some(Entry {
+            what: What::Rejected(stream),
+            ..
+        }) = self.forget(token)
+        {
+            // With nothing unread the kernel need not reset the peer.
+            has_more_input(&stream, &mut self.buffer);
+            self.rejected.retain(|&other| other != token);
+            self.reactor.rejected.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn forget(&mut self, token: Token) -> Option<Entry> {
+        let entry = self.entries.remove(token)?;
+        if let Some(alarm) = entry.alarm {
+            self.alarms.remove(&(alarm, token));
+        }
+        self.freed.push(token);
+        Some(entry)
+    }
+}
+
+impl Drop for EventLoop {
+    /// Where the loop has panicked, the connections are closed with it, and later ones find that
+    /// it is gone.
+    fn drop(&mut self) {
+        self.reactor.mailbox.close();
+    }
+}
+
+/// Drops what a rejected peer has sent. Returns whether more may come.
+fn has_more_input(stream: &TcpStream, scratch: &mut [u8]) -> bool {
+    matches!(
+        rustix::net::recv(stream, scratch, RecvFlags::DONTWAIT),
+        Ok((_, 1..)) | Err(Errno::AGAIN | Errno::INTR)
+    )
+}

@@ -1,0 +1,104 @@
+//! The driver for one connection: `poll(2)`, on the calling thread, until the connection is
+//! closed.
+//!
+//! It carries the connection of `handle_request`, and any connection for which no reactor can be
+//! had.
+
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+
+use super::carried::{Carried, Next};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use super::pipe::Pipe;
+use super::step::{Ready, Wait};
+use super::{BUFFER, ReportError};
+use crate::connection::busy_poll::BusyPoll;
+use crate::state::shutdown::Phase;
+use crate::state::timeouts::BLOCKING_SLICE;
+use crate::wake::wait;
+
+/// Carries a connection to its close.
+pub(crate) fn carry(mut carried: Carried, report: ReportError<'_>) {
+    let busy_poll = BusyPoll::new(carried.conn.timeouts().busy_poll);
+    let mut buffer = vec![0; BUFFER];
+    let mut ready = Ready::default();
+    loop {
+        match carried.advance(&mut buffer, Instant::now(), ready) {
+            Next::Wait(wait) => ready = sleep(&carried, wait, &busy_poll),
+            Next::Lend => {
+                ready = Ready::default();
+                move_stream(&mut carried, report);
+            }
+            Next::Report(error) => {
+                ready = Ready::default();
+                carried.report(|conn| report(conn, error));
+            }
+            Next::Close => return carried.close(),
+        }
+    }
+}
+
+/// Moves the stream on this thread, if there is a pipe for it.
+fn move_stream(carried: &mut Carried, report: ReportError<'_>) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Some(pipe) = Pipe::new() {
+        let moved = pipe.relay(&carried.conn);
+        if let Some(error) = carried.resume(moved, Instant::now()) {
+            carried.report(|conn| report(conn, error));
+        }
+        return;
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = report;
+    carried.keep();
+}
+
+/// Busy-polls, then sleeps, until the connection is ready, the time is over, or the server stops.
+fn sleep(carried: &Carried, what: Wait, busy_poll: &BusyPoll) -> Ready {
+    if what.input && !what.room {
+        let found = busy_poll.wait(|| match look(carried, what, Some(Duration::ZERO)) {
+            Ready {
+                input: false,
+                room: false,
+            } => Err(ErrorKind::WouldBlock.into()),
+            ready => Ok(ready),
+        });
+        if let Some(Ok(ready)) = found {
+            return ready;
+        }
+    }
+    let start = Instant::now();
+    let timeout = what.until.map(|at| at.saturating_duration_since(start));
+    let ready = look(carried, what, timeout);
+    if start.elapsed() >= BLOCKING_SLICE {
+        busy_poll.silence();
+    }
+    ready
+}
+
+fn look(carried: &Carried, what: Wait, timeout: Option<Duration>) -> Ready {
+    let mut events = PollFlags::empty();
+    events.set(PollFlags::IN, what.input);
+    events.set(PollFlags::OUT, what.room);
+    let server = carried.conn.server();
+    let stop = server.stop();
+    let mut fds = [
+        PollFd::new(carried, events),
+        PollFd::new(&stop, PollFlags::IN),
+    ];
+    // Once a stop has been noticed, the pipe stays readable and would end every wait.
+    let watched = match server.phase() {
+        Phase::Serving => 2,
+        Phase::Draining | Phase::Aborting => 1,
+    };
+    // If `poll` fails, the next receive or send meets what is wrong.
+    let failed = wait(&mut fds[..watched], timeout).is_err();
+    let found = fds[0].revents();
+    let broken = failed || found.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL);
+    Ready {
+        input: broken || found.contains(PollFlags::IN),
+        room: broken || found.contains(PollFlags::OUT),
+    }
+}

@@ -1,0 +1,77 @@
+//! What a server has done, in numbers.
+
+use crate::state::log_prefix::LogPrefix;
+
+/// What a server has done, from its start to its end, or [so far](crate::ServerHandle::totals).
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> Result<(), socketserver::Error> {
+/// use socketserver::{EchoHandler, TcpServer};
+///
+/// let server = TcpServer::bind("127.0.0.1:0")?;
+/// server.handle().shutdown();
+/// let totals = server.serve_forever(EchoHandler::new)?;
+/// assert_eq!((totals.connections(), totals.cut()), (0, 0));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Totals {
+    pub(super) connections: u64,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    pub(super) rejected: u64,
+    pub(super) aborted: u64,
+}
+
+impl Totals {
+    /// Returns how many connections were accepted to be served, including those that the
+    /// [verify hook](crate::Builder::verify_request) denied.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections
+    }
+
+    /// Returns how many bytes were received over all connections that have ended.
+    #[must_use]
+    pub fn bytes_in(&self) -> u64 {
+        self.bytes_in
+    }
+
+    /// Returns how many bytes were sent over all connections that have ended.
+    #[must_use]
+    pub fn bytes_out(&self) -> u64 {
+        self.bytes_out
+    }
+
+    /// Returns how many connections were accepted only to be closed, because of a limit.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.rejected
+    }
+
+    /// Returns how many connections a shutdown had to abort. Zero means that it was clean.
+    #[must_use]
+    pub fn cut(&self) -> u64 {
+        self.aborted
+    }
+
+    /// Logs the totals, at the end of a server.
+    pub(crate) fn log(&self, prefix: &LogPrefix) {
+        let Self {
+            connections,
+            bytes_in,
+            bytes_out,
+            rejected,
+            aborted,
+        } = *self;
+        log::info!(
+            service = prefix, connections, refused = rejected, "in" = bytes_in, out = bytes_out,
+            cut = aborted;
+            "{prefix}stopped: connections={connections} refused={rejected} in={bytes_in} \
+             out={bytes_out} cut={aborted}"
+        );
+    }
+}
