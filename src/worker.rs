@@ -12,6 +12,7 @@ pub(crate) mod session;
 
 use std::io;
 use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::accept::outcome::Shortage;
@@ -216,7 +217,13 @@ impl Crew {
 
     /// Returns a thread that will lead next: an idle one, or a new one.
     fn secure_follower(&self) -> io::Result<Arc<Seat>> {
-        self.roster.take_idle().map_or_else(|| self.start(), Ok)
+        let idle = self.roster.take_idle().or_else(|| {
+            // In a burst another thread is about to be done. Letting it go on takes a tenth of the
+            // time that starting a thread does.
+            thread::yield_now();
+            self.roster.take_idle()
+        });
+        idle.map_or_else(|| self.start(), Ok)
     }
 
     /// Starts a thread, which waits for its first task.
