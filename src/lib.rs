@@ -86,6 +86,12 @@
 //! and the stop; at `debug`, of each connection's end: peer, bytes, seconds, and the reason. What is
 //! counted is in the text, as `name=value`, and also in the record's key-value pairs ([`log::kv`]).
 
+// Without `epoll(7)` each connection keeps its thread, and what only a reactor uses has no caller.
+#![cfg_attr(
+    not(any(target_os = "linux", target_os = "android")),
+    allow(dead_code, unused_imports, unused_variables)
+)]
+
 mod accept;
 mod connection;
 mod error;

@@ -275,6 +275,7 @@ impl Crew {
 
     /// Leads until there is a client, hands the lead over, and serves the client.
     fn lead(&self, mut lead: Box<Lead>) {
+        let watched = EndsWithThePanic(self);
         let watch = Watch {
             clients: true,
             until: None,
@@ -287,6 +288,7 @@ impl Crew {
                     match lead.accept(index) {
                         Ok(Some(conn)) => {
                             self.hand_over(lead, follower);
+                            drop(watched);
                             return self.serve(conn);
                         }
                         Ok(None) => {
@@ -304,6 +306,10 @@ impl Crew {
         };
         // At once, so that the kernel refuses new clients, or leaves them to another process.
         drop(lead);
+        self.end_lead(outcome);
+    }
+
+    fn end_lead(&self, outcome: Result<(), Error>) {
         self.roster.end_lead(outcome);
         self.state.shutdown.supervisor().wake();
     }
@@ -336,6 +342,19 @@ impl Crew {
         let carried = Carried::new(conn, wish, Instant::now());
         self.reactors
             .take(carried, &|conn, error| self.report(conn, error));
+    }
+}
+
+/// Ends the server if the leader panics, which is a bug of this crate: the lead is lost then, and the
+/// supervisor would wait for it for ever.
+struct EndsWithThePanic<'c>(&'c Crew);
+
+impl Drop for EndsWithThePanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let cause = io::Error::other("the thread that accepts has panicked");
+            self.0.end_lead(Err(Error::new("cannot go on", cause)));
+        }
     }
 }
 

@@ -175,17 +175,17 @@ impl Carried {
     }
 
     /// Takes the connection back from a thread that moved its stream. Returns the error that
-    /// ended the stream, to be reported.
-    pub(crate) fn resume(&mut self, moved: io::Result<()>, now: Instant) -> Option<io::Error> {
+    /// ended the stream, to be reported. `moved` is when the peer last sent something.
+    pub(crate) fn resume(&mut self, moved: io::Result<Instant>) -> Option<io::Error> {
         match moved {
-            Ok(()) => {
-                self.remainder.resume(now);
+            Ok(last) => {
+                self.remainder.resume(last);
                 None
             }
             Err(error) => {
                 let reason = self.conn.reason();
                 self.remainder
-                    .fail(reason, &moment(self.conn.server(), now));
+                    .fail(reason, &moment(self.conn.server(), Instant::now()));
                 Some(error)
             }
         }

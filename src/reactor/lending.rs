@@ -75,7 +75,7 @@ impl EventLoop {
 /// Moves a stream on this thread, and brings the connection back.
 fn move_stream(reactor: &Reactor, mut carried: Box<Carried>, pipe: Pipe) {
     let moved = pipe.relay(&carried.conn);
-    if let Some(error) = carried.resume(moved, Instant::now())
+    if let Some(error) = carried.resume(moved)
         && let Some(threads) = reactor.threads.upgrade()
     {
         carried.report(|conn| threads.report(conn, error));

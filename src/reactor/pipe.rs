@@ -6,6 +6,7 @@
 
 use std::io::{self, ErrorKind, PipeReader, PipeWriter};
 use std::net::TcpStream;
+use std::time::Instant;
 
 use rustix::pipe::{SpliceFlags, fcntl_setpipe_size, splice};
 
@@ -46,12 +47,13 @@ impl Pipe {
     }
 
     /// Sends back what the peer sends, on this thread, for as long as it streams and the server
-    /// does not end the connection.
+    /// does not end the connection. Returns when the peer last sent something.
     ///
     /// # Errors
     ///
     /// Those of the connection, and its timeouts.
-    pub(super) fn relay(mut self, conn: &Connection) -> io::Result<()> {
+    pub(super) fn relay(mut self, conn: &Connection) -> io::Result<Instant> {
+        let mut last = Instant::now();
         let mut small_in_a_row = 0;
         while small_in_a_row < STREAM_READS && !conn.should_close() {
             let received = conn.receive_soon_by(|most| self.fill(conn.stream(), most))?;
@@ -59,6 +61,7 @@ impl Pipe {
             let Some(n @ 1..) = received else {
                 break;
             };
+            last = Instant::now();
             while self.held > 0 {
                 conn.send_by(|| self.drain(conn.stream()))?;
             }
@@ -68,7 +71,7 @@ impl Pipe {
                 0
             };
         }
-        Ok(())
+        Ok(last)
     }
 
     /// Takes what the peer has sent, or waits for it. The pipe must be empty.

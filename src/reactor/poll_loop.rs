@@ -45,7 +45,7 @@ fn move_stream(carried: &mut Carried, report: ReportError<'_>) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if let Some(pipe) = Pipe::new() {
         let moved = pipe.relay(&carried.conn);
-        if let Some(error) = carried.resume(moved, Instant::now()) {
+        if let Some(error) = carried.resume(moved) {
             carried.report(|conn| report(conn, error));
         }
         return;

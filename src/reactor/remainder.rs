@@ -379,10 +379,11 @@ impl Remainder {
         self.large_reads = 0;
     }
 
-    /// The thread that moved the stream has given the connection back.
-    pub(crate) fn resume(&mut self, now: Instant) {
+    /// The thread that moved the stream has given the connection back. The peer last sent something
+    /// at `last`.
+    pub(crate) fn resume(&mut self, last: Instant) {
         self.large_reads = 0;
-        self.quiet_since = now;
+        self.quiet_since = last;
     }
 
     /// A shutdown has aborted the connection.
