@@ -15,18 +15,36 @@ pub(crate) struct Peer {
 
 enum Kind {
     Echod,
-    Tokio,
-    Go { mode: &'static str },
+    /// A Cargo project of its own, in a folder beside this file, with its own lock file.
+    Cargo {
+        project: &'static str,
+        binary: &'static str,
+        /// The package whose version is printed.
+        version_of: &'static str,
+    },
+    Go {
+        mode: &'static str,
+    },
     Python,
     Xinetd,
     Socat,
-    C { file: &'static str },
+    C {
+        file: &'static str,
+    },
 }
 
 /// All of them, the one that the others are held against first.
 pub(crate) const PEERS: &[Peer] = &[
     peer("echod", "this project's", Kind::Echod),
-    peer("tokio", "a task per connection", Kind::Tokio),
+    peer(
+        "tokio",
+        "a task per connection",
+        Kind::Cargo {
+            project: "tokio",
+            binary: "tokio-echo",
+            version_of: "tokio",
+        },
+    ),
     peer(
         "go",
         "a goroutine per connection",
@@ -95,26 +113,18 @@ impl Peer {
         let out = workshop.join(self.name);
         match &self.kind {
             Kind::Echod => first_line(Command::new(env!("CARGO_BIN_EXE_echod")).arg("--version")),
-            Kind::Tokio => {
-                let mut cargo = Command::new(env!("CARGO"));
-                cargo.args([
-                    "build",
-                    "--release",
-                    "--locked",
-                    "--quiet",
-                    "--manifest-path",
-                ]);
-                cargo.arg(source("tokio/Cargo.toml"));
-                run(cargo.arg("--target-dir").arg(&out))?;
-                let mut tree = Command::new(env!("CARGO"));
-                tree.args([
-                    "tree",
-                    "--locked",
-                    "--depth=0",
-                    "--prefix=none",
-                    "--package=tokio",
-                ]);
-                first_line(tree.arg("--manifest-path").arg(source("tokio/Cargo.toml")))
+            Kind::Cargo {
+                project,
+                version_of,
+                ..
+            } => {
+                let manifest = source(project).join("Cargo.toml");
+                let mut build = cargo("build", &manifest);
+                build.args(["--release", "--quiet", "--target-dir"]);
+                run(build.arg(out))?;
+                let mut tree = cargo("tree", &manifest);
+                tree.args(["--depth=0", "--prefix=none", "--package"]);
+                first_line(tree.arg(version_of))
             }
             Kind::Go { .. } => {
                 let mut go = Command::new("go");
@@ -150,8 +160,9 @@ impl Peer {
                 command = Command::new(env!("CARGO_BIN_EXE_echod"));
                 command.args(["-qq", "--max-connections=10000", "--listen", &addr]);
             }
-            Kind::Tokio => {
-                command = Command::new(workshop.join("tokio/release/tokio-echo"));
+            Kind::Cargo { binary, .. } => {
+                let release = workshop.join(self.name).join("release");
+                command = Command::new(release.join(binary));
                 command.arg(addr);
             }
             Kind::Go { mode } => {
@@ -191,6 +202,14 @@ fn xinetd_conf(port: u16) -> String {
          wait = no\nbind = 127.0.0.1\nport = {port}\n\
          instances = UNLIMITED\nper_source = UNLIMITED\ncps = 0 0\n}}\n"
     )
+}
+
+/// Returns a cargo command for the project with this manifest, with the versions of its lock file.
+fn cargo(subcommand: &str, manifest: &Path) -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args([subcommand, "--locked", "--manifest-path"]);
+    cargo.arg(manifest);
+    cargo
 }
 
 fn run(command: &mut Command) -> Result {
