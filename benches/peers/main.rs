@@ -62,7 +62,7 @@ fn list() {
     for peer in PEERS {
         println!("  {:14}{}", peer.name, peer.what);
     }
-    println!("works, of which pingpong and bulk take other numbers, too:");
+    println!("works, of which pingpong, connect and bulk take other numbers, too:");
     for work in Work::all() {
         println!("  {:20}{}", work.to_string(), work.what());
     }

@@ -13,13 +13,16 @@ const LONGEST_MESSAGE: usize = 4096;
 const SIZES: [usize; 3] = [128, 512, 1000];
 const CONNECTIONS: [usize; 7] = [1, 8, 50, 150, 300, 500, 1000];
 
+/// The clients of `connect`, whose name has no number.
+const CONNECT_CLIENTS: usize = 8;
+
 /// What the client does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Work {
     /// Messages, one in flight on each connection.
     PingPong { size: usize, connections: usize },
-    /// Connect, one message, close; eight clients at it.
-    Connect,
+    /// Connect, one message, close; each client begins again at once.
+    Connect { clients: usize },
     /// Streams that send as fast as they are taken.
     Bulk { streams: usize },
     /// One such stream, from two blocking threads instead of an event loop.
@@ -36,7 +39,10 @@ impl Work {
         let ping_pong = |size| CONNECTIONS.map(|connections| Self::PingPong { size, connections });
         let mut all: Vec<_> = SIZES.into_iter().flat_map(ping_pong).collect();
         all.extend([
-            Self::Connect,
+            Self::Connect { clients: 1 },
+            Self::Connect {
+                clients: CONNECT_CLIENTS,
+            },
             Self::Bulk { streams: 1 },
             Self::BulkThreads,
             Self::Bulk { streams: 8 },
@@ -63,7 +69,10 @@ impl Work {
     pub(crate) fn what(self) -> &'static str {
         match self {
             Self::PingPong { .. } => "bytes and connections: one message in flight on each",
-            Self::Connect => "connect, one message, close; eight clients",
+            Self::Connect { clients: 1 } => {
+                "connect, one message, close; one client, again and again"
+            }
+            Self::Connect { .. } => "the same by eight clients at once, or by another number",
             Self::Bulk { .. } => "streams, sent as fast as they are taken, by one thread",
             Self::BulkThreads => "one stream, by a thread that writes and one that reads",
             Self::Storm => "8000 connect at once, until all have had an echo",
@@ -75,7 +84,7 @@ impl Work {
     pub(crate) fn descriptors(self) -> usize {
         match self {
             Self::PingPong { connections, .. } => connections,
-            Self::Connect => 8,
+            Self::Connect { clients } => clients,
             Self::Bulk { streams } => streams,
             Self::BulkThreads => 1,
             Self::Storm | Self::Idle => CROWD,
@@ -97,7 +106,12 @@ impl FromStr for Work {
                 size: number(size, LONGEST_MESSAGE)?,
                 connections: number(connections, CROWD)?,
             },
-            ["connect"] => Self::Connect,
+            ["connect"] => Self::Connect {
+                clients: CONNECT_CLIENTS,
+            },
+            ["connect", clients] => Self::Connect {
+                clients: number(clients, CROWD)?,
+            },
             ["bulk", "1", "threads"] => Self::BulkThreads,
             ["bulk", streams] => Self::Bulk {
                 streams: number(streams, CROWD)?,
@@ -113,7 +127,10 @@ impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PingPong { size, connections } => write!(f, "pingpong-{size}-{connections}"),
-            Self::Connect => f.write_str("connect"),
+            Self::Connect {
+                clients: CONNECT_CLIENTS,
+            } => f.write_str("connect"),
+            Self::Connect { clients } => write!(f, "connect-{clients}"),
             Self::Bulk { streams } => write!(f, "bulk-{streams}"),
             Self::BulkThreads => f.write_str("bulk-1-threads"),
             Self::Storm => f.write_str("storm"),

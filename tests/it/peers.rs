@@ -41,6 +41,10 @@ fn every_work_is_found_by_its_name() {
     let ping_pong = Work::PingPong { size, connections };
     assert_eq!(Work::select("pingpong-7-2"), Ok(vec![ping_pong]));
     assert_eq!(Work::select("bulk-3"), Ok(vec![Work::Bulk { streams: 3 }]));
+    let clients = 3;
+    let connect = Work::Connect { clients };
+    assert_eq!(Work::select("connect-3"), Ok(vec![connect]));
+    assert_eq!(Work::select("connect-8"), Work::select("connect"));
 }
 
 #[test]
@@ -54,6 +58,7 @@ fn works_are_found_by_what_their_names_begin_with() {
     // A whole name is that work alone, though others begin with it.
     assert_eq!(names("bulk-1"), ["bulk-1"]);
     assert_eq!(names("pingpong-128-50"), ["pingpong-128-50"]);
+    assert_eq!(names("connect"), ["connect"]);
 }
 
 #[test]
@@ -62,6 +67,8 @@ fn what_is_no_work_is_refused() {
         "pingpong-0-1",
         "pingpong-5000-1",
         "pingpong-1-9000",
+        "connect-0",
+        "connect-9000",
         "bulk-0",
         "bulk-x",
         "x",

@@ -34,7 +34,7 @@ pub(crate) struct Target {
 pub(crate) fn run(work: Work, target: &Target) -> Result<Figures> {
     match work {
         Work::PingPong { size, connections } => ping_pong::run(target, size, connections),
-        Work::Connect => connects::run(target),
+        Work::Connect { clients } => connects::run(target, clients),
         Work::Bulk { streams } => bulk::run(target, streams),
         Work::BulkThreads => bulk::run_with_threads(target),
         Work::Storm => crowd::storm(target),
