@@ -46,6 +46,15 @@ pub(crate) const PEERS: &[Peer] = &[
         },
     ),
     peer(
+        "monoio",
+        "a task per connection, on io_uring",
+        Kind::Cargo {
+            project: "monoio",
+            binary: "monoio-echo",
+            version_of: "monoio",
+        },
+    ),
+    peer(
         "go",
         "a goroutine per connection",
         Kind::Go { mode: "copy" },
