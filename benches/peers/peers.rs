@@ -37,6 +37,15 @@ enum Kind {
 pub(crate) const PEERS: &[Peer] = &[
     peer("echod", "this project's", Kind::Echod),
     peer(
+        "by-hand",
+        "this library, with a handler that reads and writes",
+        Kind::Cargo {
+            project: "by-hand",
+            binary: "by-hand",
+            version_of: "socketserver",
+        },
+    ),
+    peer(
         "tokio",
         "a task per connection",
         Kind::Cargo {
