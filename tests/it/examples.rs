@@ -7,7 +7,9 @@ use std::process::{Child, Command, Output, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use socketserver::EchoHandler;
 
-use crate::support::{Daemon, TestServer, connect, eventually, example, exchange, finish, skip};
+use crate::support::{
+    Daemon, TestServer, connect, eventually, example, exchange, finish, noise, skip,
+};
 
 /// Where the examples' and the daemon's documentation says that they listen.
 const ADDR: &str = "127.0.0.1:7007";
@@ -52,6 +54,11 @@ fn servers_at_the_documented_address_do_what_they_say() {
 
     let server = Running::start(example("echo"));
     assert_eq!(exchange(addr, b"hello\n"), b"hello\n");
+    server.interrupt();
+
+    let server = Running::start(example("echo_by_hand"));
+    let more_than_its_buffer = noise(7, 5000);
+    assert_eq!(exchange(addr, &more_than_its_buffer), more_than_its_buffer);
     server.interrupt();
 
     let server = Running::start(example("custom_handler"));
