@@ -469,3 +469,6 @@ fn is_past_some(deadline: Option<Instant>, moment: &Moment<'_>) -> bool {
 fn is_past(until: Option<Instant>, moment: &Moment<'_>) -> bool {
     is_past_some(until, moment)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,472 @@
+//! The driver, which takes each step as [`Carried`](crate::reactor::carried::Carried) does, and
+//! sleeps in virtual time.
+
+mod rules;
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use super::script::{Begin, Ms, Script, Times};
+use super::world::{Received, Sent, World};
+use crate::connection::close_reason::CloseReason;
+use crate::connection::rest::Rest;
+use crate::reactor::remainder::Remainder;
+use crate::reactor::step::{Moment, Ready, Step, Wait};
+use crate::state::timeouts::Timeouts;
+
+/// The most steps that neither move bytes nor wait. The longest way is from a grace that is over
+/// to the close.
+const MAX_STEPS: u32 = 12;
+
+/// The most times that the driver may be woken at one instant without anything being moved.
+const MAX_TURNS: u32 = 8;
+
+/// What a run leaves behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Outcome {
+    /// `None`: the connection is still there, and nothing will ever happen to it.
+    pub(super) closed: Option<Ms>,
+    pub(super) reason: CloseReason,
+    /// How many bytes the peer got, in the end.
+    pub(super) echoed: usize,
+    pub(super) delivered: bool,
+}
+
+/// The driver, and what its checks remember.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact that a rule needs"
+)]
+struct Run<'s> {
+    script: &'s Script,
+    world: World<'s>,
+    timeouts: Timeouts,
+    base: Instant,
+    remainder: Remainder,
+    /// What was received and is not sent, in the driver's memory.
+    owed: Range<usize>,
+    /// When something was last received, or the last of what was owed was taken.
+    quiet: Ms,
+    last_received: Ms,
+    last_owed: Option<Ms>,
+    /// Since when the socket has taken nothing.
+    blocked: Option<Ms>,
+    tried: Ms,
+    /// How far the server may receive, once it has counted what had arrived.
+    most: Option<usize>,
+    /// When the connection ended.
+    ended: Option<Ms>,
+    fin: Option<Ms>,
+    fin_failed: bool,
+    peer_fin_seen: bool,
+    peer_gone: bool,
+    /// Whether the driver was told of input that did not exist.
+    misled: bool,
+    /// Whether anything was received after the server had begun to end the connection.
+    received_after_over: bool,
+}
+
+enum Next {
+    Wait(Wait),
+    Again,
+    Lend,
+    Close,
+}
+
+pub(super) fn run(script: &Script) -> Outcome {
+    Run::new(script).play()
+}
+
+impl<'s> Run<'s> {
+    fn new(script: &'s Script) -> Self {
+        let times = script.timeouts;
+        let timeouts = Timeouts {
+            idle: times.idle.map(Duration::from_millis),
+            write: times.write.map(Duration::from_millis),
+            lifetime: times.lifetime.map(Duration::from_millis),
+            lingering: Duration::from_millis(times.lingering),
+            busy_poll: Duration::ZERO,
+            drain: Duration::from_millis(times.drain),
+        };
+        let base = Instant::now() + Duration::from_millis(script.age);
+        let accepted = base.checked_sub(Duration::from_millis(script.age)).unwrap();
+        let mut world = World::new(script);
+        world.advance_to(0);
+        let moment = Moment {
+            now: base,
+            stopping: world.is_stopped(),
+            timeouts: &timeouts,
+        };
+        let (remainder, owed) = match script.begin {
+            Begin::Carry { unread } => (
+                Remainder::carry(script.rest, unread, accepted, base),
+                unread,
+            ),
+            Begin::Arrived { unread, left, .. } => {
+                let remainder = Remainder::carry(script.rest, unread, accepted, base);
+                (remainder.with_arrived(left as u64), unread)
+            }
+            Begin::Close { reason, silent, .. } => {
+                (Remainder::close(reason, silent, accepted, &moment), 0)
+            }
+        };
+        let most = match script.begin {
+            Begin::Arrived { left, .. } => Some(world.received() + left),
+            Begin::Carry { .. } | Begin::Close { .. } => None,
+        };
+        let owed = match script.rest {
+            Rest::Echo => world.received() - owed..world.received(),
+            Rest::Discard => 0..0,
+        };
+        Self {
+            script,
+            world,
+            timeouts,
+            base,
+            remainder,
+            last_owed: (!owed.is_empty()).then_some(0),
+            owed,
+            quiet: 0,
+            last_received: 0,
+            blocked: None,
+            tried: 0,
+            most,
+            ended: matches!(script.begin, Begin::Close { .. }).then_some(0),
+            fin: None,
+            fin_failed: false,
+            peer_fin_seen: false,
+            peer_gone: false,
+            misled: false,
+            received_after_over: false,
+        }
+    }
+
+    /// Drives the machine to its close, or until nothing more can happen.
+    fn play(mut self) -> Outcome {
+        let mut ready = Ready::default();
+        // When the driver looks at the connection although nothing has happened.
+        let mut alarm: Option<Ms> = None;
+        let mut turns = 0;
+        let mut before = (self.world.now(), self.world.moved());
+        let mut was_late = None;
+        loop {
+            let next = self.advance(ready);
+            ready = Ready::default();
+            let wait = match next {
+                Next::Close => return self.outcome(true),
+                Next::Again => continue,
+                Next::Lend => {
+                    self.lend();
+                    // The thread brings the connection back to a loop that looks at once.
+                    Wait {
+                        input: true,
+                        room: true,
+                        until: Some(self.at(self.world.now())),
+                    }
+                }
+                Next::Wait(wait) => {
+                    self.check_wait(wait);
+                    wait
+                }
+            };
+            let now = self.world.now();
+            turns = if before == (now, self.world.moved()) {
+                turns + 1
+            } else {
+                0
+            };
+            before = (now, self.world.moved());
+            assert!(turns <= MAX_TURNS, "the driver spins at {now}");
+
+            let until = wait.until.map(|until| self.ms(until));
+            let is_late = until.is_some_and(|until| until <= now);
+            let key = (now, self.world.moved(), self.ended);
+            assert!(
+                !is_late || was_late != Some(key),
+                "waits twice for {until:?}, which is over at {now}"
+            );
+            was_late = is_late.then_some(key);
+            alarm = match (alarm, until) {
+                (Some(alarm), Some(until)) if self.script.keeps_alarms => Some(alarm.min(until)),
+                (alarm, None) if self.script.keeps_alarms => alarm,
+                (_, until) => until,
+            };
+            loop {
+                ready = self.world.ready(wait);
+                if ready != Ready::default() {
+                    break;
+                }
+                let now = self.world.now();
+                if alarm.is_some_and(|alarm| alarm <= now) {
+                    alarm = None;
+                    break;
+                }
+                let Some(at) = self.world.next_event().into_iter().chain(alarm).min() else {
+                    self.check_that_nothing_is_due();
+                    return self.outcome(false);
+                };
+                let was_stopped = self.world.is_stopped();
+                let spurious = self.world.advance_to(at);
+                if let Some(claim) = spurious {
+                    ready = claim;
+                    self.misled |= claim.input && !self.world.is_readable();
+                    let real = self.world.ready(wait);
+                    ready.input |= real.input;
+                    ready.room |= real.room;
+                    break;
+                }
+                if !was_stopped && self.world.is_stopped() {
+                    // The loop tells every connection of a stop. What is ready comes afterwards.
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Takes the steps that can be taken now, as `Carried::advance` does.
+    fn advance(&mut self, ready: Ready) -> Next {
+        if self.world.is_aborted() {
+            let before = self.remainder.reason();
+            self.remainder.abort(self.why());
+            let reason = if self.ended.is_some() {
+                before
+            } else {
+                self.why()
+            };
+            assert_eq!(self.remainder.reason(), reason);
+            self.ended.get_or_insert(self.world.now());
+        }
+        self.remainder.ready(ready);
+        let next = self.take_steps();
+        if self.remainder.is_delivered() {
+            assert!(
+                self.world.is_all_taken()
+                    || self.peer_fin_seen
+                    || self.world.is_reset()
+                    || matches!(
+                        self.script.begin,
+                        Begin::Close {
+                            reason: CloseReason::Eof,
+                            ..
+                        }
+                    ),
+                "not everything was delivered"
+            );
+        }
+        next
+    }
+
+    #[allow(clippy::too_many_lines, reason = "one arm for each step")]
+    fn take_steps(&mut self) -> Next {
+        let timeouts = self.timeouts;
+        let now_ms = self.world.now();
+        let now = self.at(now_ms);
+        let moment = &Moment {
+            now,
+            stopping: self.world.is_stopped(),
+            timeouts: &timeouts,
+        };
+        let mut steps = 0;
+        loop {
+            steps += 1;
+            assert!(steps <= MAX_STEPS, "no end of steps at {now_ms}");
+            assert!(
+                self.ended.is_some() || self.remainder.owed == self.owed.len(),
+                "the machine and its driver differ in what is owed"
+            );
+            if !self.owed.is_empty() && self.ended.is_none() {
+                self.last_owed = Some(now_ms);
+            }
+            let step = self.remainder.next(moment);
+            // The machine may have ended the connection by itself.
+            self.note_end();
+            match step {
+                Step::Receive { at_most } => {
+                    assert!(self.owed.is_empty(), "receives while something is owed");
+                    assert!(self.ended.is_none(), "receives after the end");
+                    match self.world.receive(at_most.min(self.script.buffer)) {
+                        Received::Bytes(bytes) => {
+                            steps = 0;
+                            assert!(self.most.is_none_or(|most| bytes.end <= most));
+                            self.received_after_over |= now_ms >= self.over().unwrap_or(Ms::MAX);
+                            self.last_received = now_ms;
+                            self.quiet = now_ms;
+                            self.remainder.received(bytes.len(), now);
+                            if self.script.rest == Rest::Echo {
+                                self.owed = bytes;
+                                self.blocked = None;
+                            }
+                        }
+                        Received::Nothing => self.remainder.nothing_came(),
+                        Received::Fin => {
+                            self.peer_fin_seen = true;
+                            self.remainder.eof(moment);
+                            self.note_end();
+                        }
+                        Received::Reset => {
+                            self.remainder.fail(CloseReason::Reset, moment);
+                            self.note_end();
+                            return Next::Again;
+                        }
+                    }
+                }
+                Step::Send => {
+                    assert!(!self.owed.is_empty(), "sends what is not there");
+                    assert!(self.script.rest == Rest::Echo);
+                    match self.world.send(self.owed.clone()) {
+                        Sent::Bytes(n) => {
+                            steps = 0;
+                            self.owed.start += n;
+                            self.blocked = None;
+                            if self.owed.is_empty() {
+                                self.quiet = now_ms;
+                            }
+                            self.remainder.sent(n, now);
+                        }
+                        Sent::NoRoom => {
+                            self.tried = now_ms;
+                            self.blocked.get_or_insert(now_ms);
+                            self.remainder.no_room(now);
+                        }
+                        Sent::Gone => {
+                            self.remainder.fail(CloseReason::Reset, moment);
+                            self.note_end();
+                            return Next::Again;
+                        }
+                    }
+                }
+                Step::CountArrived => {
+                    let arrived = self.world.arrived();
+                    if arrived > 0 {
+                        self.most = Some(self.world.received() + arrived);
+                    }
+                    self.remainder.arrived(arrived as u64);
+                }
+                Step::MarkUnsent => {
+                    let done = self.world.mark_unsent();
+                    self.remainder.marked(done);
+                }
+                Step::MarkInFlight => {
+                    let done = self.world.mark_in_flight();
+                    self.remainder.marked(done);
+                }
+                Step::CheckRoom => self.remainder.writable(self.world.is_writable()),
+                Step::Discard => {
+                    assert!(self.ended.is_some(), "drops input of a live connection");
+                    match self.world.receive(self.script.buffer) {
+                        Received::Bytes(bytes) => {
+                            steps = 0;
+                            self.remainder.received(bytes.len(), now);
+                        }
+                        Received::Nothing => self.remainder.nothing_came(),
+                        Received::Fin => {
+                            self.peer_fin_seen = true;
+                            self.remainder.eof(moment);
+                            assert!(self.fin.is_some() || self.remainder.is_delivered());
+                        }
+                        Received::Reset => {
+                            self.peer_gone = true;
+                            self.remainder.gone();
+                        }
+                    }
+                }
+                Step::SendFin => {
+                    self.check_fin();
+                    let sent = self.world.send_fin();
+                    self.fin = Some(now_ms);
+                    self.fin_failed = !sent;
+                    self.remainder.fin_sent(sent, moment);
+                }
+                Step::TimedOut(reason) => {
+                    self.check_timeout(reason);
+                    return Next::Again;
+                }
+                Step::Lend => return Next::Lend,
+                Step::Wait(wait) => return Next::Wait(wait),
+                Step::Close => {
+                    self.check_close();
+                    return Next::Close;
+                }
+            }
+        }
+    }
+
+    /// Lets a thread move the stream for a while, or keeps it.
+    fn lend(&mut self) {
+        assert!(
+            self.owed.is_empty(),
+            "lends a connection that owes something"
+        );
+        let Some(time) = self.script.lends else {
+            self.remainder.keep();
+            return;
+        };
+        let end = self.world.now() + time;
+        let end = self
+            .over()
+            .map_or(end, |over| over.min(end))
+            .max(self.world.now());
+        loop {
+            self.world.relay();
+            match self.world.next_event() {
+                Some(at) if at <= end => {
+                    self.world.advance_to(at);
+                }
+                _ => break,
+            }
+        }
+        self.world.advance_to(end);
+        self.world.relay();
+        self.quiet = self.world.now();
+        self.last_received = self.world.now();
+        let now = self.at(self.world.now());
+        self.remainder.resume(now);
+    }
+
+    fn patience(&self) -> Ms {
+        let Times {
+            lingering, drain, ..
+        } = self.script.timeouts;
+        match self.remainder.reason() {
+            CloseReason::Shutdown => drain.max(lingering),
+            CloseReason::Lifetime => lingering,
+            _ => 0,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.over().is_some_and(|over| over <= self.world.now())
+    }
+
+    /// When the server begins to end the connection.
+    fn over(&self) -> Option<Ms> {
+        self.script
+            .stop
+            .into_iter()
+            .chain(self.lifetime_end())
+            .min()
+    }
+
+    /// When the lifetime ends, or 0 if that was before the world began.
+    fn lifetime_end(&self) -> Option<Ms> {
+        let lifetime = self.script.timeouts.lifetime?;
+        Some(lifetime.saturating_sub(self.script.age))
+    }
+
+    /// When writes end, or 0 if that was before the world began.
+    fn write_deadline(&self) -> Option<Ms> {
+        let lifetime = self.script.timeouts.lifetime? + self.script.timeouts.lingering;
+        Some(lifetime.saturating_sub(self.script.age))
+    }
+
+    fn at(&self, ms: Ms) -> Instant {
+        self.base + Duration::from_millis(ms)
+    }
+
+    /// Returns the time of an instant, or 0 if that was before the world began.
+    fn ms(&self, at: Instant) -> Ms {
+        let since = at.saturating_duration_since(self.base);
+        assert_eq!(since.subsec_nanos() % 1_000_000, 0);
+        u64::try_from(since.as_millis()).unwrap()
+    }
+}
