@@ -46,6 +46,8 @@ pub(crate) struct Remainder {
     blocked: Option<Blocked>,
     large_reads: u32,
     reason: CloseReason,
+    /// When the connection must be closed, whatever it still waits for.
+    deadline: Option<Instant>,
     /// Whether the peer had sent nothing when the server ended the connection.
     silent: bool,
     delivered: bool,
@@ -110,6 +112,7 @@ impl Remainder {
             blocked: None,
             large_reads: 0,
             reason: CloseReason::Done,
+            deadline: None,
             silent: false,
             delivered: false,
         }
@@ -369,7 +372,9 @@ impl Remainder {
             Stage::Closed
         } else {
             let until = moment.now.checked_add(moment.timeouts.lingering);
-            Stage::Linger { until }
+            Stage::Linger {
+                until: earlier(until, self.deadline),
+            }
         };
     }
 
@@ -426,11 +431,16 @@ impl Remainder {
             // The drain timeout is the bound. What is not delivered by then is aborted, and
             // counted.
             CloseReason::Shutdown => drain.max(lingering),
-            CloseReason::Lifetime => lingering,
+            // All waits after the lifetime together take no longer than the lingering time.
+            CloseReason::Lifetime => {
+                self.deadline = add(self.accepted, moment.timeouts.write_deadline());
+                lingering
+            }
             _ => Duration::ZERO,
         };
+        let until = moment.now.checked_add(patience);
         self.stage = Stage::Unsent {
-            until: moment.now.checked_add(patience),
+            until: earlier(until, self.deadline),
             marked: false,
         };
     }

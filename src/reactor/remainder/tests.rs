@@ -294,7 +294,6 @@ fn a_stream_that_was_lent_is_idle_from_its_return() {
 }
 
 #[test]
-#[ignore = "the write deadline, the wait for delivery and the lingering add up"]
 fn a_lifetime_and_one_lingering_time_bound_a_peer_that_takes_nothing() {
     let timeouts = Times {
         lifetime: Some(1000),
@@ -310,7 +309,7 @@ fn a_lifetime_and_one_lingering_time_bound_a_peer_that_takes_nothing() {
         peer,
         ..quiet()
     };
-    // Writes end at 1500. The FIN goes out at 2000, and the close is at 2500.
+    // Were the waits added up, the FIN would go out at 2000, and the close would be at 2500.
     ends(&script, 1500, Lifetime, 0);
 }
 

@@ -104,7 +104,7 @@ impl<'s> Run<'s> {
             ),
             Begin::Arrived { unread, left, .. } => {
                 let remainder = Remainder::carry(script.rest, unread, accepted, base);
-                (remainder.with_arrived(left as u64), unread)
+                (remainder.with_arrived(left as u64, false), unread)
             }
             Begin::Close { reason, silent, .. } => {
                 (Remainder::close(reason, silent, accepted, &moment), 0)

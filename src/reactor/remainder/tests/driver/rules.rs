@@ -33,6 +33,15 @@ impl Run<'_> {
         }
     }
 
+    /// After a lifetime all waits together take no longer than the lingering time.
+    fn at_most(&self, end: Ms) -> Ms {
+        let deadline = match self.remainder.reason() {
+            CloseReason::Lifetime => self.write_deadline(),
+            _ => None,
+        };
+        deadline.map_or(end, |deadline| end.min(deadline).max(self.ended.unwrap()))
+    }
+
     /// Checks that the reason is the right one, at the moment when the connection ends.
     pub(super) fn check_reason(&self) {
         let now = self.world.now();
@@ -118,8 +127,11 @@ impl Run<'_> {
         if let Some(ended) = self.ended {
             assert!(wait.input, "does not see the peer's end");
             match self.fin {
-                Some(fin) => keeps("the end of the lingering", Some(fin + times.lingering)),
-                None => keeps("the FIN", Some(ended + self.patience())),
+                Some(fin) => keeps(
+                    "the end of the lingering",
+                    Some(self.at_most(fin + times.lingering)),
+                ),
+                None => keeps("the FIN", Some(self.at_most(ended + self.patience()))),
             }
         } else if self.owed.is_empty() {
             assert!(wait.input && !wait.room);
@@ -148,7 +160,7 @@ impl Run<'_> {
     /// Checks that the FIN comes neither early nor late.
     pub(super) fn check_fin(&self) {
         let now = self.world.now();
-        let latest = self.ended.unwrap() + self.patience();
+        let latest = self.at_most(self.ended.unwrap() + self.patience());
         assert!(now <= latest, "the FIN of {latest} is sent at {now}");
         let early = now < latest;
         assert!(
@@ -191,7 +203,7 @@ impl Run<'_> {
                     && !self.misled
             }
         };
-        let latest = fin + self.script.timeouts.lingering;
+        let latest = self.at_most(fin + self.script.timeouts.lingering).max(fin);
         assert!(now <= latest, "closes at {now}, not at {latest}");
         if is_silent && delivered {
             assert_eq!(now, fin, "lingers for a peer that is silent");
