@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, geteuid};
 
-use crate::support::{Daemon, PATIENCE, available, connect, eventually, ping};
+use crate::support::{Daemon, PATIENCE, available, connect, eventually, ping, skip};
 use crate::turn;
 use crate::usage::{status, ticks};
 
@@ -249,6 +249,45 @@ fn out_of_threads_a_client_that_leaves_makes_room_for_the_next() {
         client.read_exact(&mut [0]).unwrap();
     }
     daemon.wait_for_log("cannot start a thread");
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn at_its_own_bound_of_threads_the_server_names_it_and_clients_wait() {
+    let _turn = turn();
+    if !available(&["prlimit", "setpriv"]) {
+        return;
+    }
+    if !geteuid().is_root() {
+        return skip("it takes root to have a user without other processes");
+    }
+    // An eighth of the limit is left to others.
+    let nobody = Unprivileged::new();
+    let mut command = as_user(64_999, "prlimit");
+    let daemon = Daemon::spawn(command.arg("--nproc=80").arg(&nobody.binary).args([
+        "-v",
+        "--listen",
+        "127.0.0.1:0",
+        WITH_CHARGEN,
+        "--max-connections=75",
+    ]));
+    let needs = "--max-connections 75 does not fit under the limit of 70 threads";
+    assert!(daemon.log().contains(needs), "{}", daemon.log());
+    let addr = Service::Chargen.addr(&daemon);
+    let mut clients: Vec<_> = (0..75).map(|_| connect(addr)).collect();
+    daemon.wait_for_log(
+        "cannot start a thread: the limit of 70 threads is reached (RLIMIT_NPROC is 80)",
+    );
+    for client in &mut clients[..70] {
+        client.read_exact(&mut [0]).unwrap();
+    }
+    clients[70].set_nonblocking(true).unwrap();
+    assert!(clients[70].read(&mut [0]).is_err(), "beyond the bound");
+    clients[70].set_nonblocking(false).unwrap();
+    drop(clients.drain(..70));
+    for mut client in clients {
+        client.read_exact(&mut [0]).unwrap();
+    }
     assert_eq!(daemon.stop().code, Some(0));
 }
 
