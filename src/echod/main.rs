@@ -9,9 +9,8 @@ mod help;
 mod inherited;
 mod limits;
 mod logging;
-mod servers;
+mod run;
 mod service;
-mod serving;
 mod systemd;
 
 use std::env;
@@ -28,11 +27,11 @@ use socketserver::TcpServer;
 use crate::check::Failure;
 use crate::cli::Cli;
 use crate::inherited::Inherited;
+use crate::run::Handles;
 use crate::service::Service;
-use crate::serving::Handles;
 
 fn main() -> ExitCode {
-    match run(&Cli::parse()) {
+    match start(&Cli::parse()) {
         Ok(code) => code,
         Err(error) => {
             // With standard error closed there is nobody to tell.
@@ -52,7 +51,7 @@ fn reason(error: &dyn Error) -> String {
     chain.join(": ")
 }
 
-fn run(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
+fn start(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
     if let Some(part) = cli.generate {
         generate::print(part).map_err(|error| cannot_print(&error))?;
         return Ok(ExitCode::SUCCESS);
@@ -114,7 +113,7 @@ fn serve(
     env::set_current_dir("/").map_err(|error| format!("cannot change to /: {error}"))?;
     let inherited = inherited?;
     let is_for_one = matches!(inherited, Inherited::Connection(_));
-    let servers = servers::make(cli, inherited)?;
+    let servers = run::make(cli, inherited)?;
     // Before anybody is told of the addresses: from now on a signal has something to end.
     handles.set(&servers, cli.drain_timeout);
     if !is_for_one {
@@ -125,7 +124,7 @@ fn serve(
         print_and_close(&servers).map_err(|error| cannot_print(&error))?;
     }
     systemd::ready(handles).map_err(|error| format!("cannot start a thread: {error}"))?;
-    serving::serve(servers, handles)
+    run::serve(servers, handles)
 }
 
 /// Writes the addresses for a script to read, and ends the script's input: standard output is

@@ -7,7 +7,7 @@ use std::{env, io, thread};
 use sd_notify::{NotifyState, notify, watchdog_enabled};
 use socketserver::ServerHandle;
 
-use crate::serving::Handles;
+use crate::run::Handles;
 
 /// How often the status is brought up to date, if no watchdog asks for more.
 const STATUS: Duration = Duration::from_secs(5);
