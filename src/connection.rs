@@ -10,6 +10,7 @@ pub(crate) mod progress;
 pub(crate) mod rest;
 pub(crate) mod transfer;
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -237,6 +238,15 @@ impl Write for &Connection {
         self.send(buf)
     }
 
+    /// Formats first and writes once, so that a `write!` is one system call and one packet, and not
+    /// one for each fragment of its format string.
+    fn write_fmt(&mut self, args: fmt::Arguments<'_>) -> io::Result<()> {
+        match args.as_str() {
+            Some(text) => self.write_all(text.as_bytes()),
+            None => self.write_all(args.to_string().as_bytes()),
+        }
+    }
+
     /// Does nothing: what is written is with the kernel already.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
@@ -252,6 +262,11 @@ impl Read for Connection {
 impl Write for Connection {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         (&*self).write(buf)
+    }
+
+    /// Formats first and writes once, as for `&Connection`.
+    fn write_fmt(&mut self, args: fmt::Arguments<'_>) -> io::Result<()> {
+        (&*self).write_fmt(args)
     }
 
     /// Does nothing: what is written is with the kernel already.

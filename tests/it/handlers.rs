@@ -377,3 +377,30 @@ fn a_thread_is_reused_and_none_is_kept_per_connection() {
     // One, were it not for the moment between a connection's end and its thread's being idle.
     assert!(threads.lock().unwrap().len() < 20);
 }
+
+#[test]
+fn a_formatted_line_is_written_whole_beside_those_of_another_thread() {
+    let server = TestServer::start(from_fn(|conn| {
+        let conn = &*conn;
+        std::thread::scope(|scope| {
+            for name in ["one", "other"] {
+                scope.spawn(move || {
+                    for number in 0..2000 {
+                        // Five fragments, of which each would be a packet.
+                        writeln!(&mut &*conn, "{name} {number} {name} {number}").unwrap();
+                    }
+                });
+            }
+        });
+        Ok(())
+    }));
+    let lines = String::from_utf8(exchange(server.addr, b"")).unwrap();
+    assert_eq!(lines.lines().count(), 4000);
+    for line in lines.lines() {
+        let words: Vec<_> = line.split(' ').collect();
+        assert!(
+            words.len() == 4 && words[..2] == words[2..],
+            "torn: {line:?}"
+        );
+    }
+}
