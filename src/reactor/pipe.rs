@@ -6,17 +6,22 @@
 
 use std::io::{self, ErrorKind, PipeReader, PipeWriter};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use rustix::pipe::{SpliceFlags, fcntl_setpipe_size, splice};
 
 use super::remainder::{STREAM_MIN_READ, STREAM_READS};
 use crate::connection::Connection;
+use crate::connection::close_reason::CloseReason;
 use crate::semaphore::{Permit, Semaphore};
 
 /// The most pipes of the process, so that they can't use up the descriptors that new connections
 /// need.
 static PIPES: Semaphore = Semaphore::new(32);
+
+/// Whether the system has refused to splice, as a filter of system calls does. Copying does then.
+static REFUSED: AtomicBool = AtomicBool::new(false);
 
 /// A pipe, and how much is in it.
 #[derive(Debug)]
@@ -32,8 +37,12 @@ impl Pipe {
     /// less.
     const CAPACITY: usize = 256 * 1024;
 
-    /// Makes a pipe, unless the process has too many or is short of descriptors or memory.
+    /// Makes a pipe, unless the process has too many or is short of descriptors or memory, or the
+    /// system refuses to splice.
     pub(super) fn new() -> Option<Self> {
+        if REFUSED.load(Ordering::Relaxed) {
+            return None;
+        }
         let permit = PIPES.try_acquire()?;
         let (reader, writer) = io::pipe().ok()?;
         // If the system refuses, the pipe keeps its 64 KiB, which do.
@@ -56,7 +65,16 @@ impl Pipe {
         let mut last = Instant::now();
         let mut small_in_a_row = 0;
         while small_in_a_row < STREAM_READS && !conn.should_close() {
-            let received = conn.receive_soon_by(|most| self.fill(conn.stream(), most))?;
+            let received = conn.receive_soon_by(|most| {
+                self.fill(conn.stream(), most).map_err(|error| {
+                    if is_refusal(&error, conn) {
+                        REFUSED.store(true, Ordering::Relaxed);
+                        // Nothing was taken, so the reactor can copy on as if nothing came.
+                        return ErrorKind::WouldBlock.into();
+                    }
+                    error
+                })
+            })?;
             // The peer is silent, or at its end: that is for the reactor to read.
             let Some(n @ 1..) = received else {
                 break;
@@ -94,4 +112,10 @@ impl Pipe {
         self.held -= n;
         Ok(n)
     }
+}
+
+/// Returns whether an error says that the system does not splice, and nothing of the connection.
+fn is_refusal(error: &io::Error, conn: &Connection) -> bool {
+    !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+        && conn.reason_of(error) == CloseReason::Error
 }

@@ -121,3 +121,8 @@ fn inherited_sockets_are_told_apart() {
 fn it_can_neither_write_nor_run_nor_reach_anything() {
     in_a_box("sandbox.sh");
 }
+
+#[test]
+fn where_splice_is_forbidden_streams_are_copied() {
+    in_a_box("splice.sh");
+}
