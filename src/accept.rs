@@ -185,12 +185,13 @@ impl Lead {
         let Some((stream, peer)) = self.take(index)? else {
             return Ok(None);
         };
-        if !slot.claim_source(peer.ip()) {
+        if let Err((source, limit)) = slot.claim_source(peer) {
             if self.source_limit_warned.should_report(Instant::now()) {
-                let (prefix, source) = (self.prefix(), peer.ip());
+                let prefix = self.prefix();
                 log::warn!(
-                    service = prefix, source:%;
-                    "{prefix}{source} has all the connections one source may have"
+                    service = prefix, source:%, limit;
+                    "{prefix}limit of {limit} connections per source reached by {source}; new ones \
+                     are closed"
                 );
             }
             self.reject(stream, peer);

@@ -15,7 +15,7 @@ pub(crate) mod totals;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use crate::wake::Waker;
 use log_prefix::LogPrefix;
 use shared_stream::SharedStream;
-use shutdown::Shutdown;
+use shutdown::{Phase, Shutdown};
 use sources::{Source, Sources};
 use timeouts::Timeouts;
 use totals::Totals;
@@ -201,15 +201,21 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// Counts the connection as one of its source's. Returns whether the source may have it.
-    pub(crate) fn claim_source(&mut self, peer: IpAddr) -> bool {
+    /// Counts the connection as one of its source's.
+    ///
+    /// # Errors
+    ///
+    /// The source has all the connections that one may have, this many.
+    pub(crate) fn claim_source(&mut self, peer: SocketAddr) -> Result<(), (Source, usize)> {
         let Some(limit) = self.state.max_per_source else {
-            return true;
+            return Ok(());
         };
         let source = Source::from(peer);
-        let claimed = self.state.live().sources.claim(source, limit);
-        self.source = claimed.then_some(source);
-        claimed
+        if !self.state.live().sources.claim(source, limit) {
+            return Err((source, limit));
+        }
+        self.source = Some(source);
+        Ok(())
     }
 
     /// Enters the connection that has this slot, so that a shutdown can abort it.
@@ -217,6 +223,12 @@ impl Slot {
         let mut live = self.state.live();
         live.totals.connections += 1;
         live.streams.insert(self.id, Arc::downgrade(stream));
+        drop(live);
+        // Whoever aborts sets the phase first. So either it finds this connection in the table, or
+        // this connection finds the phase. Both may, and then the abort counts once.
+        if self.state.shutdown.phase() == Phase::Aborting && stream.abort() {
+            self.state.live().totals.aborted += 1;
+        }
     }
 
     pub(crate) fn state(&self) -> &Arc<ServerState> {
@@ -295,5 +307,24 @@ mod tests {
         let totals = state.totals();
         assert_eq!((totals.bytes_in(), totals.bytes_out()), (15, 21));
         assert!(state.is_empty_or_wakes_supervisor());
+    }
+
+    #[test]
+    fn a_connection_that_is_entered_during_an_abort_is_aborted_once() {
+        let state = state(9);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let connect = || {
+            let stream = std::net::TcpStream::connect(listener.local_addr().unwrap());
+            Arc::new(SharedStream::new(stream.unwrap()))
+        };
+        let (before, after) = (connect(), connect());
+        let slots = [state.admit().unwrap(), state.admit().unwrap()];
+        slots[0].attach(&before);
+        state.shutdown.request(Phase::Aborting);
+        slots[1].attach(&after);
+        assert!(!before.is_aborted() && after.is_aborted());
+        state.abort();
+        assert!(before.is_aborted());
+        assert_eq!(state.totals().cut(), 2);
     }
 }

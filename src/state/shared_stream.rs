@@ -28,15 +28,15 @@ impl SharedStream {
         self.delivered.store(true, Ordering::Relaxed);
     }
 
-    /// Disconnects, whatever a thread or a reactor waits for there. Returns whether the peer may
-    /// have lost something by it.
+    /// Disconnects, whatever a thread or a reactor waits for there. Returns whether this is the
+    /// first abort and the peer may have lost something by it.
     pub(crate) fn abort(&self) -> bool {
         // Read before the abort: afterwards its thread has nothing left to send.
         let delivered = self.delivered.load(Ordering::Relaxed);
-        self.aborted.store(true, Ordering::Relaxed);
+        let is_first = !self.aborted.swap(true, Ordering::Relaxed);
         // `shutdown` fails if the peer has reset the connection, and then nothing blocks either.
         let _ = self.stream.shutdown(Shutdown::Both);
-        !delivered
+        is_first && !delivered
     }
 
     pub(crate) fn is_aborted(&self) -> bool {

@@ -5,19 +5,45 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv6Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// What counts as one source: an IPv4 address, or an IPv6 /64, which is the least that one
-/// customer is given (RFC 6177): within it, moving costs nothing.
+/// What counts as one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Source(IpAddr);
+pub(crate) enum Source {
+    V4(Ipv4Addr),
+    /// A /64, which is the least that one customer is given (RFC 6177): within it, moving costs
+    /// nothing. Every link has the same link-local network, so its number (`sin6_scope_id`) counts,
+    /// too.
+    V6 {
+        network: Ipv6Addr,
+        link: u32,
+    },
+}
 
-impl From<IpAddr> for Source {
-    fn from(peer: IpAddr) -> Self {
-        Self(match peer.to_canonical() {
-            IpAddr::V6(addr) => Ipv6Addr::from_bits(addr.to_bits() & (u128::MAX << 64)).into(),
-            v4 @ IpAddr::V4(_) => v4,
-        })
+impl From<SocketAddr> for Source {
+    fn from(peer: SocketAddr) -> Self {
+        let link = match peer {
+            SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => v6.scope_id(),
+            _ => 0,
+        };
+        match peer.ip().to_canonical() {
+            IpAddr::V4(addr) => Self::V4(addr),
+            IpAddr::V6(addr) => Self::V6 {
+                network: Ipv6Addr::from_bits(addr.to_bits() & (u128::MAX << 64)),
+                link,
+            },
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::V4(addr) => addr.fmt(f),
+            Self::V6 { network, link: 0 } => write!(f, "{network}/64"),
+            Self::V6 { network, link } => write!(f, "{network}%{link}/64"),
+        }
     }
 }
 
@@ -55,7 +81,18 @@ mod tests {
     use super::*;
 
     fn source(addr: &str) -> Source {
-        addr.parse::<IpAddr>().unwrap().into()
+        SocketAddr::from((addr.parse::<IpAddr>().unwrap(), 1007)).into()
+    }
+
+    #[test]
+    fn links_are_sources_of_their_own_and_each_source_is_named() {
+        let on_link = |addr: &str| Source::from(addr.parse::<SocketAddr>().unwrap());
+        let (one, other) = (on_link("[fe80::1%1]:7"), on_link("[fe80::1%2]:7"));
+        assert_ne!(one, other);
+        assert_eq!(one, on_link("[fe80::2%1]:9"));
+        assert_eq!(one.to_string(), "fe80::%1/64");
+        assert_eq!(source("2001:db8:1:2::9").to_string(), "2001:db8:1:2::/64");
+        assert_eq!(source("::ffff:192.0.2.7").to_string(), "192.0.2.7");
     }
 
     #[test]
@@ -120,7 +157,8 @@ mod tests {
             let [one, other] = hosts.map(addr);
             // But for those that are IPv4 addresses in disguise.
             prop_assume!(network != 0);
-            prop_assert_eq!(Source::from(one), Source::from(other));
+            let [one, other] = [one, other].map(|addr| Source::from(SocketAddr::from((addr, 7))));
+            prop_assert_eq!(one, other);
         }
     }
 }

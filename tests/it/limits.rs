@@ -202,9 +202,9 @@ fn each_source_has_its_own_limit() {
     let output = daemon.stop();
     assert_eq!(output.code, Some(0));
     assert!(
-        output
-            .log
-            .contains("127.0.0.7 has all the connections one source may have")
+        output.log.contains(
+            "limit of 2 connections per source reached by 127.0.0.7; new ones are closed"
+        )
     );
     assert!(output.log.contains("reason=limit"));
 }
