@@ -20,9 +20,9 @@ impl SocketOptions {
     /// connections inherit them on Linux.
     fn apply(self, socket: &SockRef<'_>) -> io::Result<()> {
         // An echo sends what it has, and there is nothing to wait for (Nagle's algorithm, RFC 896).
-        socket.set_tcp_nodelay(true)?;
+        if_possible(socket.set_tcp_nodelay(true))?;
         // Otherwise the last urgent byte would be lost to plain reads (RFC 6093).
-        socket.set_out_of_band_inline(true)?;
+        if_possible(socket.set_out_of_band_inline(true))?;
         match self.keepalive.map(at_least_a_second) {
             Some(silence) => socket
                 .set_tcp_keepalive(&TcpKeepalive::new().with_time(silence))
@@ -39,7 +39,10 @@ impl SocketOptions {
             }
             None => !socket.keepalive()?,
         };
-        Ok(keepalive && socket.tcp_nodelay()? && socket.out_of_band_inline()?)
+        Ok(keepalive
+            && socket.tcp_nodelay()?
+            && socket.out_of_band_inline()?
+            && !passes_on_a_trap(socket)?)
     }
 
     /// Checks that a socket listens, and returns whether its connections inherit the options.
@@ -75,10 +78,41 @@ impl SocketOptions {
         Ok(())
     }
 
-    /// Sets the options on a connection.
+    /// Sets the options on a connection, and puts right what its listener has passed on.
     pub(crate) fn apply_to_stream(self, stream: &TcpStream) -> io::Result<()> {
         stream.set_nonblocking(false)?;
-        self.apply(&SockRef::from(stream))
+        let socket = SockRef::from(stream);
+        // At 0 s the close would reset the connection, and destroy what is under way to the peer.
+        socket.set_linger(None)?;
+        // The timeouts of the blocking slice are set later, and only where a call may block.
+        socket.set_read_timeout(None)?;
+        socket.set_write_timeout(None)?;
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            // Corked, each message would wait for 0.2 s, or for more of them.
+            if_possible(socket.set_tcp_cork(false))?;
+        }
+        self.apply(&socket)
+    }
+}
+
+/// Returns whether a listener has an option that would change what its connections do.
+fn passes_on_a_trap(listener: &SockRef<'_>) -> io::Result<bool> {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let corked = listener.tcp_cork().unwrap_or(false);
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let corked = false;
+    Ok(corked
+        || listener.linger()?.is_some()
+        || listener.read_timeout()?.is_some()
+        || listener.write_timeout()?.is_some())
+}
+
+/// Goes on where the kind of the socket does not have an option, as MPTCP has no `SO_OOBINLINE`.
+fn if_possible(set: io::Result<()>) -> io::Result<()> {
+    match set.as_ref().map_err(Errno::from_io_error) {
+        Err(Some(Errno::OPNOTSUPP | Errno::NOPROTOOPT)) => Ok(()),
+        _ => set,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Whichever thread accepts next, every client is served, and none after a stop.
 
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -149,6 +150,48 @@ fn a_socket_keeps_no_timeout_of_a_server_that_has_ended() {
     assert_eq!(socket.read_timeout().unwrap(), None);
     assert_eq!(socket.write_timeout().unwrap(), None);
     assert!(!socket.tcp_nodelay().unwrap());
+}
+
+#[test]
+fn what_a_listener_passes_on_does_not_reset_the_end_of_an_echo() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = socket2::SockRef::from(&listener);
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_millis(1)))
+        .unwrap();
+    socket
+        .set_write_timeout(Some(Duration::from_millis(1)))
+        .unwrap();
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_cork(true).unwrap();
+    let server = TestServer::serve(
+        TcpServer::from_listener(listener).unwrap(),
+        EchoHandler::new,
+    );
+    let start = Instant::now();
+    let client = connect(server.addr);
+    for _ in 0..20 {
+        ping(&client, b"x");
+    }
+    // Corked, each would take 0.2 s.
+    assert!(start.elapsed() < Duration::from_secs(2));
+    let message = noise(1, 3 << 20);
+    let reader = client.try_clone().unwrap();
+    let reading = thread::spawn(move || {
+        let mut echo = Vec::new();
+        let mut part = [0; 4096];
+        // Slower than the server sends, so that its close finds much under way.
+        while let n @ 1.. = (&reader).read(&mut part).unwrap() {
+            echo.extend_from_slice(&part[..n]);
+            thread::yield_now();
+        }
+        echo
+    });
+    (&client).write_all(&message).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert!(reading.join().unwrap() == message);
+    server.stop();
 }
 
 #[test]
