@@ -14,7 +14,7 @@ use super::Connection;
 use super::progress::Progress;
 use crate::connection::close_reason::CloseReason;
 use crate::state::shutdown::Phase;
-use crate::state::timeouts::{BLOCKING_SLICE, DRAIN_GRACE, WRITE_RETRY};
+use crate::state::timeouts::{BLOCKING_SLICE, DRAIN_GRACE, Timeouts, WRITE_RETRY};
 use crate::wake::wait;
 
 /// Apple's systems have no such flag. There it is an option that the standard library sets on
@@ -152,27 +152,28 @@ impl Connection {
     }
 
     /// Makes one attempt, and notes what comes of it.
-    fn receive_once(&self, mut attempt: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
-        loop {
-            match attempt() {
-                // A read with a timeout is interrupted by signals even under `SA_RESTART`, and
-                // by SIGSTOP and SIGCONT (see `signal(7)`).
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
-                Err(error) => return Err(self.failed(error)),
-                Ok(0) => {
-                    self.end(if self.stream.is_aborted() {
-                        self.reason_to_close()
-                    } else {
-                        CloseReason::Eof
-                    });
-                    return Ok(0);
-                }
-                Ok(n) => {
-                    self.update_progress(|progress| progress.received(n as u64));
-                    self.slot.bytes_in.fetch_add(n as u64, Ordering::Relaxed);
-                    return Ok(n);
-                }
+    fn receive_once(&self, attempt: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
+        match attempt() {
+            // A read with a timeout is interrupted by signals even under `SA_RESTART`, and by
+            // SIGSTOP and SIGCONT (see `signal(7)`). It does not block once more here: signals that
+            // come faster than the slice ends would keep the thread from its deadlines.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                Err(ErrorKind::WouldBlock.into())
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Err(error),
+            Err(error) => Err(self.failed(error)),
+            Ok(0) => {
+                self.end(if self.stream.is_aborted() {
+                    self.reason_to_close()
+                } else {
+                    CloseReason::Eof
+                });
+                Ok(0)
+            }
+            Ok(n) => {
+                self.update_progress(|progress| progress.received(n as u64));
+                self.slot.bytes_in.fetch_add(n as u64, Ordering::Relaxed);
+                Ok(n)
             }
         }
     }
@@ -202,8 +203,12 @@ impl Connection {
                     let since = *blocked_since.get_or_insert_with(Instant::now);
                     self.wait_for_room(since, error)?;
                 }
-                // Retry here. If the caller retried, its write timeout would start over.
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Retry here: if the caller retried, its write timeout would start over. But look
+                // at the deadlines first, which signals must not suspend.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {
+                    let since = *blocked_since.get_or_insert_with(Instant::now);
+                    self.check_write_timeout(since)?;
+                }
                 Err(error) => return Err(self.failed(error)),
                 Ok(n) => {
                     self.slot.bytes_out.fetch_add(n as u64, Ordering::Relaxed);
@@ -219,16 +224,25 @@ impl Connection {
             // The handler has made the stream non-blocking.
             return Err(would_block);
         }
-        let blocked = blocked_since.elapsed();
+        self.check_write_timeout(blocked_since)?;
+        let Timeouts { write, .. } = *self.timeouts();
+        let deadlines = [
+            write.map(|write| write.saturating_sub(blocked_since.elapsed())),
+            self.timeouts()
+                .write_deadline()
+                .map(|age| age.saturating_sub(self.accepted.elapsed())),
+            Some(WRITE_RETRY),
+        ];
+        let timeout = deadlines.into_iter().flatten().min();
+        self.wait_for(PollFlags::OUT, timeout.unwrap_or(WRITE_RETRY));
+        Ok(())
+    }
+
+    fn check_write_timeout(&self, blocked_since: Instant) -> io::Result<()> {
         let write = self.timeouts().write;
-        if write.is_some_and(|write| blocked >= write) {
+        if write.is_some_and(|write| blocked_since.elapsed() >= write) {
             return Err(self.not_taken(CloseReason::Stalled));
         }
-        let left = write.map(|write| write.saturating_sub(blocked));
-        self.wait_for(
-            PollFlags::OUT,
-            left.map_or(WRITE_RETRY, |left| left.min(WRITE_RETRY)),
-        );
         Ok(())
     }
 
@@ -245,16 +259,13 @@ impl Connection {
 
     /// Returns the reason that an error of the stream is for the end of the connection.
     pub(crate) fn reason_of(&self, error: &io::Error) -> CloseReason {
-        match error.kind() {
+        if self.stream.is_aborted() {
             // We aborted the connection, so this is no reset by the peer.
-            _ if self.stream.is_aborted() => self.reason_to_close(),
-            ErrorKind::ConnectionReset
-            | ErrorKind::ConnectionAborted
-            | ErrorKind::BrokenPipe
-            | ErrorKind::NotConnected
-            // Keep-alive or retransmission gave up: the peer is gone.
-            | ErrorKind::TimedOut => CloseReason::Reset,
-            _ => CloseReason::Error,
+            self.reason_to_close()
+        } else if is_the_peers(error.kind()) {
+            CloseReason::Reset
+        } else {
+            CloseReason::Error
         }
     }
 
@@ -277,10 +288,51 @@ impl Connection {
     }
 }
 
+/// Returns whether an error of a stream says that the peer has reset the connection or vanished.
+fn is_the_peers(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::NotConnected
+            // Keep-alive or retransmission gave up, or the path to the peer is down.
+            | ErrorKind::TimedOut
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::NetworkDown
+    )
+}
+
 pub(crate) fn idle_error() -> io::Error {
     io::Error::new(ErrorKind::TimedOut, "the peer sent nothing for too long")
 }
 
 pub(crate) fn stalled_error() -> io::Error {
     io::Error::new(ErrorKind::TimedOut, "the peer took nothing for too long")
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn a_peer_that_is_gone_or_out_of_reach_is_no_error_of_the_server() {
+        let is_the_peers = |errno: Errno| is_the_peers(io::Error::from(errno).kind());
+        for errno in [
+            Errno::CONNRESET,
+            Errno::PIPE,
+            Errno::TIMEDOUT,
+            Errno::HOSTUNREACH,
+            Errno::NETUNREACH,
+            Errno::NETDOWN,
+        ] {
+            assert!(is_the_peers(errno), "{errno:?}");
+        }
+        for errno in [Errno::NOBUFS, Errno::NOMEM, Errno::PERM, Errno::NOSYS] {
+            assert!(!is_the_peers(errno), "{errno:?}");
+        }
+    }
 }

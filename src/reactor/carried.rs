@@ -9,7 +9,7 @@ use super::step::{Moment, Ready, Step, Wait};
 use crate::connection::Connection;
 use crate::connection::close_reason::CloseReason;
 use crate::connection::progress::Progress;
-use crate::connection::rest::Wish;
+use crate::connection::rest::{Rest, Wish};
 use crate::connection::transfer::{idle_error, stalled_error};
 use crate::state::handle::ServerHandle;
 use crate::state::shutdown::Phase;
@@ -53,6 +53,15 @@ impl Carried {
                 reason if reason.is_the_servers() => Some(Some(0)),
                 _ => None,
             },
+        };
+        // A handler that was told of the end and only wrote has not looked for input that had
+        // arrived. Where there is none, the peer need not be lingered for.
+        let wish = match progress {
+            Progress::Told => wish.or(Some(Wish {
+                rest: Rest::Discard,
+                unread: Vec::new(),
+            })),
+            _ => wish,
         };
         let (remainder, owed) = if let (Some(Wish { rest, unread }), Some(left)) = (wish, left) {
             let remainder = Remainder::carry(rest, unread.len(), accepted, now);

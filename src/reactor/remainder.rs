@@ -48,6 +48,8 @@ pub(crate) struct Remainder {
     reason: CloseReason,
     /// When the connection must be closed, whatever it still waits for.
     deadline: Option<Instant>,
+    /// Until when a stop waits for a lingering peer to send more.
+    quiet_until: Option<Instant>,
     /// Whether the peer had sent nothing when the server ended the connection.
     silent: bool,
     delivered: bool,
@@ -67,8 +69,11 @@ enum Stage {
     Grace {
         until: Option<Instant>,
     },
-    /// The stream is readable and empty: an end of file or an error is next.
-    LastRead,
+    /// The stream is readable and empty: an end of file or an error is next, or nothing has made it
+    /// readable and the grace goes on.
+    LastRead {
+        until: Option<Instant>,
+    },
     /// The server ends the connection once this much of the input has been carried.
     Arrived {
         left: u64,
@@ -113,6 +118,7 @@ impl Remainder {
             large_reads: 0,
             reason: CloseReason::Done,
             deadline: None,
+            quiet_until: None,
             silent: false,
             delivered: false,
         }
@@ -165,7 +171,10 @@ impl Remainder {
     pub(crate) fn next(&mut self, moment: &Moment<'_>) -> Step {
         loop {
             match self.stage {
-                Stage::Carry | Stage::Grace { .. } | Stage::LastRead | Stage::Arrived { .. }
+                Stage::Carry
+                | Stage::Grace { .. }
+                | Stage::LastRead { .. }
+                | Stage::Arrived { .. }
                     if self.owed > 0 =>
                 {
                     return self.next_send(moment);
@@ -180,7 +189,7 @@ impl Remainder {
                     self.silent = true;
                     self.end(why(moment), moment);
                 }
-                Stage::LastRead => return receive(usize::MAX),
+                Stage::LastRead { .. } => return receive(usize::MAX),
                 Stage::Arrived { left: 0 } => self.end(why(moment), moment),
                 Stage::Arrived { left } => {
                     return receive(usize::try_from(left).unwrap_or(usize::MAX));
@@ -200,14 +209,31 @@ impl Remainder {
                     }
                 }
                 Stage::Fin => return Step::SendFin,
-                Stage::Linger { until } if is_past(until, moment) => self.stage = Stage::Closed,
-                Stage::Linger { .. } if self.ready.input => return Step::Discard,
-                Stage::Grace { until } | Stage::Linger { until } => {
-                    return wait(true, false, until);
+                Stage::Grace { until } => return wait(true, false, until),
+                Stage::Linger { until } => {
+                    let end = self.linger_end(until, moment);
+                    if is_past(end, moment) {
+                        self.stage = Stage::Closed;
+                    } else if self.ready.input {
+                        return Step::Discard;
+                    } else {
+                        return wait(true, false, end);
+                    }
                 }
                 Stage::Closed => return Step::Close,
             }
         }
+    }
+
+    /// Returns when a lingering close ends. If the close began before a stop, the stop does not wait
+    /// for a peer that has everything and sends nothing. A close that the stop itself began lingers
+    /// on, because what the peer sends before it hears of the FIN may still be under way.
+    fn linger_end(&mut self, until: Option<Instant>, moment: &Moment<'_>) -> Option<Instant> {
+        let is_older = moment.stopping && self.reason != CloseReason::Shutdown;
+        if is_older && self.delivered && self.quiet_until.is_none() {
+            self.quiet_until = moment.now.checked_add(DRAIN_GRACE);
+        }
+        earlier(until, self.quiet_until)
     }
 
     fn next_carry(&mut self, moment: &Moment<'_>) -> Step {
@@ -266,9 +292,12 @@ impl Remainder {
                 let is_large = n >= STREAM_MIN_READ && self.rest == Rest::Echo;
                 self.large_reads = if is_large { self.large_reads + 1 } else { 0 };
             }
-            Stage::LastRead => self.stage = Stage::Arrived { left: 0 },
+            Stage::LastRead { .. } => self.stage = Stage::Arrived { left: 0 },
             Stage::Arrived { left } => *left = left.saturating_sub(n as u64),
-            _ => return,
+            _ => {
+                self.quiet_until = None;
+                return;
+            }
         }
         if self.rest == Rest::Echo {
             self.owed = n;
@@ -279,8 +308,10 @@ impl Remainder {
     /// There was nothing to receive.
     pub(crate) fn nothing_came(&mut self) {
         self.ready.input = false;
-        if matches!(self.stage, Stage::LastRead | Stage::Arrived { .. }) {
-            self.stage = Stage::Arrived { left: 0 };
+        match self.stage {
+            Stage::LastRead { until } => self.stage = Stage::Grace { until },
+            Stage::Arrived { .. } => self.stage = Stage::Arrived { left: 0 },
+            _ => {}
         }
     }
 
@@ -330,9 +361,9 @@ impl Remainder {
 
     /// This much input has arrived and is unread.
     pub(crate) fn arrived(&mut self, n: u64) {
-        self.stage = match n {
-            0 => Stage::LastRead,
-            left => Stage::Arrived { left },
+        self.stage = match (n, self.stage) {
+            (0, Stage::Grace { until }) => Stage::LastRead { until },
+            (left, _) => Stage::Arrived { left },
         };
     }
 
@@ -402,7 +433,7 @@ impl Remainder {
     fn is_carrying(&self) -> bool {
         matches!(
             self.stage,
-            Stage::Carry | Stage::Grace { .. } | Stage::LastRead | Stage::Arrived { .. }
+            Stage::Carry | Stage::Grace { .. } | Stage::LastRead { .. } | Stage::Arrived { .. }
         )
     }
 

@@ -383,3 +383,77 @@ fn a_silent_new_connection_does_not_hold_up_the_drain() {
     assert!(start.elapsed() < Duration::from_secs(5));
     assert_eq!(read_to_end(&client).unwrap(), b"");
 }
+
+#[test]
+fn a_handler_that_asks_and_returns_does_not_hold_up_the_stop() {
+    // It reads nothing, as a service that only sends does.
+    let server = TestServer::start(from_fn(|conn| {
+        while !conn.is_ending() {
+            conn.write_all(&[7; 100])?;
+            thread::park_timeout(Duration::from_millis(1));
+        }
+        Ok(())
+    }));
+    let client = connect(server.addr);
+    (&client).read_exact(&mut [0; 100]).unwrap();
+    let handle = server.handle.clone();
+    thread::scope(|scope| {
+        // All that comes is taken, so that it can be delivered.
+        scope.spawn(|| io::copy(&mut &client, &mut io::sink()).unwrap());
+        let start = Instant::now();
+        assert_eq!(server.stop().cut(), 0);
+        // The linger, which it must not wait for, is 2 s.
+        assert!(start.elapsed() < Duration::from_secs(1));
+    });
+    assert_eq!(handle.connections(), 0);
+}
+
+#[test]
+fn a_linger_that_is_under_way_is_shortened_by_the_stop() {
+    let builder = TcpServer::builder()
+        .linger(PATIENCE)
+        .drain_timeout(PATIENCE);
+    let server = TestServer::with(builder, from_fn(|conn| conn.write_all(b"bye")));
+    let client = connect(server.addr);
+    let mut bye = Vec::new();
+    (&client).read_to_end(&mut bye).unwrap();
+    assert_eq!(bye, b"bye");
+    assert_eq!(server.handle.connections(), 1, "it lingers");
+    let start = Instant::now();
+    assert_eq!(server.stop().cut(), 0);
+    assert!(start.elapsed() < Duration::from_secs(5));
+    drop(client);
+}
+
+#[test]
+fn two_threads_of_a_handler_that_read_both_see_the_end() {
+    for _ in 0..20 {
+        // The client sends on after the end.
+        let builder = TcpServer::builder().linger(Duration::from_millis(10));
+        let both_read = from_fn(|conn| {
+            let conn = &*conn;
+            thread::scope(|scope| {
+                for _ in 0..2 {
+                    scope.spawn(|| io::copy(&mut &*conn, &mut io::sink()).unwrap());
+                }
+            });
+            Ok(())
+        });
+        let server = TestServer::with(builder, both_read);
+        let client = connect(server.addr);
+        let stopped = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // Input all the time, so that both threads find some at the stop.
+                while !stopped.load(Ordering::Relaxed) {
+                    let _ = (&client).write(b"x");
+                }
+            });
+            eventually("input", || server.handle.connections() == 1);
+            let start = Instant::now();
+            assert_eq!(server.stop().cut(), 0);
+            stopped.store(true, Ordering::Relaxed);
+            assert!(start.elapsed() < Duration::from_secs(4));
+        });
+    }
+}

@@ -159,10 +159,35 @@ fn a_stalled_write_fails_after_the_lifetime_and_the_linger() {
             }
         }),
     );
+    let start = Instant::now();
     let _stalled = connect(server.addr);
     eventually("the connection", || server.handle.connections() == 1);
     eventually("its end", || server.handle.connections() == 0);
+    // The write is tried again every second, and does not wait for the next try.
+    assert!(start.elapsed() < Duration::from_millis(800));
     assert_eq!(server.stop().cut(), 0);
+}
+
+#[test]
+fn a_peer_that_takes_nothing_holds_its_slot_for_the_lifetime_and_one_linger() {
+    let server = TestServer::with(
+        TcpServer::builder()
+            .max_lifetime(Duration::from_millis(300))
+            .linger(Duration::from_secs(1)),
+        EchoHandler::new,
+    );
+    let start = Instant::now();
+    let client = connect(server.addr);
+    client.set_nonblocking(true).unwrap();
+    let block = noise(3, 1 << 20);
+    eventually("its end", || {
+        // It never reads.
+        let _ = (&client).write(&block);
+        server.handle.totals().bytes_out() > 0
+    });
+    let held = start.elapsed();
+    assert!(held >= Duration::from_millis(300), "{held:?}");
+    assert!(held < Duration::from_millis(300 + 1000 + 500), "{held:?}");
 }
 
 #[test]

@@ -59,6 +59,37 @@ fn a_peer_that_half_closes_is_closed_once_its_echo_is_with_the_socket() {
 }
 
 #[test]
+fn a_stop_shortens_the_lingering_for_a_peer_that_has_everything_and_is_silent() {
+    let begin = Begin::Close {
+        reply: 100,
+        reason: CloseReason::Done,
+        silent: false,
+    };
+    let script = Script {
+        begin,
+        peer: Peer {
+            answers: None,
+            ..quiet().peer
+        },
+        ..quiet()
+    };
+    let stopped = Script {
+        stop: Some(500),
+        ..script.clone()
+    };
+    let stopped_in_mid_upload = Script {
+        peer: Peer {
+            sends: vec![(505, 10), (511, 10)],
+            ..stopped.peer.clone()
+        },
+        ..stopped.clone()
+    };
+    ends(&script, 2000, CloseReason::Done, 100);
+    ends(&stopped, 500 + 10, CloseReason::Done, 100);
+    ends(&stopped_in_mid_upload, 511 + 10, CloseReason::Done, 100);
+}
+
+#[test]
 fn bytes_that_the_handler_has_left_come_first() {
     let script = Script {
         begin: Begin::Carry { unread: 7 },

@@ -212,7 +212,8 @@ impl Run<'_> {
                 self.peer_fin_seen
                     || self.peer_gone
                     || self.fin_failed
-                    || (self.remainder.silent && delivered),
+                    || (self.remainder.silent && delivered)
+                    || (self.world.is_stopped() && delivered),
                 "closes at {now} without a cause, not at {latest}"
             );
         }
