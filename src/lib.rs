@@ -100,6 +100,7 @@ mod semaphore;
 mod server;
 mod services;
 mod state;
+mod sync;
 mod thread_limit;
 mod wake;
 mod worker;

@@ -9,11 +9,11 @@
 use std::fs;
 use std::io;
 use std::sync::LazyLock;
-use std::thread::{self, JoinHandle};
 
 use rustix::process::{Resource, geteuid, getrlimit};
 
 use crate::semaphore::Semaphore;
+use crate::sync::thread::{self, JoinHandle};
 
 /// How many memory mappings a thread takes.
 const MAPPINGS: usize = 4;

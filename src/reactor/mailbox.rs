@@ -5,10 +5,14 @@
 //! not wake the loop, unless the loop would sleep past the arrival's first deadline.
 
 use std::mem;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Instant;
 
 use super::slab::{Token, Tokens};
+use crate::sync::{Mutex, MutexGuard};
+
+#[cfg(all(test, shuttle))]
+mod model;
 
 /// The mailbox of a loop whose entries are of the type `E`.
 pub(super) struct Mailbox<E>(Mutex<Inner<E>>);

@@ -6,12 +6,16 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::{self, Thread};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::reactor::Job;
+use crate::sync::thread::{self, Thread};
+use crate::sync::{Mutex, MutexGuard};
+
+#[cfg(all(test, shuttle))]
+mod model;
 
 /// What a thread does next.
 pub(super) enum Task<L> {
