@@ -285,18 +285,17 @@ impl Crew {
             match lead.wait(watch) {
                 Ok(Waited::Client(index)) => {
                     let follower = self.secure_follower();
-                    match lead.accept(index) {
-                        Ok(Some(conn)) => {
-                            self.hand_over(lead, follower);
-                            drop(watched);
-                            return self.serve(conn);
-                        }
-                        Ok(None) => {
-                            if let Ok(seat) = follower {
-                                self.roster.release(seat);
-                            }
-                        }
-                        Err(error) => break Err(error),
+                    let accepted = lead.accept(index);
+                    if let Ok(Some(conn)) = accepted {
+                        self.hand_over(lead, follower);
+                        drop(watched);
+                        return self.serve(conn);
+                    }
+                    if let Ok(seat) = follower {
+                        self.roster.release(seat);
+                    }
+                    if let Err(error) = accepted {
+                        break Err(error);
                     }
                 }
                 Ok(Waited::Woken | Waited::TimedOut) => {}

@@ -37,6 +37,11 @@ impl Events {
         self.0.is_empty()
     }
 
+    /// Returns whether the descriptor of this number has an event.
+    pub(super) fn has(&self, number: u64) -> bool {
+        self.0.iter().any(|event| event.data.u64() == number)
+    }
+
     /// Returns the number of each descriptor that has an event, and what it is ready for.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = (u64, Ready)> {
         self.0.drain(..).map(|event| {

@@ -194,13 +194,17 @@ impl EventLoop {
         let mut events = Events::new();
         loop {
             self.wait_for_events(&mut events);
+            // Before the mailbox is opened: what a later wake-up announces is not in it yet.
+            if events.has(WAKER) {
+                self.reactor.waker.clear();
+            }
             let now = Instant::now();
             if self.open_mailbox(now) {
                 break;
             }
             for (number, ready) in events.drain() {
                 match number {
-                    WAKER => self.reactor.waker.clear(),
+                    WAKER => {}
                     STOP => self.stop(now),
                     bits => self.advance(Token::from_bits(bits), now, ready),
                 }
@@ -226,7 +230,11 @@ impl EventLoop {
         }
         let alarm = self.alarms.first().map(|&(at, _)| at);
         let start = Instant::now();
-        let timeout = if self.reactor.mailbox.fall_asleep(alarm) {
+        let timeout = if self
+            .reactor
+            .mailbox
+            .fall_asleep(alarm, self.entries.is_empty())
+        {
             alarm.map(|at| at.saturating_duration_since(start))
         } else {
             Some(Duration::ZERO)

@@ -90,11 +90,12 @@ impl<E> Mailbox<E> {
         Ok(wakes)
     }
 
-    /// The loop is about to sleep until `alarm`. Returns whether it may.
-    pub(super) fn fall_asleep(&self, alarm: Option<Instant>) -> bool {
+    /// The loop, which `is_empty` or not, is about to sleep until `alarm`. Returns whether it may.
+    pub(super) fn fall_asleep(&self, alarm: Option<Instant>, is_empty: bool) -> bool {
         let mut inner = self.lock();
-        // What has arrived since the mailbox was opened may have an earlier deadline.
-        let may = inner.arrivals.is_empty();
+        // What has arrived since the mailbox was opened may have an earlier deadline. And the last
+        // entry may have gone after the loop was asked to end with it.
+        let may = inner.arrivals.is_empty() && !(inner.ends && is_empty);
         if may {
             inner.sleep = alarm.map_or(Sleep::Forever, Sleep::Until);
         }
@@ -168,14 +169,14 @@ mod tests {
         let now = Instant::now();
         let later = now + Duration::from_secs(1);
         assert!(!deliver(&mailbox, Some(now)), "the loop is awake");
-        assert!(!mailbox.fall_asleep(None), "there is an arrival");
+        assert!(!mailbox.fall_asleep(None, true), "there is an arrival");
         assert_eq!(open(&mailbox), [7]);
-        assert!(mailbox.fall_asleep(None));
+        assert!(mailbox.fall_asleep(None, true));
         assert!(!deliver(&mailbox, None), "an event wakes the loop");
         assert!(deliver(&mailbox, Some(later)));
         assert!(!deliver(&mailbox, Some(later)), "the loop is being woken");
         assert_eq!(open(&mailbox), [7, 7, 7]);
-        assert!(mailbox.fall_asleep(Some(later)));
+        assert!(mailbox.fall_asleep(Some(later), true));
         assert!(!deliver(&mailbox, Some(later)));
         assert!(deliver(&mailbox, Some(now)));
     }
@@ -186,7 +187,7 @@ mod tests {
         mailbox.stop();
         assert!(!deliver(&mailbox, None), "the loop is awake");
         open(&mailbox);
-        assert!(mailbox.fall_asleep(None));
+        assert!(mailbox.fall_asleep(None, true));
         assert!(deliver(&mailbox, None));
     }
 
@@ -196,6 +197,8 @@ mod tests {
         deliver(&mailbox, None);
         mailbox.end();
         assert_eq!(open(&mailbox), [7]);
+        assert!(mailbox.fall_asleep(None, false));
+        assert!(!mailbox.fall_asleep(None, true), "it must end");
         assert!(mailbox.open([].into_iter(), false).is_some());
         assert!(mailbox.open([].into_iter(), true).is_none());
         assert_eq!(mailbox.deliver(8, None, |_, _| true), Err(8));

@@ -208,9 +208,15 @@ impl<L> Roster<L> {
         self.lock().supervisor_leads = false;
     }
 
-    /// Leaves a job for the next thread that has nothing else to do.
+    /// Gives a job to a thread that has become idle in the meantime, or leaves it for the next thread
+    /// that has nothing else to do.
     pub(super) fn add_job(&self, job: Job) {
-        self.lock().jobs.push_back(job);
+        let mut inner = self.lock();
+        let Some(seat) = inner.idle.pop() else {
+            return inner.jobs.push_back(job);
+        };
+        drop(inner);
+        seat.give(Task::Do(job));
     }
 
     pub(super) fn has_jobs(&self) -> bool {
