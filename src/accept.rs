@@ -22,6 +22,7 @@ use crate::error::Error;
 use crate::reactor::{Reactors, close_rejected};
 use crate::state::ServerState;
 use crate::state::log_prefix::LogPrefix;
+use crate::state::record::Record;
 use crate::state::shutdown::Phase;
 use crate::wake::wait;
 use outcome::{AcceptOutcome, Shortage, WarnOnce, classify};
@@ -211,7 +212,7 @@ impl Lead {
 
     fn reject(&self, stream: TcpStream, peer: SocketAddr) {
         self.state.count_rejected();
-        CloseReason::Limit.log(self.prefix(), peer, (0, 0), Duration::ZERO);
+        CloseReason::Limit.log(self.prefix(), &Record::new(peer));
         match &self.reactors {
             Some(reactors) => reactors.reject(stream),
             None => close_rejected(stream),

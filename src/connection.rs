@@ -13,7 +13,7 @@ pub(crate) mod transfer;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,7 @@ use rustix::event::{PollFd, PollFlags};
 use crate::state::Slot;
 use crate::state::handle::ServerHandle;
 use crate::state::log_prefix::LogPrefix;
+use crate::state::record::Record;
 use crate::state::shared_stream::SharedStream;
 use crate::state::timeouts::Timeouts;
 use crate::wake::wait;
@@ -72,8 +73,7 @@ pub struct Connection {
     stream: Arc<SharedStream>,
     slot: Slot,
     server: ServerHandle,
-    peer: SocketAddr,
-    accepted: Instant,
+    record: Arc<Record>,
     progress: Mutex<Progress>,
     wish: Mutex<Option<Wish>>,
     busy_poll: BusyPoll,
@@ -87,14 +87,14 @@ impl Connection {
     /// Makes a connection in a box, which passes from thread to thread and stays off their stacks.
     pub(crate) fn new(stream: TcpStream, peer: SocketAddr, slot: Slot) -> Box<Self> {
         let stream = Arc::new(SharedStream::new(stream));
-        slot.attach(&stream);
+        let record = Arc::new(Record::new(peer));
+        slot.attach(&stream, &record);
         let busy_poll = BusyPoll::new(slot.state().timeouts.busy_poll);
         Box::new(Self {
             server: ServerHandle::new(Arc::clone(slot.state())),
             stream,
             slot,
-            peer,
-            accepted: Instant::now(),
+            record,
             progress: Mutex::new(Progress::Open),
             wish: Mutex::default(),
             busy_poll,
@@ -112,7 +112,7 @@ impl Connection {
     }
 
     pub(crate) fn accepted(&self) -> Instant {
-        self.accepted
+        self.record.accepted
     }
 
     pub(crate) fn shared_stream(&self) -> &Arc<SharedStream> {
@@ -123,7 +123,7 @@ impl Connection {
     #[doc(alias = "client_address")]
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
-        self.peer
+        self.record.peer
     }
 
     /// Returns the address that the peer connected to (`getsockname(2)`).
@@ -186,13 +186,13 @@ impl Connection {
     /// Returns how many bytes were received so far.
     #[must_use]
     pub fn bytes_in(&self) -> u64 {
-        self.slot.bytes_in.load(Ordering::Relaxed)
+        self.record.bytes_in()
     }
 
     /// Returns how many bytes were handed to the kernel to be sent so far.
     #[must_use]
     pub fn bytes_out(&self) -> u64 {
-        self.slot.bytes_out.load(Ordering::Relaxed)
+        self.record.bytes_out()
     }
 
     pub(crate) fn progress(&self) -> Progress {

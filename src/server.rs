@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::accept::{Lead, Waited, Watch};
 use crate::connection::Connection;
+use crate::connection::close_reason::CloseReason;
 use crate::error::Error;
 use crate::reactor::carried::Carried;
 use crate::reactor::poll_loop;
@@ -341,6 +342,10 @@ fn drain(state: &ServerState, crew: &Crew) -> Result<(), Error> {
     while !state.is_empty_or_wakes_supervisor() && Instant::now() < deadline {
         crew.run_jobs();
         sleep_until(state, Some(deadline))?;
+    }
+    // Every connection leaves its line and its bytes, even if its handler never returns.
+    for record in state.finish_all() {
+        CloseReason::Shutdown.log(prefix, &record);
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 
 pub(crate) mod handle;
 pub(crate) mod log_prefix;
+pub(crate) mod record;
 pub(crate) mod shared_stream;
 pub(crate) mod shutdown;
 mod sources;
@@ -16,12 +17,12 @@ pub(crate) mod totals;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::wake::Waker;
 use log_prefix::LogPrefix;
+use record::Record;
 use shared_stream::SharedStream;
 use shutdown::{Phase, Shutdown};
 use sources::{Source, Sources};
@@ -50,9 +51,9 @@ struct Live {
     /// Whether the supervisor sleeps until no slot is in use.
     supervisor_waits: bool,
     next_id: u64,
-    /// Weak, so that only the owner of a connection closes its descriptor. An abort holds a
-    /// strong reference for the moment of its system call.
-    streams: HashMap<u64, Weak<SharedStream>>,
+    /// The live connections. The streams are weak, so that only the owner of a connection closes its
+    /// descriptor. An abort holds a strong reference for the moment of its system call.
+    connections: HashMap<u64, (Weak<SharedStream>, Arc<Record>)>,
     /// Empty unless there is a limit per source.
     sources: Sources,
     totals: Totals,
@@ -76,7 +77,7 @@ impl ServerState {
                 lead_waits_below: 0,
                 supervisor_waits: false,
                 next_id: 0,
-                streams: HashMap::new(),
+                connections: HashMap::new(),
                 sources: Sources::default(),
                 totals: Totals::default(),
             }),
@@ -86,7 +87,7 @@ impl ServerState {
 
     /// Returns how many connections are live.
     pub(crate) fn connections(&self) -> usize {
-        self.live().streams.len()
+        self.live().connections.len()
     }
 
     pub(crate) fn max_connections(&self) -> usize {
@@ -115,8 +116,6 @@ impl ServerState {
             state: Arc::clone(self),
             id: live.next_id,
             source: None,
-            bytes_in: AtomicU64::new(0),
-            bytes_out: AtomicU64::new(0),
         })
     }
 
@@ -145,15 +144,31 @@ impl ServerState {
         // A snapshot, so that no system call is made under the lock.
         let streams: Vec<_> = self
             .live()
-            .streams
+            .connections
             .values()
-            .filter_map(Weak::upgrade)
+            .filter_map(|(stream, _)| stream.upgrade())
             .collect();
         let aborted = streams
             .iter()
             .map(|stream| u64::from(stream.abort()))
             .sum::<u64>();
         self.live().totals.aborted += aborted;
+    }
+
+    /// Finishes the records of the connections whose handlers ignore that they were aborted, and
+    /// returns the records.
+    pub(crate) fn finish_all(&self) -> Vec<Arc<Record>> {
+        let mut live = self.live();
+        let Live {
+            connections,
+            totals,
+            ..
+        } = &mut *live;
+        connections
+            .values()
+            .filter(|(_, record)| totals.add(record))
+            .map(|(_, record)| Arc::clone(record))
+            .collect()
     }
 
     /// Adds a loop that a watchdog must ask.
@@ -190,14 +205,12 @@ impl ServerState {
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// The permission to hold one connection, and the count of the bytes that went over it.
+/// The permission to hold one connection.
 #[derive(Debug)]
 pub(crate) struct Slot {
     state: Arc<ServerState>,
     id: u64,
     source: Option<Source>,
-    pub(crate) bytes_in: AtomicU64,
-    pub(crate) bytes_out: AtomicU64,
 }
 
 impl Slot {
@@ -219,16 +232,22 @@ impl Slot {
     }
 
     /// Enters the connection that has this slot, so that a shutdown can abort it.
-    pub(crate) fn attach(&self, stream: &Arc<SharedStream>) {
+    pub(crate) fn attach(&self, stream: &Arc<SharedStream>, record: &Arc<Record>) {
         let mut live = self.state.live();
         live.totals.connections += 1;
-        live.streams.insert(self.id, Arc::downgrade(stream));
+        let connection = (Arc::downgrade(stream), Arc::clone(record));
+        live.connections.insert(self.id, connection);
         drop(live);
         // Whoever aborts sets the phase first. So either it finds this connection in the table, or
         // this connection finds the phase. Both may, and then the abort counts once.
         if self.state.shutdown.phase() == Phase::Aborting && stream.abort() {
             self.state.live().totals.aborted += 1;
         }
+    }
+
+    /// Adds the bytes of the connection to the totals. Returns whether they were not there before.
+    pub(crate) fn finish(&self, record: &Record) -> bool {
+        self.state.live().totals.add(record)
     }
 
     pub(crate) fn state(&self) -> &Arc<ServerState> {
@@ -239,12 +258,12 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         let mut live = self.state.live();
-        live.streams.remove(&self.id);
+        if let Some((_, record)) = live.connections.remove(&self.id) {
+            live.totals.add(&record);
+        }
         if let Some(source) = self.source {
             live.sources.release(source);
         }
-        live.totals.bytes_in += *self.bytes_in.get_mut();
-        live.totals.bytes_out += *self.bytes_out.get_mut();
         live.slots -= 1;
         let wake_lead = live.slots < live.lead_waits_below;
         if wake_lead {
@@ -266,8 +285,6 @@ impl Drop for Slot {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::Ordering;
-
     use super::*;
 
     fn state(max_connections: usize) -> Arc<ServerState> {
@@ -296,13 +313,28 @@ mod tests {
         assert_eq!(state.connections(), 0, "no slot has a connection");
     }
 
+    fn connect(listener: &std::net::TcpListener) -> (Arc<SharedStream>, Arc<Record>) {
+        let addr = listener.local_addr().unwrap();
+        let stream = std::net::TcpStream::connect(addr).unwrap();
+        let record = Record::new(addr);
+        (Arc::new(SharedStream::new(stream)), Arc::new(record))
+    }
+
     #[test]
-    fn totals_add_up_what_ended_connections_counted() {
+    fn totals_add_up_what_every_connection_counted_once() {
         let state = state(9);
-        for _ in 0..3 {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        for round in 0..3 {
             let slot = state.admit().unwrap();
-            slot.bytes_in.store(5, Ordering::Relaxed);
-            slot.bytes_out.store(7, Ordering::Relaxed);
+            let (stream, record) = connect(&listener);
+            slot.attach(&stream, &record);
+            record.received(5);
+            record.sent(7);
+            match round {
+                0 => assert!(slot.finish(&record)),
+                1 => assert_eq!(state.finish_all().len(), 1),
+                _ => {}
+            }
         }
         let totals = state.totals();
         assert_eq!((totals.bytes_in(), totals.bytes_out()), (15, 21));
@@ -313,15 +345,11 @@ mod tests {
     fn a_connection_that_is_entered_during_an_abort_is_aborted_once() {
         let state = state(9);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let connect = || {
-            let stream = std::net::TcpStream::connect(listener.local_addr().unwrap());
-            Arc::new(SharedStream::new(stream.unwrap()))
-        };
-        let (before, after) = (connect(), connect());
+        let [(before, one), (after, other)] = [connect(&listener), connect(&listener)];
         let slots = [state.admit().unwrap(), state.admit().unwrap()];
-        slots[0].attach(&before);
+        slots[0].attach(&before, &one);
         state.shutdown.request(Phase::Aborting);
-        slots[1].attach(&after);
+        slots[1].attach(&after, &other);
         assert!(!before.is_aborted() && after.is_aborted());
         state.abort();
         assert!(before.is_aborted());

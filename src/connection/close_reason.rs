@@ -1,9 +1,7 @@
 //! Why a connection ended: the reason in its log line.
 
-use std::net::SocketAddr;
-use std::time::Duration;
-
 use crate::state::log_prefix::LogPrefix;
+use crate::state::record::Record;
 
 /// The reason for the end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,15 +53,14 @@ impl CloseReason {
     }
 
     /// Logs the one line that every connection leaves.
-    pub(crate) fn log(
-        self,
-        prefix: &LogPrefix,
-        peer: SocketAddr,
-        bytes: (u64, u64),
-        duration: Duration,
-    ) {
-        let (bytes_in, bytes_out) = bytes;
-        let seconds = duration.as_secs_f64();
+    pub(crate) fn log(self, prefix: &LogPrefix, record: &Record) {
+        let peer = record.peer;
+        let (bytes_in, bytes_out) = (record.bytes_in(), record.bytes_out());
+        // A connection that was accepted only to be rejected has no time of its own.
+        let seconds = match self {
+            Self::Limit => 0.0,
+            _ => record.accepted.elapsed().as_secs_f64(),
+        };
         let reason = self.name();
         log::debug!(
             service = prefix, peer:%, "in" = bytes_in, out = bytes_out, duration = seconds, reason;

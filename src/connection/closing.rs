@@ -2,7 +2,6 @@
 //! none of which blocks. The order of the steps is the [remainder](crate::reactor)'s.
 
 use std::net::Shutdown;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
@@ -16,7 +15,7 @@ impl Connection {
     /// Receives what has arrived, without waiting.
     pub(crate) fn try_receive(&self, buf: &mut [u8]) -> std::io::Result<usize> {
         let (_, n) = rustix::net::recv(self.stream(), buf, RecvFlags::DONTWAIT)?;
-        self.slot.bytes_in.fetch_add(n as u64, Ordering::Relaxed);
+        self.record.received(n);
         Ok(n)
     }
 
@@ -31,7 +30,7 @@ impl Connection {
     pub(crate) fn try_send(&self, buf: &[u8]) -> std::io::Result<usize> {
         let flags = NO_SIGNAL | rustix::net::SendFlags::DONTWAIT;
         let n = rustix::net::send(self.stream(), buf, flags)?;
-        self.slot.bytes_out.fetch_add(n as u64, Ordering::Relaxed);
+        self.record.sent(n);
         Ok(n)
     }
 
@@ -74,17 +73,17 @@ impl Connection {
 
     /// Closes the descriptor, logs the connection's line, and gives the slot back.
     pub(crate) fn close(self, reason: CloseReason) {
-        let Self { stream, slot, .. } = self;
+        let Self {
+            stream,
+            slot,
+            record,
+            ..
+        } = self;
         drop(stream);
-        let bytes_in = slot.bytes_in.load(Ordering::Relaxed);
-        let bytes_out = slot.bytes_out.load(Ordering::Relaxed);
-        let prefix = &slot.state().prefix;
-        reason.log(
-            prefix,
-            self.peer,
-            (bytes_in, bytes_out),
-            self.accepted.elapsed(),
-        );
+        // A shutdown that has aborted the connection may have given up on its handler.
+        if slot.finish(&record) {
+            reason.log(&slot.state().prefix, &record);
+        }
         drop(slot);
     }
 }

@@ -172,7 +172,7 @@ impl Connection {
             }
             Ok(n) => {
                 self.update_progress(|progress| progress.received(n as u64));
-                self.slot.bytes_in.fetch_add(n as u64, Ordering::Relaxed);
+                self.record.received(n);
                 Ok(n)
             }
         }
@@ -194,7 +194,7 @@ impl Connection {
             if self
                 .timeouts()
                 .write_deadline()
-                .is_some_and(|deadline| self.accepted.elapsed() >= deadline)
+                .is_some_and(|deadline| self.record.accepted.elapsed() >= deadline)
             {
                 return Err(self.not_taken(CloseReason::Lifetime));
             }
@@ -211,7 +211,7 @@ impl Connection {
                 }
                 Err(error) => return Err(self.failed(error)),
                 Ok(n) => {
-                    self.slot.bytes_out.fetch_add(n as u64, Ordering::Relaxed);
+                    self.record.sent(n);
                     return Ok(n);
                 }
             }
@@ -230,7 +230,7 @@ impl Connection {
             write.map(|write| write.saturating_sub(blocked_since.elapsed())),
             self.timeouts()
                 .write_deadline()
-                .map(|age| age.saturating_sub(self.accepted.elapsed())),
+                .map(|age| age.saturating_sub(self.record.accepted.elapsed())),
             Some(WRITE_RETRY),
         ];
         let timeout = deadlines.into_iter().flatten().min();
@@ -276,7 +276,7 @@ impl Connection {
 
     fn lifetime_left(&self) -> Option<Duration> {
         let lifetime = self.timeouts().lifetime?;
-        Some(lifetime.saturating_sub(self.accepted.elapsed()))
+        Some(lifetime.saturating_sub(self.record.accepted.elapsed()))
     }
 
     /// Returns why the server ends the connection, if it does.

@@ -1,6 +1,7 @@
 //! What a server has done, in numbers.
 
 use crate::state::log_prefix::LogPrefix;
+use crate::state::record::Record;
 
 /// What a server has done, from its start to its end, or [so far](crate::ServerHandle::totals).
 ///
@@ -20,8 +21,8 @@ use crate::state::log_prefix::LogPrefix;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
     pub(super) connections: u64,
-    pub(super) bytes_in: u64,
-    pub(super) bytes_out: u64,
+    bytes_in: u64,
+    bytes_out: u64,
     pub(super) rejected: u64,
     pub(super) aborted: u64,
 }
@@ -56,6 +57,17 @@ impl Totals {
     #[must_use]
     pub fn cut(&self) -> u64 {
         self.aborted
+    }
+
+    /// Adds what went over a connection, unless its record was finished before. Returns whether it was
+    /// not.
+    pub(super) fn add(&mut self, record: &Record) -> bool {
+        let is_first = record.finish();
+        if is_first {
+            self.bytes_in += record.bytes_in();
+            self.bytes_out += record.bytes_out();
+        }
+        is_first
     }
 
     /// Logs the totals, at the end of a server.

@@ -330,19 +330,23 @@ fn stuck_clients_are_cut_at_the_drain_timeout() {
 
 #[test]
 fn a_handler_that_blocks_for_ever_does_not_hold_up_the_end() {
+    let (entered, inside) = mpsc::channel();
     let (release, gate) = mpsc::channel::<()>();
     let gate = std::sync::Mutex::new(gate);
     let server = TestServer::with(
         TcpServer::builder().drain_timeout(Duration::ZERO),
-        from_fn(move |_| {
+        from_fn(move |conn| {
+            conn.read_exact(&mut [0; 5])?;
+            entered.send(()).unwrap();
             let _ = gate.lock().unwrap().recv();
             Ok(())
         }),
     );
-    let _client = connect(server.addr);
-    eventually("the connection", || server.handle.connections() == 1);
+    let mut client = connect(server.addr);
+    client.write_all(b"stuck").unwrap();
+    inside.recv_timeout(PATIENCE).unwrap();
     let totals = server.stop();
-    assert_eq!(totals.cut(), 1);
+    assert_eq!((totals.cut(), totals.bytes_in()), (1, 5));
     drop(release);
 }
 
