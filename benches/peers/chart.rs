@@ -15,7 +15,7 @@ const MARKS: [Mark; 5] = [
     Mark("echod", Shape::Disc, RGBColor(213, 94, 0)),
     Mark("go", Shape::Triangle, RGBColor(0, 158, 115)),
     Mark("socketserver", Shape::Square, RGBColor(204, 121, 167)),
-    Mark("xinetd", Shape::Cross, RGBColor(90, 90, 90)),
+    Mark("monoio", Shape::Cross, RGBColor(90, 90, 90)),
     Mark("tokio", Shape::Bar, RGBColor(0, 114, 178)),
 ];
 
