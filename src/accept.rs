@@ -19,6 +19,7 @@ use rustix::event::{PollFd, PollFlags};
 use crate::connection::close_reason::CloseReason;
 use crate::connection::{Connection, canonical};
 use crate::error::Error;
+use crate::hand_over::hand_over_point;
 use crate::reactor::{Reactors, close_rejected};
 use crate::state::ServerState;
 use crate::state::log_prefix::LogPrefix;
@@ -180,6 +181,7 @@ impl Lead {
     ///
     /// The listener has become unusable.
     pub(crate) fn accept(&mut self, index: usize) -> Result<Option<Box<Connection>>, Error> {
+        hand_over_point();
         let Some(mut slot) = self.state.admit() else {
             return Ok(None);
         };
@@ -221,6 +223,7 @@ impl Lead {
 
     /// Takes a connection from a listener's backlog.
     fn take(&mut self, index: usize) -> Result<Option<(TcpStream, SocketAddr)>, Error> {
+        hand_over_point();
         let (listener, inherits) = &self.listeners[index];
         let Some(accepted) = self.state.shutdown.unless_stopped(|| listener.accept()) else {
             return Ok(None);

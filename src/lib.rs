@@ -95,6 +95,7 @@
 mod accept;
 mod connection;
 mod error;
+mod hand_over;
 mod reactor;
 mod semaphore;
 mod server;

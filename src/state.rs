@@ -20,6 +20,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use crate::hand_over::hand_over_point;
 use crate::wake::Waker;
 use log_prefix::LogPrefix;
 use record::Record;
@@ -257,6 +258,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        hand_over_point();
         let mut live = self.state.live();
         if let Some((_, record)) = live.connections.remove(&self.id) {
             live.totals.add(&record);
@@ -274,6 +276,7 @@ impl Drop for Slot {
             live.supervisor_waits = false;
         }
         drop(live);
+        hand_over_point();
         if wake_lead {
             self.state.shutdown.lead().wake();
         }

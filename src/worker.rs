@@ -20,6 +20,7 @@ use crate::accept::{Lead, Waited, Watch, warn_of_shortage};
 use crate::connection::Connection;
 use crate::connection::close_reason::CloseReason;
 use crate::error::Error;
+use crate::hand_over::hand_over_point;
 use crate::reactor::carried::Carried;
 use crate::reactor::{Job, Reactors, Threads};
 use crate::state::ServerState;
@@ -243,6 +244,7 @@ impl Crew {
 
     /// The life of a thread.
     fn work(&self, seat: &Arc<Seat>) {
+        hand_over_point();
         let mut next = seat.wait(None);
         while let Some(task) = next {
             match task {

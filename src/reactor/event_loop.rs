@@ -19,6 +19,7 @@ use super::slab::{Slab, Token};
 use super::step::{Ready, Wait};
 use super::{BUFFER, Threads};
 use crate::connection::busy_poll::BusyPoll;
+use crate::hand_over::hand_over_point;
 use crate::state::ServerState;
 use crate::state::timeouts::BLOCKING_SLICE;
 use crate::thread_limit;
@@ -142,9 +143,10 @@ impl Reactor {
     fn deliver(&self, entry: Entry) -> Result<(), Entry> {
         let alarm = entry.alarm;
         let wakes = self.mailbox.deliver(entry, alarm, |token, entry| {
-            self.epoll
-                .add(entry, token.to_bits(), entry.watched)
-                .is_ok()
+            hand_over_point();
+            let added = self.epoll.add(entry, token.to_bits(), entry.watched);
+            hand_over_point();
+            added.is_ok()
         })?;
         if wakes {
             self.waker.wake();
@@ -202,6 +204,7 @@ impl EventLoop {
             if self.open_mailbox(now) {
                 break;
             }
+            hand_over_point();
             for (number, ready) in events.drain() {
                 match number {
                     WAKER => {}

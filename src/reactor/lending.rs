@@ -11,6 +11,7 @@ use super::pipe::Pipe;
 use super::poll_loop;
 use super::slab::Token;
 use super::step::Wait;
+use crate::hand_over::hand_over_point;
 
 impl EventLoop {
     /// Lends a connection that streams to a thread, if a thread and a pipe can be had. Returns
@@ -39,6 +40,7 @@ impl EventLoop {
                 }
             })
         };
+        hand_over_point();
         if !threads.try_run(job)
             && let Some((mut carried, _)) = take(&lent)
         {
@@ -91,6 +93,7 @@ fn bring_back(reactor: &Reactor, carried: Box<Carried>) {
         room: false,
         until: Some(Instant::now()),
     };
+    hand_over_point();
     if let Err(carried) = reactor.enter(carried, wait) {
         poll_loop::carry(*carried, &|conn, error| {
             if let Some(threads) = reactor.threads.upgrade() {

@@ -9,6 +9,7 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use super::slab::{Token, Tokens};
+use crate::hand_over::hand_over_point;
 use crate::sync::{Mutex, MutexGuard};
 
 #[cfg(all(test, shuttle))]
@@ -140,7 +141,10 @@ impl<E> Mailbox<E> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<E>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        hand_over_point();
+        let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        hand_over_point();
+        guard
     }
 }
 

@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::hand_over::hand_over_point;
 use crate::wake::Waker;
 
 /// How far the shutdown has been asked to go.
@@ -59,8 +60,11 @@ impl Shutdown {
         // was done before the request.
         self.phase.fetch_max(phase as u8, Ordering::Release);
         drop(gate);
+        hand_over_point();
         self.stop.wake();
+        hand_over_point();
         self.lead.wake();
+        hand_over_point();
         self.supervisor.wake();
     }
 

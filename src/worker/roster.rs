@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
+use crate::hand_over::hand_over_point;
 use crate::reactor::Job;
 use crate::sync::thread::{self, Thread};
 use crate::sync::{Mutex, MutexGuard};
@@ -47,6 +48,7 @@ impl<L> Seat<L> {
 
     pub(super) fn give(&self, task: Task<L>) {
         *lock(&self.task) = Some(task);
+        hand_over_point();
         if let Some(thread) = self.thread.get() {
             thread.unpark();
         }
@@ -245,5 +247,8 @@ impl<L> Roster<L> {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    hand_over_point();
+    let guard = mutex.lock().unwrap_or_else(PoisonError::into_inner);
+    hand_over_point();
+    guard
 }

@@ -1,0 +1,29 @@
+//! The points at which one thread hands something to another.
+//!
+//! With the feature `chaos`, which is for tests only, a thread may pause at each of them. So the
+//! moments that must not matter last long enough for another thread to get in between. In every
+//! other build a point is nothing.
+
+#[cfg(not(feature = "chaos"))]
+pub(crate) fn hand_over_point() {}
+
+/// Does nothing, yields, or sleeps for up to 200 µs, at random.
+#[cfg(feature = "chaos")]
+pub(crate) fn hand_over_point() {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::thread;
+    use std::time::Duration;
+
+    static POINTS: AtomicU64 = AtomicU64::new(0);
+    let mut hasher = DefaultHasher::new();
+    // Relaxed, because the number only has to be another one each time.
+    POINTS.fetch_add(1, Ordering::Relaxed).hash(&mut hasher);
+    thread::current().id().hash(&mut hasher);
+    let random = hasher.finish();
+    match random % 8 {
+        0 => thread::sleep(Duration::from_micros(random / 8 % 200)),
+        1 | 2 => thread::yield_now(),
+        _ => {}
+    }
+}
