@@ -11,7 +11,7 @@ use rustix::net::{RecvFlags, recv};
 
 use crate::support::{Daemon, connect, eventually, noise, ping, read_to_end};
 use crate::turn;
-use crate::usage::descriptors;
+use crate::usage::{descriptors, has_thread};
 
 /// How many there are.
 const PIPES: usize = 32;
@@ -22,6 +22,8 @@ fn a_pipe_is_held_while_a_stream_lasts_and_no_longer() {
     let daemon = Daemon::start(&[]);
     let client = connect(daemon.addr);
     ping(&client, b"x");
+    // The reactor that carries the client has descriptors of its own.
+    eventually("a reactor", || has_thread(&daemon, "reactor"));
     let without = descriptors(&daemon);
     thread::scope(|scope| {
         let (stop, stopped) = mpsc::channel::<()>();
@@ -52,6 +54,7 @@ fn a_stream_for_which_there_is_no_pipe_comes_back_and_all_pipes_are_given_back()
     // Once it serves, it has opened, and closed, what it needs for its start.
     let inside = connect(daemon.addr);
     ping(&inside, b"x");
+    eventually("a reactor", || has_thread(&daemon, "reactor"));
     let before = descriptors(&daemon);
     let bytes = noise(3, 4 << 20);
     // All of them can be had each time, whichever way those that held them have left.

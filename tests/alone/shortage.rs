@@ -13,7 +13,7 @@ use rustix::process::{Signal, geteuid};
 
 use crate::support::{Daemon, PATIENCE, available, connect, eventually, ping, skip};
 use crate::turn;
-use crate::usage::{status, ticks};
+use crate::usage::{has_thread, status, ticks};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -133,6 +133,14 @@ impl Service {
     }
 }
 
+/// Connects a first client, and waits until the daemon has opened what it needs to serve it.
+fn served(daemon: &Daemon) -> TcpStream {
+    let client = connect(daemon.addr);
+    ping(&client, b"in");
+    eventually("a reactor", || has_thread(daemon, "reactor"));
+    client
+}
+
 #[test]
 fn out_of_descriptors_clients_wait_and_are_served_after_the_relief() {
     let _turn = turn();
@@ -140,8 +148,7 @@ fn out_of_descriptors_clients_wait_and_are_served_after_the_relief() {
         return;
     }
     let daemon = Daemon::start(&[]);
-    // Once it serves, it has opened what it needs for itself.
-    ping(&connect(daemon.addr), b"in");
+    drop(served(&daemon));
     // Two more are the clients inside.
     let next: u64 = next_descriptor(&daemon).parse().unwrap();
     let warning = "cannot accept: Too many open files";
@@ -157,8 +164,7 @@ fn out_of_descriptors_a_client_that_leaves_makes_room_for_the_next() {
         return;
     }
     let daemon = Daemon::start(&[]);
-    let inside = connect(daemon.addr);
-    ping(&inside, b"in");
+    let inside = served(&daemon);
     limit(&daemon, DESCRIPTORS, &next_descriptor(&daemon));
     let mut waiting = connect(daemon.addr);
     waiting.write_all(b"x").unwrap();
@@ -175,8 +181,7 @@ fn out_of_descriptors_those_that_are_refused_do_not_hold_up_the_next() {
         return;
     }
     let daemon = Daemon::start(&["--max-connections=1", "--at-limit=refuse"]);
-    let inside = connect(daemon.addr);
-    ping(&inside, b"in");
+    let inside = served(&daemon);
     // Room for five more, which those that are turned away take up for a while.
     let next: u64 = next_descriptor(&daemon).parse().unwrap();
     limit(&daemon, DESCRIPTORS, &(next + 5).to_string());
@@ -244,11 +249,12 @@ fn out_of_threads_a_client_that_leaves_makes_room_for_the_next() {
     let threads = (status(&daemon, "Threads:") + 2).to_string();
     limit(&daemon, THREADS, &threads);
     let crowd: Vec<_> = (0..10).map(|_| connect(addr)).collect();
+    // Only then do they leave, or two threads would be enough for all.
+    daemon.wait_for_log("cannot start a thread");
     // First come, first served: the backlog is a queue.
     for mut client in crowd {
         client.read_exact(&mut [0]).unwrap();
     }
-    daemon.wait_for_log("cannot start a thread");
     assert_eq!(daemon.stop().code, Some(0));
 }
 
@@ -271,8 +277,7 @@ fn at_its_own_bound_of_threads_the_server_names_it_and_clients_wait() {
         WITH_CHARGEN,
         "--max-connections=75",
     ]));
-    let needs = "--max-connections 75 does not fit under the limit of 70 threads";
-    assert!(daemon.log().contains(needs), "{}", daemon.log());
+    daemon.wait_for_log("--max-connections 75 does not fit under the limit of 70 threads");
     let addr = Service::Chargen.addr(&daemon);
     let mut clients: Vec<_> = (0..75).map(|_| connect(addr)).collect();
     daemon.wait_for_log(

@@ -30,3 +30,13 @@ pub(crate) fn descriptors(daemon: &Daemon) -> usize {
     let path = format!("/proc/{}/fd", daemon.pid().as_raw_nonzero());
     fs::read_dir(path).unwrap().count()
 }
+
+/// Whether it has a thread of this name.
+pub(crate) fn has_thread(daemon: &Daemon, name: &str) -> bool {
+    let path = format!("/proc/{}/task", daemon.pid().as_raw_nonzero());
+    fs::read_dir(path).unwrap().any(|task| {
+        // A thread may have ended in the meantime.
+        let comm = task.map(|task| fs::read_to_string(task.path().join("comm")));
+        comm.is_ok_and(|comm| comm.is_ok_and(|comm| comm.trim() == name))
+    })
+}
