@@ -103,7 +103,8 @@ fn listen(
 pub(crate) struct Handles(OnceLock<(Vec<ServerHandle>, Duration)>);
 
 impl Handles {
-    /// Makes the servers known: from now on there is something to stop. They drain for so long.
+    /// Makes the servers known: from now on a signal has something to stop. `drain` is how long each
+    /// server may take to drain.
     pub(crate) fn set(&self, servers: &[(Service, TcpServer)], drain: Duration) {
         let handles = servers.iter().map(|(_, server)| server.handle()).collect();
         self.0.get_or_init(|| (handles, drain));
