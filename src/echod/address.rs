@@ -10,19 +10,33 @@ use dns_lookup::{AddrInfoHints, LookupErrorKind, SockType, getaddrinfo};
 
 /// `HOST:PORT`, `:PORT` or `[IPV6]:PORT`, where PORT may be the name of a service.
 ///
-/// It is only taken apart here. What the names mean is the system's to say (`getaddrinfo(3)`:
-/// `/etc/hosts`, `/etc/services`, DNS).
+/// Parsing takes the text apart, and rejects what `getaddrinfo(3)` would take for something that
+/// nobody means. What a name stands for is up to the system (`/etc/hosts`, `/etc/services`, DNS).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ListenAddr {
-    /// Empty for every address of this machine, or, to connect to, the loopback.
+    /// Empty or `*` for every address of this machine, or, to connect to, for the loopback.
     host: String,
     service: String,
 }
 
 impl FromStr for ListenAddr {
-    type Err = &'static str;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // People write a space after the comma of a list.
+        let text = text.trim();
+        if text.contains("://") {
+            return Err("expected HOST:PORT, such as localhost:7007, but this is a URL".to_owned());
+        }
+        if text.starts_with(['/', '@', '.']) || text.starts_with("unix:") {
+            return Err("expected HOST:PORT: only TCP is served, no Unix socket".to_owned());
+        }
+        if is_number(text) {
+            return Err(format!(
+                "expected HOST:PORT; for port {text} of this machine alone write 127.0.0.1:{text}, \
+                 for every network :{text}"
+            ));
+        }
         let (host, service) = text
             .rsplit_once(':')
             .filter(|(_, service)| !service.is_empty() && !service.ends_with(']'))
@@ -30,16 +44,11 @@ impl FromStr for ListenAddr {
         let bracketed = host
             .strip_prefix('[')
             .and_then(|host| host.strip_suffix(']'));
-        if bracketed.is_none() && host.contains([':', '[', ']']) {
-            return Err("an IPv6 address needs brackets, as in [::1]:7007");
+        match bracketed {
+            Some(ip) => check_ipv6(ip)?,
+            None => check_host(host)?,
         }
-        if bracketed.is_some_and(|host| !host.contains(':')) {
-            return Err("brackets are for IPv6 addresses, as in [::1]:7007");
-        }
-        // getaddrinfo(3) would take a number modulo 65,536.
-        if service.bytes().all(|b| b.is_ascii_digit()) && service.parse::<u16>().is_err() {
-            return Err("a port is at most 65535");
-        }
+        check_service(service)?;
         Ok(Self {
             host: bracketed.unwrap_or(host).to_owned(),
             service: service.to_owned(),
@@ -47,23 +56,87 @@ impl FromStr for ListenAddr {
     }
 }
 
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// Checks what stands in brackets: an address, and perhaps the zone of a link (RFC 4007), as in
+/// `fe80::1%eth0`.
+fn check_ipv6(ip: &str) -> Result<(), String> {
+    let address = ip.split_once('%').map_or(ip, |(address, _zone)| address);
+    match address.parse::<Ipv6Addr>() {
+        Ok(_) => Ok(()),
+        Err(_) if !ip.contains(':') => {
+            Err("brackets are for IPv6 addresses, as in [::1]:7007".to_owned())
+        }
+        Err(_) => Err(format!("{ip:?} is not an IPv6 address")),
+    }
+}
+
+/// Rejects what `getaddrinfo(3)` would take for an address that nobody means.
+///
+/// It reads `1` as 0.0.0.1, `010.0.0.1` as 8.0.0.1, and `127.0.0.1 x` as 127.0.0.1 (`inet_aton(3)`).
+fn check_host(host: &str) -> Result<(), String> {
+    if host.contains([':', '[', ']']) {
+        return Err("an IPv6 address needs brackets, as in [::1]:7007".to_owned());
+    }
+    if host.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(format!("{host:?} is not the name of a host"));
+    }
+    // No top-level domain begins with a digit, so that a number can't be the end of a name.
+    let label = host.rsplit('.').find(|label| !label.is_empty());
+    let is_address = label.is_some_and(|label| label.starts_with(|c: char| c.is_ascii_digit()));
+    if is_address && host.parse::<Ipv4Addr>().is_err() {
+        return Err(format!(
+            "{host:?} is not an IPv4 address: expected four decimal numbers, as in 127.0.0.1"
+        ));
+    }
+    Ok(())
+}
+
+/// Rejects what `getaddrinfo(3)` would take for a number that nobody means.
+///
+/// It reads `65543` and `-65529` as 7, `+7` as 7, and `*` as 0.
+fn check_service(service: &str) -> Result<(), String> {
+    if is_number(service) {
+        return match service.parse::<u16>() {
+            Ok(_) => Ok(()),
+            Err(_) => Err("a port is at most 65535".to_owned()),
+        };
+    }
+    let is_name = service.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && service.bytes().all(|b| b.is_ascii_graphic());
+    if is_name {
+        Ok(())
+    } else {
+        Err(format!(
+            "{service:?} is neither a port number nor the name of a service"
+        ))
+    }
+}
+
 impl ListenAddr {
     /// Resolves to every address that it means to a listener, each once.
     pub(crate) fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
-        if self.host.is_empty() {
+        let Some(host) = self.host() else {
             // The IPv6 socket takes IPv4 clients, too. The other is for systems without IPv6.
             let port = self.look_up(None)?[0].port();
             return Ok(vec![
                 (Ipv6Addr::UNSPECIFIED, port).into(),
                 (Ipv4Addr::UNSPECIFIED, port).into(),
             ]);
-        }
-        self.look_up(Some(&self.host))
+        };
+        self.look_up(Some(host))
     }
 
     /// Resolves to every address that it means to a client, each once.
     pub(crate) fn resolve_peer(&self) -> io::Result<Vec<SocketAddr>> {
-        self.look_up(Some(&*self.host).filter(|host| !host.is_empty()))
+        self.look_up(self.host())
+    }
+
+    /// Returns the host, if one is named.
+    fn host(&self) -> Option<&str> {
+        Some(&*self.host).filter(|host| !matches!(*host, "" | "*"))
     }
 
     /// Looks `host` up, or, without one, the loopback.
@@ -92,7 +165,7 @@ impl ListenAddr {
         if addrs.is_empty() {
             return Err(io::Error::new(
                 io::ErrorKind::NotFound,
-                "the name has no address",
+                "it resolves to no address",
             ));
         }
         Ok(addrs)
@@ -120,6 +193,9 @@ mod tests {
         for text in [
             "127.0.0.1:7007",
             ":7",
+            "*:7",
+            "[fe80::1%lo]:7",
+            "7.example:whois++",
             "[::1]:7007",
             "localhost:echo",
             "[::1]:echo",
@@ -132,7 +208,12 @@ mod tests {
     fn what_is_no_address_is_refused_with_a_hint() {
         for (text, hint) in [
             ("", "HOST:PORT"),
-            ("7007", "HOST:PORT"),
+            ("7007", "127.0.0.1:7007"),
+            ("http://localhost/", "a URL"),
+            ("echo://localhost:7", "a URL"),
+            ("unix:/run/echod", "no Unix socket"),
+            ("/run/echod", "no Unix socket"),
+            ("@echod", "no Unix socket"),
             ("localhost", "HOST:PORT"),
             ("localhost:", "HOST:PORT"),
             ("[::1]", "HOST:PORT"),
@@ -140,6 +221,18 @@ mod tests {
             ("[127.0.0.1]:7007", "brackets"),
             ("127.0.0.1:65536", "65535"),
             ("127.0.0.1:99999999999999999999", "65535"),
+            ("[::g]:7", "\"::g\" is not an IPv6 address"),
+            ("1:7", "\"1\" is not an IPv4 address"),
+            ("127.1:7", "\"127.1\" is not an IPv4 address"),
+            ("010.0.0.1:7", "\"010.0.0.1\" is not an IPv4 address"),
+            ("0x7f.0.0.1:7", "\"0x7f.0.0.1\" is not an IPv4 address"),
+            ("0x7f000001:7", "\"0x7f000001\" is not an IPv4 address"),
+            ("127.0.0.1.:7", "\"127.0.0.1.\" is not an IPv4 address"),
+            ("127.0.0.1 x:7", "not the name of a host"),
+            ("localhost:*", "\"*\" is neither a port number"),
+            ("localhost:+7", "\"+7\" is neither"),
+            ("localhost:-65529", "\"-65529\" is neither"),
+            ("localhost: 7", "\" 7\" is neither"),
         ] {
             let error = text.parse::<ListenAddr>().unwrap_err();
             assert!(error.contains(hint), "{text:?}: {error}");
@@ -147,26 +240,30 @@ mod tests {
     }
 
     #[test]
-    fn literals_resolve_to_themselves_and_nothing_to_all() {
+    fn literals_resolve_to_themselves_and_no_host_to_all() {
         let resolve = |text: &str| text.parse::<ListenAddr>().unwrap().resolve().unwrap();
         assert_eq!(resolve("127.0.0.1:7"), ["127.0.0.1:7".parse().unwrap()]);
         assert_eq!(resolve("[::1]:7"), ["[::1]:7".parse().unwrap()]);
         let all = ["[::]:7", "0.0.0.0:7"].map(|addr| addr.parse().unwrap());
         assert_eq!(resolve(":7"), all);
+        assert_eq!(resolve("*:7"), all);
+        assert_eq!(resolve(" :7 "), all);
     }
 
     #[test]
     fn to_a_client_no_host_is_the_loopback() {
-        let resolved = ":7".parse::<ListenAddr>().unwrap().resolve_peer().unwrap();
-        assert!(resolved.contains(&"127.0.0.1:7".parse().unwrap()));
-        assert!(resolved.iter().all(|addr| addr.ip().is_loopback()));
+        for text in [":7", "*:7"] {
+            let resolved = text.parse::<ListenAddr>().unwrap().resolve_peer().unwrap();
+            assert!(resolved.contains(&"127.0.0.1:7".parse().unwrap()));
+            assert!(resolved.iter().all(|addr| addr.ip().is_loopback()));
+        }
     }
 
     proptest! {
         #[test]
         fn any_text_is_refused_or_shown_as_it_was(text in ".{0,40}") {
             if let Ok(addr) = text.parse::<ListenAddr>() {
-                prop_assert_eq!(addr.to_string(), text);
+                prop_assert_eq!(addr.to_string(), text.trim());
             }
         }
 
