@@ -31,12 +31,9 @@ pub(crate) fn check(target: &ListenAddr, timeout: Duration) -> Result<String, Fa
     Ok(format!("{addr} echoes: {PROBE} bytes in {millis:.2} ms"))
 }
 
-/// Returns the first connection that comes about, or the failure of the last address.
+/// Returns the connection to the first address that takes it, or the failure that tells most.
 fn connect(addrs: &[SocketAddr], clock: &Clock) -> Result<(SocketAddr, TcpStream), Failure> {
-    let mut last = Failure {
-        what: "cannot connect".to_owned(),
-        cause: Cause::TimedOut,
-    };
+    let mut failures = Vec::new();
     for (tried, &addr) in addrs.iter().enumerate() {
         // An address that does not answer leaves the others their share of the time.
         let untried = u32::try_from(addrs.len() - tried).unwrap_or(u32::MAX);
@@ -46,15 +43,27 @@ fn connect(addrs: &[SocketAddr], clock: &Clock) -> Result<(SocketAddr, TcpStream
             .and_then(not_to_itself);
         match connected {
             Ok(stream) => return Ok((addr, stream)),
-            Err(error) => {
-                last = Failure {
-                    what: format!("cannot connect to {addr}"),
-                    cause: error.into(),
-                }
-            }
+            Err(error) => failures.push(Failure {
+                what: format!("cannot connect to {addr}"),
+                cause: error.into(),
+            }),
         }
     }
-    Err(last)
+    // The first of those that tell as much, because the system sorts addresses by preference.
+    let most_telling = failures
+        .into_iter()
+        .min_by_key(|failure| match failure.cause {
+            // The peer has answered.
+            Cause::Refused | Cause::Reset => 0,
+            // The address is reachable as far as this machine knows.
+            Cause::TimedOut => 1,
+            // This machine can't use the address: it may have no IPv6, say.
+            _ => 2,
+        });
+    Err(most_telling.unwrap_or_else(|| Failure {
+        what: "cannot connect".to_owned(),
+        cause: Cause::TimedOut,
+    }))
 }
 
 /// Refuses a connection of a socket with itself, which would echo.
@@ -68,37 +77,53 @@ fn not_to_itself(stream: TcpStream) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Sends the probe, half-closes, and reads to the end of the echo, or to what is wrong with it.
+/// Sends the probe and reads its echo, then half-closes and reads the end, or returns what is wrong.
+///
+/// The half-close comes last, because some forwarders take it for a close: they drop what is still
+/// on its way.
 fn exchange(mut stream: &TcpStream, clock: &Clock) -> Result<(), Cause> {
     let mut probe = [0; PROBE];
     fastrand::fill(&mut probe);
     stream.set_write_timeout(Some(clock.left()?))?;
     stream.write_all(&probe)?;
-    stream.shutdown(Shutdown::Write)?;
 
     let mut buffer = [0; PROBE];
     let mut due = &probe[..];
-    loop {
-        stream.set_read_timeout(Some(clock.left()?))?;
-        let read = match stream.read(&mut buffer) {
-            Ok(0) if due.is_empty() => return Ok(()),
-            Ok(0) => {
+    while !due.is_empty() {
+        let read = receive(stream, clock, &mut buffer)?;
+        due = match due.strip_prefix(read) {
+            Some(_) if read.is_empty() => {
                 let len = PROBE - due.len();
                 return Err(Cause::Wrong(format!(
                     "it ended after {len} of {PROBE} bytes"
                 )));
             }
-            Ok(n) => &buffer[..n],
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error.into()),
-        };
-        due = match due.strip_prefix(read) {
             Some(rest) => rest,
-            None if read.starts_with(due) => {
-                return Err(Cause::Wrong(format!("more than {PROBE} bytes came back")));
-            }
+            None if read.starts_with(due) => return Err(Cause::more()),
             None => return Err(Cause::Wrong("other bytes came back".to_owned())),
         };
+    }
+    stream.shutdown(Shutdown::Write)?;
+    if receive(stream, clock, &mut buffer)?.is_empty() {
+        Ok(())
+    } else {
+        Err(Cause::more())
+    }
+}
+
+/// Returns what was read, which is nothing at the end.
+fn receive<'b>(
+    mut stream: &TcpStream,
+    clock: &Clock,
+    buffer: &'b mut [u8],
+) -> io::Result<&'b [u8]> {
+    loop {
+        stream.set_read_timeout(Some(clock.left()?))?;
+        match stream.read(buffer) {
+            Ok(n) => return Ok(&buffer[..n]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
@@ -141,6 +166,12 @@ enum Cause {
     Reset,
     Wrong(String),
     Other(io::Error),
+}
+
+impl Cause {
+    fn more() -> Self {
+        Self::Wrong(format!("more than {PROBE} bytes came back"))
+    }
 }
 
 impl From<io::Error> for Cause {

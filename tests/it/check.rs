@@ -1,7 +1,7 @@
 //! `--check`: what it says, and its exit code, of servers of every kind.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -182,8 +182,8 @@ fn a_reset_is_6() {
 /// Expects what is said of a server that returns something else than it was sent.
 fn answer_is_wrong(answer: fn(&mut Vec<u8>), cause: &str) {
     let server = TestServer::start(from_fn(move |conn| {
-        let mut bytes = Vec::new();
-        conn.read_to_end(&mut bytes)?;
+        let mut bytes = vec![0; 1024];
+        conn.read_exact(&mut bytes)?;
         answer(&mut bytes);
         conn.write_all(&bytes)
     }));
@@ -217,6 +217,56 @@ fn a_server_that_refuses_at_its_limit_is_7() {
     let inside = connect(daemon.addr);
     ping(&inside, b"x");
     is_wrong(daemon.addr, "it ended after 0 of 1024 bytes");
+}
+
+#[test]
+fn an_echo_behind_a_forwarder_that_takes_a_half_close_for_a_close_is_found() {
+    let daemon = Daemon::start(&[]);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap().to_string();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (client, _) = listener.accept().unwrap();
+            let echo = connect(daemon.addr);
+            thread::scope(|scope| {
+                scope.spawn(|| io::copy(&mut &echo, &mut &client));
+                // It drops what the server has yet to send, as some forwarders do.
+                io::copy(&mut &client, &mut &echo).unwrap();
+                echo.shutdown(Shutdown::Both).unwrap();
+            });
+        });
+        let (code, stdout, stderr) = check(&addr, &[]);
+        assert_eq!(code, Some(0), "{stderr}");
+        assert!(stdout.contains(" echoes: "), "{stdout}");
+    });
+}
+
+#[test]
+fn a_refusal_tells_more_than_an_address_that_this_machine_cannot_use() {
+    if !available(&["unshare", "ip"]) {
+        return;
+    }
+    if !geteuid().is_root() {
+        return skip("it takes root to make a network without IPv6");
+    }
+    // The name has both addresses, and the one that can't be used comes last.
+    let script = "ip link set lo up && \
+                  echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6 && \
+                  printf '127.0.0.1 both\n::1 both\n' >\"$1\" && \
+                  mount --bind \"$1\" /etc/hosts && \
+                  exec \"$0\" --check both:7007";
+    let hosts = std::env::temp_dir().join(format!("hosts-{}", std::process::id()));
+    let output = Command::new("unshare")
+        .args(["--net", "--mount", "sh", "-c", script])
+        .arg(env!("CARGO_BIN_EXE_echod"))
+        .arg(&hosts)
+        .output()
+        .unwrap();
+    let _ = std::fs::remove_file(&hosts);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let expected = "echod: cannot connect to 127.0.0.1:7007: connection refused\n";
+    assert_eq!(stderr, expected);
+    assert_eq!(output.status.code(), Some(4));
 }
 
 #[test]
