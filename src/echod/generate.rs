@@ -3,7 +3,7 @@
 
 use std::io::{self, Write};
 
-use clap::{ArgAction, Command, CommandFactory, ValueEnum};
+use clap::{Arg, ArgAction, Command, CommandFactory, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
@@ -34,7 +34,13 @@ pub(crate) fn print(part: Part) -> io::Result<()> {
 }
 
 fn complete(shell: Shell, text: &mut Vec<u8>) {
-    clap_complete::generate(shell, &mut Cli::command(), "echod", text);
+    // No value is a file, which is what shells offer otherwise.
+    let without_files = |arg: Arg| match arg.get_action() {
+        ArgAction::Set | ArgAction::Append => arg.value_hint(ValueHint::Other),
+        _ => arg,
+    };
+    let mut command = Cli::command().mut_args(without_files);
+    clap_complete::generate(shell, &mut command, "echod", text);
 }
 
 fn write_manual(text: &mut Vec<u8>) -> io::Result<()> {

@@ -95,10 +95,10 @@ fn bash_completes_flags_and_values() {
         return;
     }
     let script = Generated::new("bash", "echod");
-    // As the shell does: by the function that it was told of.
+    // As the shell does: by the function that it was told of, and with options that only count then.
     let complete = |words: &str| {
         let ask = format!(
-            "source \"$0\" && read -ra told <<<\"$(complete -p echod)\" && COMP_WORDS=({words}) && \
+            "compopt() {{ :; }}; source \"$0\" && read -ra told <<<\"$(complete -p echod)\" && COMP_WORDS=({words}) && \
              COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)) && \
              for at in \"${{!told[@]}}\"; do [ \"${{told[at]}}\" != -F ] || function=${{told[at+1]}}; done && \
              \"$function\" echod \"${{COMP_WORDS[-1]}}\" \"${{COMP_WORDS[-2]}}\" && \
@@ -108,6 +108,10 @@ fn bash_completes_flags_and_values() {
     };
     assert_eq!(complete("echod --lis"), "--listen\n");
     assert_eq!(complete("echod --at-limit ''"), "wait refuse\n");
+    // There is a file, the script itself.
+    for flag in ["--listen", "-c", "--idle-timeout", "--check"] {
+        assert_eq!(complete(&format!("echod {flag} ''")), "\n", "{flag}");
+    }
 }
 
 #[test]
@@ -121,6 +125,7 @@ fn zsh_takes_the_completions() {
     let loaded = script.read_by("zsh", &["-f", "-c", load]);
     assert!(loaded.starts_with("_echod\n"), "{loaded}");
     assert!(loaded.contains("--listen="), "{loaded}");
+    assert!(!loaded.contains("_default"), "{loaded}");
 }
 
 #[test]
@@ -134,6 +139,8 @@ fn fish_completes_flags_and_values() {
         script.read_by("fish", &["--no-config", "-c", &ask])
     };
     assert!(complete("echod --lis").starts_with("--listen\t"));
+    // There is a file, the script itself.
+    assert_eq!(complete("echod --listen "), "");
     assert_eq!(
         complete("echod --at-limit ")
             .split_whitespace()
