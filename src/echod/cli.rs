@@ -1,10 +1,14 @@
 //! The command line: every flag, its environment variable, its default, and its help.
 
+mod source;
+pub(crate) mod usage;
+mod values;
+
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Parser, ValueEnum, value_parser};
-use jiff::SignedDuration;
 use log::LevelFilter;
 use socketserver::Builder;
 
@@ -13,6 +17,9 @@ use crate::generate::Part;
 use crate::help;
 use crate::logging::Format;
 use crate::service::{self, Service};
+use source::Given;
+pub(crate) use source::log_format;
+use values::{count, duration, positive, times};
 
 /// A TCP echo server: it sends back whatever it receives (RFC 862).
 ///
@@ -58,26 +65,27 @@ pub(crate) struct Cli {
         value_name = "WHAT",
         env = "ECHOD_AT_LIMIT",
         value_enum,
+        ignore_case = true,
         default_value_t = AtLimit::Wait
     )]
     pub(crate) at_limit: AtLimit,
 
     /// Serve at most this many connections of one IPv4 address or IPv6 /64; close more of them
-    /// [default: no limit]
-    #[arg(long, value_name = "N", env = "ECHOD_MAX_PER_SOURCE", value_parser = count)]
-    pub(crate) max_per_source: Option<NonZeroUsize>,
+    /// [default: 0, no limit]
+    #[arg(long, value_name = "N", env = "ECHOD_MAX_PER_SOURCE")]
+    max_per_source: Option<usize>,
 
-    /// Close a connection that sends nothing for this long [default: never]
-    #[arg(long, value_name = "DUR", env = "ECHOD_IDLE_TIMEOUT", value_parser = positive)]
-    pub(crate) idle_timeout: Option<Duration>,
+    /// Close a connection that sends nothing for this long [default: 0, never]
+    #[arg(long, value_name = "DUR", env = "ECHOD_IDLE_TIMEOUT", value_parser = duration)]
+    idle_timeout: Option<Duration>,
 
-    /// Close a connection that takes nothing of what is sent for this long [default: never]
-    #[arg(long, value_name = "DUR", env = "ECHOD_WRITE_TIMEOUT", value_parser = positive)]
-    pub(crate) write_timeout: Option<Duration>,
+    /// Close a connection that takes nothing of what is sent for this long [default: 0, never]
+    #[arg(long, value_name = "DUR", env = "ECHOD_WRITE_TIMEOUT", value_parser = duration)]
+    write_timeout: Option<Duration>,
 
-    /// End a connection that has lived this long [default: never]
-    #[arg(long, value_name = "DUR", env = "ECHOD_MAX_LIFETIME", value_parser = positive)]
-    pub(crate) max_lifetime: Option<Duration>,
+    /// End a connection that has lived this long [default: 0, never]
+    #[arg(long, value_name = "DUR", env = "ECHOD_MAX_LIFETIME", value_parser = duration)]
+    max_lifetime: Option<Duration>,
 
     /// At a stop, cut the connections that have not ended after this long
     #[arg(
@@ -116,7 +124,7 @@ pub(crate) struct Cli {
     pub(crate) backlog: u32,
 
     /// Print each address on a line of standard output once all listen, then close it
-    #[arg(long, env = "ECHOD_PRINT_ADDR")]
+    #[arg(long, env = "ECHOD_PRINT_ADDR", value_parser = BoolishValueParser::new())]
     pub(crate) print_addr: bool,
 
     /// Serve nothing: see whether there is an echo at this address, and exit
@@ -143,17 +151,22 @@ pub(crate) struct Cli {
         value_name = "FORMAT",
         env = "ECHOD_LOG_FORMAT",
         value_enum,
+        ignore_case = true,
         default_value_t = Format::Text
     )]
     pub(crate) log_format: Format,
 
-    /// Log each connection (-v), or everything (-vv)
-    #[arg(short, long, action = ArgAction::Count, env = "ECHOD_VERBOSE")]
+    /// Log each connection, at its end
+    #[arg(short, long, action = ArgAction::Count, env = "ECHOD_VERBOSE", value_parser = times)]
     verbose: u8,
 
-    /// Log only warnings (-q), or only errors (-qq); takes back as many -v
-    #[arg(short, long, action = ArgAction::Count, env = "ECHOD_QUIET")]
+    /// Log only warnings (-q), or only errors (-qq); each -q cancels one -v
+    #[arg(short, long, action = ArgAction::Count, env = "ECHOD_QUIET", value_parser = times)]
     quiet: u8,
+
+    /// Which of these were given, and how.
+    #[arg(skip)]
+    pub(crate) given: Given,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -172,6 +185,22 @@ impl From<AtLimit> for socketserver::AtLimit {
 }
 
 impl Cli {
+    pub(crate) fn max_per_source(&self) -> Option<usize> {
+        self.max_per_source.filter(|&count| count > 0)
+    }
+
+    pub(crate) fn idle_timeout(&self) -> Option<Duration> {
+        self.idle_timeout.filter(|timeout| !timeout.is_zero())
+    }
+
+    pub(crate) fn write_timeout(&self) -> Option<Duration> {
+        self.write_timeout.filter(|timeout| !timeout.is_zero())
+    }
+
+    pub(crate) fn max_lifetime(&self) -> Option<Duration> {
+        self.max_lifetime.filter(|lifetime| !lifetime.is_zero())
+    }
+
     pub(crate) fn log_level(&self) -> LevelFilter {
         match i16::from(self.verbose) - i16::from(self.quiet) {
             ..=-2 => LevelFilter::Error,
@@ -187,69 +216,15 @@ fn default_max_connections() -> NonZeroUsize {
     NonZeroUsize::new(Builder::MAX_CONNECTIONS).unwrap_or(NonZeroUsize::MIN)
 }
 
-fn count(text: &str) -> Result<NonZeroUsize, &'static str> {
-    text.parse().map_err(|_| "expected a number, 1 or more")
-}
-
-/// Reads a duration as people write it. Zero needs no unit.
-fn duration(text: &str) -> Result<Duration, &'static str> {
-    if text == "0" {
-        return Ok(Duration::ZERO);
-    }
-    text.parse::<SignedDuration>()
-        .ok()
-        .and_then(|duration| Duration::try_from(duration).ok())
-        .ok_or("expected a duration such as 500ms, 30s, 5m or 1h30m")
-}
-
-fn positive(text: &str) -> Result<Duration, &'static str> {
-    match duration(text)? {
-        Duration::ZERO => Err("expected more than nothing; leave it out for no timeout"),
-        duration => Ok(duration),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
-    use proptest::prelude::*;
 
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn durations_are_read_as_people_write_them() {
-        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
-        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
-        assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
-        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(duration("20us"), Ok(Duration::from_micros(20)));
-        assert_eq!(duration("0s"), Ok(Duration::ZERO));
-        assert_eq!(duration("0"), Ok(Duration::ZERO));
-        for wrong in ["", "30", "soon", "-5s", "5 parsecs", "1e400s"] {
-            assert!(duration(wrong).is_err(), "{wrong:?}");
-        }
-        assert!(positive("0s").is_err());
-        assert!(positive("0").is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_a_duration_or_refused_with_a_hint(text in ".{0,20}") {
-            if let Err(hint) = duration(&text) {
-                prop_assert!(hint.contains("such as"));
-            }
-        }
-
-        #[test]
-        fn every_number_of_seconds_is_read_back(seconds in any::<u32>()) {
-            let expected = Duration::from_secs(seconds.into());
-            prop_assert_eq!(duration(&format!("{seconds}s")), Ok(expected));
-        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub(crate) const SECTIONS: &[Section] = &[
         entries: &[
             ("127.0.0.1:7007", "one address"),
             (
-                ":7",
+                ":7, *:7",
                 "all, IPv4 and IPv6; to --check, those of the loopback",
             ),
             ("localhost:echo", "a name, and a service by name"),
@@ -23,10 +23,7 @@ pub(crate) const SECTIONS: &[Section] = &[
     },
     Section {
         title: "Durations",
-        entries: &[(
-            "50us, 500ms, 30s, 1h30m",
-            "as people write them; 0 for none",
-        )],
+        entries: &[("50us, 500ms, 30s, 1h30m", "as people write them")],
     },
     Section {
         title: "Inherited sockets",
@@ -73,15 +70,19 @@ pub(crate) const SECTIONS: &[Section] = &[
             ("0", "a clean stop; with --check, a right echo"),
             (
                 "1",
-                "it could not start, a listener failed, or a connection had to be cut at the stop; \
-                 any failure that is not below",
+                "it could not start, or a listener failed; any failure that is not below",
             ),
-            ("2", "the command line is wrong"),
+            ("2", "the command line or a variable is wrong"),
             ("3", "--check: the name or the service is not known"),
             ("4", "--check: the connection was refused"),
             ("5", "--check: it took too long"),
             ("6", "--check: the connection was reset"),
             ("7", "--check: other bytes came back, or more, or fewer"),
+            (
+                "8",
+                "the stop took longer than --drain-timeout, or was asked for twice, and connections \
+                 were aborted",
+            ),
         ],
     },
 ];

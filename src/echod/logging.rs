@@ -74,6 +74,10 @@ pub(crate) fn start(level: LevelFilter, format: Format) -> io::Result<Log> {
 }
 
 impl Log {
+    pub(crate) fn is_plain(&self) -> bool {
+        self.is_plain
+    }
+
     /// Says why the daemon could not go on, as any command would where people read it.
     pub(crate) fn last_words(mut self, reason: &str) {
         if self.is_plain {

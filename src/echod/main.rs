@@ -8,10 +8,12 @@ mod generate;
 mod help;
 mod inherited;
 mod limits;
+mod listeners;
 mod logging;
 mod run;
 mod service;
 mod systemd;
+mod warnings;
 
 use std::env;
 use std::error::Error;
@@ -21,26 +23,80 @@ use std::iter::successors;
 use std::process::{self, ExitCode};
 use std::sync::Arc;
 
-use clap::Parser;
+use log::LevelFilter;
 use socketserver::TcpServer;
 
+use crate::address::ListenAddr;
 use crate::check::Failure;
-use crate::cli::Cli;
+use crate::cli::{Cli, usage};
 use crate::inherited::Inherited;
+use crate::logging::Log;
 use crate::run::Handles;
 use crate::service::Service;
 
+/// The exit code of a stop at which connections had to be aborted.
+const ABORTED: u8 = 8;
+
 fn main() -> ExitCode {
-    match start(&Cli::parse()) {
-        Ok(code) => code,
-        Err(error) => {
-            // With standard error closed there is nobody to tell.
-            let _ = writeln!(io::stderr(), "echod: {}", reason(&*error));
-            error
-                .downcast_ref::<Failure>()
-                .map_or(ExitCode::FAILURE, Failure::exit_code)
-        }
+    match Cli::read() {
+        Ok(cli) => match (cli.generate, &cli.check) {
+            (Some(part), _) => command(generate::print(part).map_err(cannot_print)),
+            (None, Some(target)) => command(check(target, &cli)),
+            (None, None) => daemon(&cli),
+        },
+        // The help, or the version.
+        Err(answer) if !answer.use_stderr() => command(answer.print().map_err(cannot_print)),
+        Err(error) => match logging::start(LevelFilter::Error, cli::log_format()) {
+            Ok(log) => fail(log, &error),
+            Err(_) => error.exit(),
+        },
     }
+}
+
+/// Ends what is no daemon.
+fn command(result: Result<(), Box<dyn Error>>) -> ExitCode {
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    // With standard error closed there is nobody to tell.
+    let _ = writeln!(io::stderr(), "echod: {}", reason(&*error));
+    error
+        .downcast_ref::<Failure>()
+        .map_or(ExitCode::FAILURE, Failure::exit_code)
+}
+
+fn check(target: &ListenAddr, cli: &Cli) -> Result<(), Box<dyn Error>> {
+    let outcome = check::check(target, cli.check_timeout)?;
+    writeln!(io::stdout(), "{outcome}").map_err(cannot_print)
+}
+
+fn daemon(cli: &Cli) -> ExitCode {
+    // Before there is a second thread.
+    let inherited = inherited::take();
+    let log = match logging::start(cli.log_level(), cli.log_format) {
+        Ok(log) => log,
+        Err(error) => return command(Err(format!("cannot start a thread: {error}").into())),
+    };
+    match serve(cli, inherited) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(ABORTED),
+        Err(error) => fail(log, &*error),
+    }
+}
+
+/// Says why the daemon can't go on: in the log, and to the service manager.
+fn fail(log: Log, error: &(dyn Error + 'static)) -> ExitCode {
+    let usage = error.downcast_ref::<clap::Error>();
+    let reason = usage.map_or_else(|| reason(error), usage::on_one_line);
+    systemd::failed(&reason);
+    match usage {
+        // With colours, and how to go on.
+        Some(usage) if log.is_plain() => {
+            let _ = usage.print();
+        }
+        _ => log.last_words(&reason),
+    }
+    usage.map_or(ExitCode::FAILURE, |_| ExitCode::from(usage::EXIT_CODE))
 }
 
 /// Returns an error with all that led to it, on one line.
@@ -51,36 +107,9 @@ fn reason(error: &dyn Error) -> String {
     chain.join(": ")
 }
 
-fn start(cli: &Cli) -> Result<ExitCode, Box<dyn Error>> {
-    if let Some(part) = cli.generate {
-        generate::print(part).map_err(|error| cannot_print(&error))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    if let Some(target) = &cli.check {
-        let outcome = check::check(target, cli.check_timeout)?;
-        writeln!(io::stdout(), "{outcome}").map_err(|error| cannot_print(&error))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    // Before there is a second thread.
-    let inherited = inherited::take();
-    let handles = Arc::new(Handles::default());
-    stop_at_signals(Arc::clone(&handles))?;
-    let log = logging::start(cli.log_level(), cli.log_format)
-        .map_err(|error| format!("cannot start a thread: {error}"))?;
-    match serve(cli, inherited, &handles) {
-        Ok(0) => Ok(ExitCode::SUCCESS),
-        Ok(_) => Ok(ExitCode::FAILURE),
-        Err(error) => {
-            let reason = reason(&*error);
-            systemd::failed(&reason);
-            log.last_words(&reason);
-            Ok(ExitCode::FAILURE)
-        }
-    }
-}
-
-fn cannot_print(error: &io::Error) -> String {
-    format!("cannot print to standard output: {error}")
+#[allow(clippy::needless_pass_by_value, reason = "it is passed to `map_err`")]
+fn cannot_print(error: io::Error) -> Box<dyn Error> {
+    format!("cannot print to standard output: {error}").into()
 }
 
 /// Lets SIGINT, SIGTERM and SIGHUP stop the servers, and a second one cut their connections.
@@ -102,16 +131,15 @@ fn stop_at_signals(handles: Arc<Handles>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Returns how many connections had to be cut.
-fn serve(
-    cli: &Cli,
-    inherited: Result<Inherited, String>,
-    handles: &Arc<Handles>,
-) -> Result<u64, Box<dyn Error>> {
+/// Returns how many connections had to be aborted.
+fn serve(cli: &Cli, inherited: Result<Inherited, String>) -> Result<u64, Box<dyn Error>> {
+    let handles = Arc::new(Handles::default());
+    stop_at_signals(Arc::clone(&handles))?;
     limits::raise_descriptors();
     // So that no file system that it was started from is kept busy by it.
     env::set_current_dir("/").map_err(|error| format!("cannot change to /: {error}"))?;
     let inherited = inherited?;
+    warnings::tell(cli, &inherited);
     let is_for_one = matches!(inherited, Inherited::Connection(_));
     let servers = run::make(cli, inherited)?;
     // Before anybody is told of the addresses: from now on a signal has something to end.
@@ -120,25 +148,37 @@ fn serve(
         let services: Vec<_> = servers.iter().map(|(service, _)| *service).collect();
         limits::check(cli.max_connections.get(), &services);
     }
-    if cli.print_addr {
-        print_and_close(&servers).map_err(|error| cannot_print(&error))?;
+    let addrs = addrs(&servers);
+    run::serve(servers, &handles, || {
+        systemd::ready(&handles).map_err(|error| format!("cannot start a thread: {error}"))?;
+        if cli.print_addr {
+            print_and_close(&addrs).map_err(cannot_print)?;
+        }
+        Ok(())
+    })
+}
+
+/// Returns each address that is listened on, a line each, after the name of its service unless that is
+/// the echo.
+fn addrs(servers: &[(Service, TcpServer)]) -> String {
+    let mut addrs = String::new();
+    for (service, server) in servers {
+        for addr in server.local_addrs() {
+            let line = match service {
+                Service::Echo => format!("{addr}\n"),
+                _ => format!("{service}={addr}\n"),
+            };
+            addrs.push_str(&line);
+        }
     }
-    systemd::ready(handles).map_err(|error| format!("cannot start a thread: {error}"))?;
-    run::serve(servers, handles)
+    addrs
 }
 
 /// Writes the addresses for a script to read, and ends the script's input: standard output is
 /// replaced by the null device, so that nothing that is opened later takes its number.
-fn print_and_close(servers: &[(Service, TcpServer)]) -> io::Result<()> {
+fn print_and_close(addrs: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
-    for (service, server) in servers {
-        for addr in server.local_addrs() {
-            match service {
-                Service::Echo => writeln!(stdout, "{addr}")?,
-                _ => writeln!(stdout, "{service}={addr}")?,
-            }
-        }
-    }
+    stdout.write_all(addrs.as_bytes())?;
     stdout.flush()?;
     let null = File::options().write(true).open("/dev/null")?;
     rustix::stdio::dup2_stdout(null)?;

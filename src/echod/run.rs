@@ -1,21 +1,19 @@
 //! The servers of this process: made from the command line and from what was inherited, then
 //! served together. A server that ends takes the others with it.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 use std::time::Duration;
 use std::{panic, thread};
 
-use clap::CommandFactory;
-use clap::error::ErrorKind;
 use socketserver::{Builder, ServerHandle, TcpServer, Totals};
 
 use crate::cli::Cli;
 use crate::inherited::Inherited;
+use crate::listeners;
 use crate::service::Service;
 use crate::systemd;
 
@@ -38,7 +36,7 @@ pub(crate) fn make(
             };
         }
     };
-    let listeners = listen(cli, passed)?;
+    let listeners = listeners::bind(cli, passed)?;
     // One alone needs no name in the log.
     let several = listeners.len() > 1;
     let server = |(service, listeners): (Service, Vec<TcpListener>)| {
@@ -51,51 +49,19 @@ pub(crate) fn make(
     listeners.into_iter().map(server).collect()
 }
 
-fn builder(cli: &Cli) -> Builder {
+pub(crate) fn builder(cli: &Cli) -> Builder {
     TcpServer::builder()
         .max_connections(cli.max_connections.get())
         .at_limit(cli.at_limit.into())
-        .max_per_source(cli.max_per_source.map(NonZeroUsize::get))
-        .max_lifetime(cli.max_lifetime)
-        .idle_timeout(cli.idle_timeout)
-        .write_timeout(cli.write_timeout)
+        .max_per_source(cli.max_per_source())
+        .max_lifetime(cli.max_lifetime())
+        .idle_timeout(cli.idle_timeout())
+        .write_timeout(cli.write_timeout())
         .drain_timeout(cli.drain_timeout)
         .spin(cli.spin)
         .stack_size(STACK)
         .reactors(cli.reactors.map(NonZeroUsize::get))
         .backlog(cli.backlog)
-}
-
-/// Binds everything that was asked for, or nothing. What was passed takes the place of `--listen`.
-fn listen(
-    cli: &Cli,
-    passed: Vec<(Service, TcpListener)>,
-) -> Result<BTreeMap<Service, Vec<TcpListener>>, Box<dyn Error>> {
-    let echo: &[_] = if passed.is_empty() { &cli.listen } else { &[] };
-    let echo = echo.iter().map(|addr| (Service::Echo, addr));
-    let others = cli.service.iter().map(|(service, addr)| (*service, addr));
-
-    let mut listeners: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (service, listener) in passed {
-        listeners.entry(service).or_default().push(listener);
-    }
-    let mut seen: Vec<SocketAddr> = Vec::new();
-    for (service, addr) in echo.chain(others) {
-        let resolved = addr
-            .resolve()
-            .map_err(|error| format!("cannot resolve {addr}: {error}"))?;
-        // With port 0 the system gives each a port of its own.
-        if let Some(twice) = resolved.iter().find(|a| a.port() != 0 && seen.contains(a)) {
-            let message = format!("{service} at {addr}: {twice} is listened on already");
-            Cli::command()
-                .error(ErrorKind::ArgumentConflict, message)
-                .exit();
-        }
-        let listening = builder(cli).listen(&resolved[..])?;
-        listeners.entry(service).or_default().extend(listening);
-        seen.extend(resolved);
-    }
-    Ok(listeners)
 }
 
 /// The handles of all servers, once they listen. Empty until then.
@@ -135,11 +101,12 @@ impl Drop for StopsAll<'_> {
     }
 }
 
-/// Serves until all have stopped, each on a thread of its own but the first. Returns how many
-/// connections had to be cut.
+/// Serves until all have stopped, each on a thread of its own but the first. Calls `announce` once
+/// nothing but that can fail any more. Returns how many connections had to be aborted.
 pub(crate) fn serve(
     servers: Vec<(Service, TcpServer)>,
     handles: &Handles,
+    announce: impl FnOnce() -> Result<(), Box<dyn Error>>,
 ) -> Result<u64, Box<dyn Error>> {
     let run = |(service, server): (Service, TcpServer)| {
         let _others = StopsAll(handles);
@@ -154,9 +121,10 @@ pub(crate) fn serve(
                 .name("listener".to_owned())
                 .spawn_scoped(scope, move || run(other))
                 .inspect_err(|_| handles.shutdown())
-                .map_err(|error| format!("cannot start a thread: {error}"))?;
+                .map_err(|error| format!("cannot start a thread for a service: {error}"))?;
             threads.push(spawned);
         }
+        announce().inspect_err(|_| handles.shutdown())?;
         let mut outcomes: Vec<_> = first.map(run).into_iter().collect();
         for thread in threads {
             outcomes.push(

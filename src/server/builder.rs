@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::accept::AtLimit;
 use crate::connection::Connection;
-use crate::state::timeouts::Timeouts;
+use crate::state::timeouts::{BLOCKING_SLICE, Timeouts};
 use crate::worker::handler::Failure;
 use crate::worker::session::Hooks;
 
@@ -56,6 +56,10 @@ impl Builder {
     /// The default of [`spin`](Self::spin): 50 µs. That is about what two processes on one machine
     /// take for a message there and back if both sleep in between.
     pub const SPIN: Duration = Duration::from_micros(50);
+
+    /// The most that [`spin`](Self::spin) can be set to: 20 ms. A connection that is silent for
+    /// longer is idle, and is not waited for.
+    pub const MAX_SPIN: Duration = BLOCKING_SLICE;
 
     /// Starts from the defaults.
     #[must_use]
@@ -192,8 +196,8 @@ impl Builder {
     /// sleeping and being woken for each. The processor is yielded to whoever is ready
     /// (`sched_yield(2)`) between the tries. This bounds what is wasted: at most so much of a
     /// processor's time, or four tries if they take longer, for each message that is received, and
-    /// on a connection that it does not help, for one in 64. An idle connection is not waited for;
-    /// one is idle after 20 ms, so more than that counts as that.
+    /// on a connection that it does not help, for one in 64. A longer time counts as
+    /// [`MAX_SPIN`](Self::MAX_SPIN).
     #[must_use]
     pub fn spin(mut self, longest: Duration) -> Self {
         self.timeouts.busy_poll = longest;

@@ -1,9 +1,14 @@
 //! The command line: what it accepts, and what it says of what it doesn't.
 
+use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::process::{Command, Output, Stdio};
 
-use crate::support::{Daemon, available, connect, exchange, ping, skip};
+use rustix::process::{Pid, Signal, kill_process};
+use socket2::{Domain, Socket, Type};
+
+use crate::support::{Daemon, available, connect, exchange, finish, ping, skip};
 
 /// Runs a daemon that must end by itself, with nothing started.
 fn fail(args: &[&str]) -> (Option<i32>, String) {
@@ -21,9 +26,9 @@ fn bad_usage_names_the_flag_and_the_cause_and_exits_with_2() {
     for (args, flag, cause) in [
         (["--idle-timeout", "soon"], "--idle-timeout", "such as"),
         (
-            ["--idle-timeout", "0s"],
-            "--idle-timeout",
-            "more than nothing",
+            ["--check-timeout", "0"],
+            "--check-timeout",
+            "greater than 0",
         ),
         (["--write-timeout", "-1s"], "--write-timeout", "such as"),
         (["--drain-timeout", "5"], "--drain-timeout", "such as"),
@@ -34,14 +39,25 @@ fn bad_usage_names_the_flag_and_the_cause_and_exits_with_2() {
             "1 or more",
         ),
         (["--backlog", "0"], "--backlog", "0 is not in 1"),
-        (["--listen", "7007"], "--listen", "HOST:PORT"),
+        (["--listen", "7007"], "--listen", "127.0.0.1:7007"),
+        (
+            ["--listen", "127.1:7007"],
+            "--listen",
+            "not an IPv4 address",
+        ),
+        (["--service", "daytime=:+13"], "--service", "neither a port"),
         (["--listen", "::1:7007"], "--listen", "brackets"),
         (["--listen", "127.0.0.1:65536"], "--listen", "65535"),
-        (["--listen", ":7007,:7007"], ":7007", "already"),
+        (["--listen", ":7007,*:7007"], "[::]:7007", "is given twice"),
         (
             ["--listen", "127.0.0.1:7,127.0.0.1:7"],
             "127.0.0.1:7",
-            "already",
+            "is given twice",
+        ),
+        (
+            ["--service", "time=127.0.0.1:7009,daytime=:7009"],
+            "time at 127.0.0.1:7009",
+            "daytime at :7009",
         ),
         (["--no-such-flag", "1"], "--no-such-flag", "unexpected"),
     ] {
@@ -117,7 +133,8 @@ fn a_port_without_permission_is_named() {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(
-        stderr.contains("cannot bind 127.0.0.1:7: Permission denied"),
+        stderr.contains("cannot bind 127.0.0.1:7: Permission denied")
+            && stderr.contains("ports below 1024 take root, or the capability CAP_NET_BIND"),
         "{stderr}"
     );
     assert_eq!(output.status.code(), Some(1));
@@ -191,14 +208,151 @@ fn variables_set_what_flags_set_and_flags_win() {
 }
 
 #[test]
-fn a_malformed_variable_is_refused_like_its_flag() {
+fn a_malformed_variable_is_rejected_by_its_name() {
+    let run = |args: &[&str], variables: &[(&str, &str)]| {
+        let mut command = Daemon::command();
+        let output = command.envs(variables.iter().copied()).args(args).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let later = ("ECHOD_DRAIN_TIMEOUT", "later");
+    let said = run(&[], &[later]);
+    let expected = "error: invalid value 'later' for 'ECHOD_DRAIN_TIMEOUT': expected a duration";
+    assert!(said.starts_with(expected), "{said}");
+
+    // A flag wins over its variable, so that the fault is the flag's.
+    let said = run(&["--drain-timeout=soon"], &[later]);
+    assert!(said.contains("'soon' for '--drain-timeout"), "{said}");
+
+    // As JSON, whichever way that is asked for.
+    let said = run(&[], &[later, ("ECHOD_LOG_FORMAT", "JSON")]);
+    let expected =
+        "{\"level\":\"ERROR\",\"message\":\"invalid value 'later' for 'ECHOD_DRAIN_TIMEOUT'";
+    assert!(said.starts_with(expected), "{said}");
+    let args = ["--backlog=0", "-q", "--log-format", "json"];
+    let said = run(&args, &[]);
+    assert!(said.starts_with("{\"level\":\"ERROR\""), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+fn an_empty_variable_is_none_and_truths_are_read_as_people_write_them() {
+    let daemon = Daemon::spawn(
+        Daemon::command()
+            .env("ECHOD_LISTEN", "127.0.0.1:0, 127.0.0.2:0")
+            .env("ECHOD_IDLE_TIMEOUT", "")
+            .env("ECHOD_SERVICE", "")
+            .env("ECHOD_MAX_PER_SOURCE", "0")
+            .env("ECHOD_WRITE_TIMEOUT", "0")
+            .env("ECHOD_AT_LIMIT", "WAIT")
+            .env("ECHOD_PRINT_ADDR", "off")
+            .env("ECHOD_VERBOSE", "yes"),
+    );
+    assert_eq!(daemon.addrs.len(), 2);
+    assert_eq!(exchange(daemon.addr, b"x"), b"x");
+    daemon.wait_for_log("reason=eof");
+    let log = daemon.stop().log;
+    assert!(!log.contains("WARN"), "{log}");
+}
+
+#[test]
+fn settings_without_effect_and_unknown_variables_are_told_once() {
+    let warnings = |command: &mut Command| {
+        let log = Daemon::spawn(command).stop().log;
+        let warnings = log.lines().filter_map(|line| line.split_once(" WARN ] "));
+        warnings
+            .map(|(_, text)| text.to_owned())
+            .collect::<Vec<_>>()
+    };
+    let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let somaxconn: u32 = somaxconn.trim().parse().unwrap();
     let mut command = Daemon::command();
-    let output = command
-        .env("ECHOD_DRAIN_TIMEOUT", "later")
-        .output()
+    command
+        .args(["--listen=127.0.0.1:0", "--spin=1s"])
+        .env("ECHOD_BACKLOG", (somaxconn + 1).to_string())
+        .env("ECHOD_LISTN", ":7")
+        .env("ECHOD_PORT", "tcp://10.0.0.1:7")
+        .env("ECHOD_SERVICE_HOST", "10.0.0.1");
+    assert_eq!(
+        warnings(&mut command),
+        [
+            "the variable ECHOD_LISTN is not known; there is ECHOD_LISTEN".to_owned(),
+            format!(
+                "ECHOD_BACKLOG is {}, but the kernel takes at most {somaxconn} (net.core.somaxconn)",
+                somaxconn + 1
+            ),
+            "--spin is 1s, but at most 20ms has an effect".to_owned(),
+        ]
+    );
+
+    // A listener that was passed: on standard input, as from inetd.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let mut child = Daemon::command()
+        .args(["--listen=127.0.0.1:0", "--backlog=9"])
+        .stdin(OwnedFd::from(listener))
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("--drain-timeout"));
+    assert_eq!(exchange(addr, b"here"), b"here");
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert!(finish(&mut child).success());
+    let mut log = String::new();
+    child
+        .stderr
+        .take()
+        .unwrap()
+        .read_to_string(&mut log)
+        .unwrap();
+    for expected in [
+        "WARN ] --listen has no effect: the sockets that were passed to echod take its place\n",
+        "WARN ] --backlog has no effect on sockets that were passed to echod\n",
+    ] {
+        assert!(log.contains(expected), "{log}");
+    }
+}
+
+#[test]
+fn addresses_that_one_socket_covers_are_listened_on_once() {
+    // A port that nobody else is given meanwhile, and that can be listened on all the same.
+    let reserved = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+    reserved.set_only_v6(false).unwrap();
+    reserved.set_reuse_address(true).unwrap();
+    let any: SocketAddr = "[::]:0".parse().unwrap();
+    reserved.bind(&any.into()).unwrap();
+    let port = reserved.local_addr().unwrap().as_socket().unwrap().port();
+    for listen in [
+        format!("[::]:{port},0.0.0.0:{port}"),
+        format!("0.0.0.0:{port},[::]:{port}"),
+        format!(":{port},127.0.0.1:{port}"),
+        format!("127.0.0.1:{port},[::1]:{port},*:{port}"),
+    ] {
+        let daemon = Daemon::spawn(Daemon::command().args(["--listen", &listen]));
+        assert_eq!(daemon.addrs.len(), 1, "{listen}");
+        for ip in ["127.0.0.1", "[::1]"] {
+            let addr: SocketAddr = format!("{ip}:{port}").parse().unwrap();
+            assert_eq!(exchange(addr, b"here"), b"here");
+        }
+        assert_eq!(daemon.stop().code, Some(0));
+    }
+}
+
+#[test]
+fn a_help_that_cannot_be_printed_is_a_failure() {
+    for arg in ["--help", "-h", "--version"] {
+        let output = Command::new("sh")
+            .args(["-c", "exec \"$0\" \"$1\" >/dev/full"])
+            .args([env!("CARGO_BIN_EXE_echod"), arg])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            stderr.starts_with("echod: cannot print to standard output: No space"),
+            "{stderr}"
+        );
+    }
 }
 
 #[test]

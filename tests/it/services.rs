@@ -137,7 +137,10 @@ fn what_is_no_service_is_bad_usage() {
             "qotd=:1717",
             "no service is named \"qotd\"; there are echo, daytime, ",
         ),
-        ("time=:3737,discard=:3737", "discard at :3737: "),
+        (
+            "time=:3737,discard=127.0.0.1:3737",
+            "time at :3737 and discard at 127.0.0.1:3737",
+        ),
     ] {
         let Output { status, stderr, .. } = Daemon::command()
             .args(["--listen", "127.0.0.1:0"])

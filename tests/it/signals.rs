@@ -78,7 +78,7 @@ fn a_second_signal_cuts_stuck_clients_and_the_exit_code_says_so() {
     daemon.wait_for_log("draining: connections=1");
     daemon.signal(Signal::INT);
     let output = daemon.wait();
-    assert_eq!(output.code, Some(1));
+    assert_eq!(output.code, Some(8));
     assert!(output.log.contains("cut=1"), "{}", output.log);
     assert!(output.log.contains("reason=shutdown"), "{}", output.log);
 }
@@ -89,7 +89,7 @@ fn stuck_clients_are_cut_at_the_drain_timeout_and_the_exit_code_says_so() {
     let _stuck = stuck_client(&daemon);
     let start = Instant::now();
     let output = daemon.stop();
-    assert_eq!(output.code, Some(1));
+    assert_eq!(output.code, Some(8));
     assert!(start.elapsed() >= Duration::from_millis(300));
     assert!(start.elapsed() < Duration::from_secs(3));
     assert!(

@@ -1,0 +1,48 @@
+//! What is said of a wrong command line, or of a wrong variable.
+
+use clap::Error;
+
+/// The exit code, by the convention of shells.
+pub(crate) const EXIT_CODE: u8 = 2;
+
+/// Returns the cause on one line, for a log.
+pub(crate) fn on_one_line(error: &Error) -> String {
+    let text = error.to_string();
+    let cause = text.split("\n\n").take_while(|paragraph| {
+        !paragraph.starts_with("Usage:") && !paragraph.starts_with("For more")
+    });
+    let cause = cause.collect::<Vec<_>>().join("; ");
+    let words: Vec<_> = cause.split_whitespace().collect();
+    let line = words.join(" ");
+    line.strip_prefix("error: ").unwrap_or(&line).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn a_wrong_flag_and_a_wrong_value_are_told_on_one_line() {
+        for (arg, expected) in [
+            (
+                "--idle-timeout=soon",
+                "invalid value 'soon' for '--idle-timeout <DUR>': expected a duration such as \
+                 500ms, 30s, 5m or 1h30m",
+            ),
+            (
+                "--at-limit=drop",
+                "invalid value 'drop' for '--at-limit <WHAT>' [possible values: wait, refuse]",
+            ),
+            (
+                "--listn=:7",
+                "unexpected argument '--listn' found; tip: a similar argument exists: '--listen'",
+            ),
+        ] {
+            let error = Cli::try_parse_from(["echod", arg]).unwrap_err();
+            assert_eq!(on_one_line(&error), expected);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! How the values of flags and variables are read.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use clap::builder::{BoolishValueParser, TypedValueParser};
+use jiff::SignedDuration;
+
+pub(super) fn count(text: &str) -> Result<NonZeroUsize, &'static str> {
+    text.parse().map_err(|_| "expected a number, 1 or more")
+}
+
+/// Reads a duration as people write it. Zero needs no unit.
+pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    text.parse::<SignedDuration>()
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .ok_or("expected a duration such as 500ms, 30s, 5m or 1h30m")
+}
+
+pub(super) fn positive(text: &str) -> Result<Duration, &'static str> {
+    match duration(text)? {
+        Duration::ZERO => Err("must be greater than 0"),
+        duration => Ok(duration),
+    }
+}
+
+/// Reads how often a flag is given: a number, or whether it is at all.
+pub(super) fn times(text: &str) -> Result<u8, &'static str> {
+    let command = clap::Command::new("");
+    let is_given = || BoolishValueParser::new().parse_ref(&command, None, text.as_ref());
+    text.parse()
+        .or_else(|_| is_given().map(u8::from))
+        .map_err(|_| "expected a number, 0 to 255, or true or false")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn durations_are_read_as_people_write_them() {
+        assert_eq!(duration("30s"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("1h 30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("20us"), Ok(Duration::from_micros(20)));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        for wrong in ["", "30", "soon", "-5s", "5 parsecs", "1e400s"] {
+            assert!(duration(wrong).is_err(), "{wrong:?}");
+        }
+        assert!(positive("0s").is_err());
+        assert!(positive("0").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_a_duration_or_refused_with_a_hint(text in ".{0,20}") {
+            if let Err(hint) = duration(&text) {
+                prop_assert!(hint.contains("such as"));
+            }
+        }
+
+        #[test]
+        fn every_number_of_seconds_is_read_back(seconds in any::<u32>()) {
+            let expected = Duration::from_secs(seconds.into());
+            prop_assert_eq!(duration(&format!("{seconds}s")), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn how_often_is_a_number_or_a_truth() {
+        for (text, expected) in [("0", 0), ("2", 2), ("true", 1), ("Yes", 1), ("off", 0)] {
+            assert_eq!(times(text), Ok(expected));
+        }
+        assert!(times("256").is_err());
+        assert!(times("often").is_err());
+    }
+}

@@ -1,0 +1,139 @@
+//! What the daemon warns of once, at its start: settings that have no effect here, and variables that
+//! it does not know.
+
+use std::collections::BTreeSet;
+use std::{env, fs};
+
+use clap::CommandFactory;
+use socketserver::Builder;
+
+use crate::cli::Cli;
+use crate::inherited::Inherited;
+
+/// What the names of all variables begin with.
+const PREFIX: &str = "ECHOD_";
+
+/// Names that are less alike than this, from 0 to 1, are not taken for one another: clap's own measure.
+const ALIKE: f64 = 0.7;
+
+/// Warns, except where the daemon serves one connection: whoever connects could fill the log.
+pub(crate) fn tell(cli: &Cli, inherited: &Inherited) {
+    let Inherited::Listeners(passed) = inherited else {
+        return;
+    };
+    for variable in unknown_variables() {
+        log::warn!("{variable}");
+    }
+    if let (Some(name), false) = (cli.given.name("listen"), passed.is_empty()) {
+        log::warn!("{name} has no effect: the sockets that were passed to echod take its place");
+    }
+    if let Some(name) = cli.given.name("backlog") {
+        let backlog = cli.backlog;
+        if !passed.is_empty() && cli.service.is_empty() {
+            log::warn!("{name} has no effect on sockets that were passed to echod");
+        } else if let Some(most) = somaxconn().filter(|&most| backlog > most) {
+            log::warn!(
+                "{name} is {backlog}, but the kernel takes at most {most} (net.core.somaxconn)"
+            );
+        }
+    }
+    if let Some(name) = cli
+        .given
+        .name("spin")
+        .filter(|_| cli.spin > Builder::MAX_SPIN)
+    {
+        let (given, most) = (cli.spin, Builder::MAX_SPIN);
+        log::warn!("{name} is {given:?}, but at most {most:?} has an effect");
+    }
+}
+
+fn somaxconn() -> Option<u32> {
+    let text = fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?;
+    text.trim().parse().ok()
+}
+
+/// Returns what to say of the variables that are named like this daemon's, but are not.
+fn unknown_variables() -> Vec<String> {
+    let command = Cli::command();
+    let known = command
+        .get_arguments()
+        .filter_map(|arg| arg.get_env()?.to_str());
+    let known: BTreeSet<_> = known.collect();
+    let mut unknown: Vec<_> = env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name.starts_with(PREFIX) && !known.contains(&**name))
+        .filter(|(name, value)| !is_of_kubernetes(name, value))
+        .map(|(name, _)| warning(&name, &known))
+        .collect();
+    unknown.sort();
+    unknown
+}
+
+fn warning(name: &str, known: &BTreeSet<&str>) -> String {
+    let alike = |known: &&str| strsim::jaro(end(name), end(known));
+    let closest = known
+        .iter()
+        .max_by(|a, b| alike(a).total_cmp(&alike(b)))
+        .filter(|known| alike(known) > ALIKE);
+    let tip = closest.map_or_else(String::new, |known| format!("; there is {known}"));
+    format!("the variable {name} is not known{tip}")
+}
+
+fn end(name: &str) -> &str {
+    name.strip_prefix(PREFIX).unwrap_or(name)
+}
+
+/// Returns whether Kubernetes makes this variable in every container, for a service that is named
+/// echod, or begins so.
+fn is_of_kubernetes(name: &str, value: &str) -> bool {
+    let is_port = |value: &str| value.parse::<u16>().is_ok();
+    if name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT") {
+        return true;
+    }
+    match name.rsplit_once("_PORT") {
+        // As in tcp://10.0.0.1:7, which a person would not write.
+        Some((_, "")) => value.contains("://"),
+        // As in _7_TCP_ADDR.
+        Some((_, port)) => port.split('_').nth(1).is_some_and(is_port),
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_variables_of_kubernetes_are_known() {
+        for (name, value) in [
+            ("ECHOD_SERVICE_HOST", "10.0.0.1"),
+            ("ECHOD_SERVICE_PORT", "7"),
+            ("ECHOD_SERVICE_PORT_ECHO", "7"),
+            ("ECHOD_PORT", "tcp://10.0.0.1:7"),
+            ("ECHOD_PORT_7_TCP", "tcp://10.0.0.1:7"),
+            ("ECHOD_PORT_7_TCP_PROTO", "tcp"),
+            ("ECHOD_PORT_7_TCP_PORT", "7"),
+            ("ECHOD_PORT_7_TCP_ADDR", "10.0.0.1"),
+            ("ECHOD_TEST_PORT_7_TCP_ADDR", "10.0.0.1"),
+        ] {
+            assert!(is_of_kubernetes(name, value), "{name}");
+        }
+        for (name, value) in [
+            ("ECHOD_PORT", "7"),
+            ("ECHOD_LISTN", ":7"),
+            ("ECHOD_PORTS", "7"),
+            ("ECHOD_SERVICES", "daytime=:13"),
+        ] {
+            assert!(!is_of_kubernetes(name, value), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_alike_is_told() {
+        let known = BTreeSet::from(["ECHOD_LISTEN", "ECHOD_BACKLOG"]);
+        let expected = "the variable ECHOD_LISTN is not known; there is ECHOD_LISTEN";
+        assert_eq!(warning("ECHOD_LISTN", &known), expected);
+        let expected = "the variable ECHOD_PORT is not known";
+        assert_eq!(warning("ECHOD_PORT", &known), expected);
+    }
+}
