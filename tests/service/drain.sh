@@ -14,3 +14,7 @@ systemctl stop echod.service echod.socket
 in_the_journal echod.service 'drain timeout of 3s is over: connections=1'
 in_the_journal echod.service 'stopped: .* cut=1'
 ! in_the_journal echod.service 'Killing process' || fail "it was killed"
+# That is a stop, not a failure.
+[ "$(property echod.service ExecMainStatus)" = 8 ]
+[ "$(property echod.service Result)" = success ]
+[ "$(property echod.service ActiveState)" = inactive ]

@@ -126,3 +126,8 @@ fn it_can_neither_write_nor_run_nor_reach_anything() {
 fn where_splice_is_forbidden_streams_are_copied() {
     in_a_box("splice.sh");
 }
+
+#[test]
+fn a_wrong_setting_is_told_and_its_mending_is_enough() {
+    in_a_box("settings.sh");
+}
