@@ -125,11 +125,12 @@ fn at_least_a_second(silence: Duration) -> Duration {
     silence.max(Duration::from_secs(1))
 }
 
-/// Binds and listens.
+/// Binds and listens. The size is that of the buffers of each connection, if it is not the kernel's.
 pub(crate) fn listen(
     addr: SocketAddr,
     backlog: u32,
     reuse_port: bool,
+    buffer_size: Option<usize>,
     options: SocketOptions,
 ) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
@@ -138,6 +139,12 @@ pub(crate) fn listen(
     }
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
+    if let Some(size) = buffer_size {
+        // The kernel takes an `int`, and clamps it to its own limits.
+        let size = size.min(1 << 30);
+        socket.set_recv_buffer_size(size)?;
+        socket.set_send_buffer_size(size)?;
+    }
     socket.bind(&addr.into())?;
     // Before the first client connects, so that every connection inherits them.
     options.apply(&SockRef::from(&socket))?;

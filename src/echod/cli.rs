@@ -19,7 +19,7 @@ use crate::logging::Format;
 use crate::service::{self, Service};
 use source::Given;
 pub(crate) use source::log_format;
-use values::{count, duration, positive, times};
+use values::{count, duration, positive, size, times};
 
 /// A TCP echo server: it sends back whatever it receives (RFC 862).
 ///
@@ -123,6 +123,11 @@ pub(crate) struct Cli {
     )]
     pub(crate) backlog: u32,
 
+    /// Fix the kernel's send and receive buffers of each connection to this size, which bounds memory,
+    /// and the rate over a long path [default: 0, they grow]
+    #[arg(long, value_name = "SIZE", env = "ECHOD_SOCKET_BUFFERS", value_parser = size)]
+    socket_buffers: Option<usize>,
+
     /// Print each address on a line of standard output once all listen, then close it
     #[arg(long, env = "ECHOD_PRINT_ADDR", value_parser = BoolishValueParser::new())]
     pub(crate) print_addr: bool,
@@ -187,6 +192,10 @@ impl From<AtLimit> for socketserver::AtLimit {
 impl Cli {
     pub(crate) fn max_per_source(&self) -> Option<usize> {
         self.max_per_source.filter(|&count| count > 0)
+    }
+
+    pub(crate) fn socket_buffers(&self) -> Option<usize> {
+        self.socket_buffers.filter(|&size| size > 0)
     }
 
     pub(crate) fn idle_timeout(&self) -> Option<Duration> {

@@ -26,6 +26,13 @@ pub(crate) const SECTIONS: &[Section] = &[
         entries: &[("50us, 500ms, 30s, 1h30m", "as people write them")],
     },
     Section {
+        title: "Sizes",
+        entries: &[(
+            "65536, 256KiB, 1MB",
+            "in bytes, in units of 1024, in units of 1000",
+        )],
+    },
+    Section {
         title: "Inherited sockets",
         entries: &[
             (

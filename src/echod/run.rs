@@ -62,6 +62,7 @@ pub(crate) fn builder(cli: &Cli) -> Builder {
         .stack_size(STACK)
         .reactors(cli.reactors.map(NonZeroUsize::get))
         .backlog(cli.backlog)
+        .socket_buffers(cli.socket_buffers())
 }
 
 /// The handles of all servers, once they listen. Empty until then.

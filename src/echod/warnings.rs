@@ -27,15 +27,18 @@ pub(crate) fn tell(cli: &Cli, inherited: &Inherited) {
     if let (Some(name), false) = (cli.given.name("listen"), passed.is_empty()) {
         log::warn!("{name} has no effect: the sockets that were passed to echod take its place");
     }
-    if let Some(name) = cli.given.name("backlog") {
-        let backlog = cli.backlog;
-        if !passed.is_empty() && cli.service.is_empty() {
+    let binds_nothing = !passed.is_empty() && cli.service.is_empty();
+    for name in ["backlog", "socket_buffers"] {
+        if let (Some(name), true) = (cli.given.name(name), binds_nothing) {
             log::warn!("{name} has no effect on sockets that were passed to echod");
-        } else if let Some(most) = somaxconn().filter(|&most| backlog > most) {
-            log::warn!(
-                "{name} is {backlog}, but the kernel takes at most {most} (net.core.somaxconn)"
-            );
         }
+    }
+    let backlog = cli.backlog;
+    if let (Some(name), Some(most)) = (cli.given.name("backlog"), somaxconn())
+        && !binds_nothing
+        && backlog > most
+    {
+        log::warn!("{name} is {backlog}, but the kernel takes at most {most} (net.core.somaxconn)");
     }
     if let Some(name) = cli
         .given

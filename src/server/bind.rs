@@ -64,7 +64,13 @@ impl Builder {
             if one.ip() == Ipv4Addr::UNSPECIFIED && bound.contains(&covered) {
                 continue;
             }
-            match socket_options::listen(one, self.backlog, self.reuse_port, self.options()) {
+            match socket_options::listen(
+                one,
+                self.backlog,
+                self.reuse_port,
+                self.socket_buffers,
+                self.options(),
+            ) {
                 Ok(listener) => {
                     listeners.push(listener);
                     bound.push(one);

@@ -39,6 +39,7 @@ pub struct Builder {
     pub(crate) keepalive: Option<Duration>,
     pub(crate) backlog: u32,
     pub(crate) reuse_port: bool,
+    pub(crate) socket_buffers: Option<usize>,
 }
 
 impl Builder {
@@ -84,6 +85,7 @@ impl Builder {
             keepalive: Some(Duration::from_secs(60)),
             backlog: Self::BACKLOG,
             reuse_port: false,
+            socket_buffers: None,
         }
     }
 
@@ -272,6 +274,23 @@ impl Builder {
         self
     }
 
+    /// Sets the size in bytes of the two buffers that the kernel keeps for each connection, one for
+    /// what has arrived and one for what is to be sent (`SO_RCVBUF`, `SO_SNDBUF`). Defaults to `None`:
+    /// the kernel lets them grow with the traffic, on Linux to 6 MB and 4 MB (`tcp_rmem`, `tcp_wmem`).
+    ///
+    /// A fixed size bounds the memory that clients hold that send much and read nothing, and the rate
+    /// of a connection: to about one size in each round-trip time. Linux doubles the size, for its own
+    /// bookkeeping, and clamps it (`net.core.rmem_max`, `net.core.wmem_max`; `socket(7)`).
+    ///
+    /// It is set on the listeners that [`listen`](Self::listen) and [`bind`](Self::bind) make, because
+    /// a connection takes its window scale from its listener (RFC 7323). Those that are passed to
+    /// [`from_listeners`](Self::from_listeners) keep theirs.
+    #[must_use]
+    pub fn socket_buffers(mut self, size: impl Into<Option<usize>>) -> Self {
+        self.socket_buffers = size.into();
+        self
+    }
+
     /// Sets a hook that decides whether a connection is served. Defaults to serving all.
     ///
     /// It runs on the connection's thread. A rejected connection is closed, with a FIN. A panic
@@ -321,6 +340,7 @@ impl fmt::Debug for Builder {
             .field("keepalive", &self.keepalive)
             .field("backlog", &self.backlog)
             .field("reuse_port", &self.reuse_port)
+            .field("socket_buffers", &self.socket_buffers)
             .field("hooks", &self.hooks)
             .finish()
     }

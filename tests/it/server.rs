@@ -7,8 +7,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use socket2::SockRef;
-use socketserver::{EchoHandler, TcpServer, from_fn};
+use socket2::{Domain, SockRef, Socket, Type};
+use socketserver::{Builder, EchoHandler, TcpServer, from_fn};
 
 use crate::support::{TestServer, connect, eventually, exchange, ping};
 
@@ -116,6 +116,32 @@ fn accepted_connections_have_the_socket_options() {
         receiver.recv().unwrap(),
         (true, true, true, seconds(33), true, false)
     );
+}
+
+#[test]
+fn buffers_of_a_set_size_bound_what_a_client_that_never_reads_makes_the_kernel_hold() {
+    // What such a client can send until nobody takes more.
+    let held = |builder: Builder| {
+        let server = TestServer::with(builder, EchoHandler::new);
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        client.set_recv_buffer_size(4096).unwrap();
+        client.set_send_buffer_size(64 * 1024).unwrap();
+        client.connect(&server.addr.into()).unwrap();
+        client
+            .set_write_timeout(Some(Duration::from_millis(500)))
+            .unwrap();
+        let mut client = TcpStream::from(client);
+        let (chunk, mut sent) = ([7; 16 * 1024], 0);
+        while let Ok(n) = client.write(&chunk) {
+            sent += n;
+        }
+        server.handle.shutdown_now();
+        sent
+    };
+    let bounded = held(TcpServer::builder().socket_buffers(32 * 1024));
+    let by_default = held(TcpServer::builder());
+    assert!(bounded < 400 * 1024, "{bounded}");
+    assert!(by_default > 2 * bounded, "{by_default}, {bounded}");
 }
 
 #[test]

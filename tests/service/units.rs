@@ -62,7 +62,7 @@ fn they_differ_only_in_what_it_takes_to_bind() {
             "CapabilityBoundingSet=CAP_NET_BIND_SERVICE",
             "Conflicts=echod.socket echod.service",
             "Description=TCP echo server, standalone",
-            "Environment=ECHOD_LISTEN=:7",
+            "Environment=ECHOD_LISTEN=:7 ECHOD_SOCKET_BUFFERS=128KiB",
             "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX",
             "SystemCallFilter=readlink readlinkat chdir pipe2 dup2 dup3 socket connect bind listen",
             "SystemCallFilter=sendmmsg",

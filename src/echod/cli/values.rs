@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::builder::{BoolishValueParser, TypedValueParser};
 use jiff::SignedDuration;
 
@@ -26,6 +27,14 @@ pub(super) fn positive(text: &str) -> Result<Duration, &'static str> {
         Duration::ZERO => Err("must be greater than 0"),
         duration => Ok(duration),
     }
+}
+
+/// Reads a number of bytes as people write it.
+pub(super) fn size(text: &str) -> Result<usize, &'static str> {
+    text.parse::<ByteSize>()
+        .ok()
+        .and_then(|size| usize::try_from(size.as_u64()).ok())
+        .ok_or("expected a size such as 65536, 256KiB or 1MB")
 }
 
 /// Reads how often a flag is given: a number, or whether it is at all.
@@ -71,6 +80,23 @@ mod tests {
         fn every_number_of_seconds_is_read_back(seconds in any::<u32>()) {
             let expected = Duration::from_secs(seconds.into());
             prop_assert_eq!(duration(&format!("{seconds}s")), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, expected) in [
+            ("0", 0),
+            ("65536", 65_536),
+            ("256KiB", 262_144),
+            ("256 KiB", 262_144),
+            ("1MB", 1_000_000),
+            ("1.5k", 1500),
+        ] {
+            assert_eq!(size(text), Ok(expected), "{text:?}");
+        }
+        for wrong in ["", "big", "-1", "1 parsec", "99999999999999999999"] {
+            assert!(size(wrong).is_err(), "{wrong:?}");
         }
     }
 
