@@ -162,7 +162,7 @@ pub(crate) type HandlerFactory = Arc<dyn Fn() -> Box<dyn RequestHandler> + Send 
 pub(crate) fn drive<'h>(
     make: &dyn Fn() -> Box<dyn RequestHandler + 'h>,
     conn: &mut Connection,
-    report: &dyn Fn(&Connection, Failure),
+    report: &dyn Fn(&Connection, &Failure),
 ) -> bool {
     let Some(mut handler) = guard(conn, report, |_| Ok(make())) else {
         return false;
@@ -182,7 +182,7 @@ pub(crate) fn drive<'h>(
 /// Runs one step of somebody else's code. An error or a panic goes to `report`.
 fn guard<T>(
     conn: &mut Connection,
-    report: &dyn Fn(&Connection, Failure),
+    report: &dyn Fn(&Connection, &Failure),
     step: impl FnOnce(&mut Connection) -> io::Result<T>,
 ) -> Option<T> {
     let failure = match catch(|| step(conn)) {
@@ -190,7 +190,11 @@ fn guard<T>(
         Ok(Err(error)) => Failure::Error(error),
         Err(message) => Failure::Panic(message),
     };
-    report(conn, failure);
+    report(conn, &failure);
+    // Dropping an error runs the error's own code, which may panic like the step itself.
+    if let Err(message) = catch(|| drop(failure)) {
+        report(conn, &Failure::Panic(message));
+    }
     None
 }
 

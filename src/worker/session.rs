@@ -29,9 +29,7 @@ impl Hooks {
         make: &dyn Fn() -> Box<dyn RequestHandler + 'h>,
     ) -> (Box<Connection>, Option<Wish>) {
         let succeeded = match self.verified(&conn) {
-            Ok(true) => drive(make, &mut conn, &|conn, failure| {
-                self.report(conn, &failure);
-            }),
+            Ok(true) => drive(make, &mut conn, &|conn, failure| self.report(conn, failure)),
             Ok(false) => {
                 conn.end(CloseReason::Denied);
                 false

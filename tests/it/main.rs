@@ -21,6 +21,7 @@ mod conformance;
 mod daytime;
 mod echo;
 mod examples;
+mod failures;
 mod generate;
 mod handlers;
 mod lecture;
