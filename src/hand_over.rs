@@ -11,11 +11,11 @@ pub(crate) fn hand_over_point() {}
 #[cfg(feature = "chaos")]
 pub(crate) fn hand_over_point() {
     use std::hash::{DefaultHasher, Hash, Hasher};
-    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
     use std::time::Duration;
 
-    static POINTS: AtomicU64 = AtomicU64::new(0);
+    static POINTS: AtomicUsize = AtomicUsize::new(0);
     let mut hasher = DefaultHasher::new();
     // Relaxed, because the number only has to be another one each time.
     POINTS.fetch_add(1, Ordering::Relaxed).hash(&mut hasher);

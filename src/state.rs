@@ -5,6 +5,7 @@
 //! after the descriptor was closed. The lock is held for a few instructions at the start and at
 //! the end of a connection, and never per message.
 
+mod counter;
 pub(crate) mod handle;
 pub(crate) mod log_prefix;
 pub(crate) mod record;

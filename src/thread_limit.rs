@@ -10,8 +10,6 @@ use std::fs;
 use std::io;
 use std::sync::LazyLock;
 
-use rustix::process::{Resource, geteuid, getrlimit};
-
 use crate::semaphore::Semaphore;
 use crate::sync::thread::{self, JoinHandle};
 
@@ -87,17 +85,38 @@ pub(crate) fn spawn(
 
 /// Returns the lowest bound that is known.
 fn bound() -> Option<Bound> {
-    // The limit may change while the process runs. It does not hold for root.
-    let processes = getrlimit(Resource::Nproc)
-        .current
-        .filter(|_| !geteuid().is_root())
-        .and_then(|count| usize::try_from(count).ok())
-        .map(|count| Bound {
-            threads: less_a_margin(count),
-            reason: format!("RLIMIT_NPROC is {count}"),
-        });
+    let processes = max_processes().map(|count| Bound {
+        threads: less_a_margin(count),
+        reason: format!("RLIMIT_NPROC is {count}"),
+    });
     let bounds = processes.into_iter().chain(KERNEL.clone());
     bounds.min_by_key(|bound| bound.threads)
+}
+
+/// Returns how many processes and threads the user of this process may have. The limit may change
+/// while the process runs. It does not hold for root.
+#[cfg(not(any(
+    target_os = "illumos",
+    target_os = "solaris",
+    target_os = "cygwin",
+    target_os = "haiku"
+)))]
+fn max_processes() -> Option<usize> {
+    use rustix::process::{Resource, geteuid, getrlimit};
+    let count = getrlimit(Resource::Nproc).current;
+    let count = count.filter(|_| !geteuid().is_root())?;
+    usize::try_from(count).ok()
+}
+
+/// These systems have no `RLIMIT_NPROC`.
+#[cfg(any(
+    target_os = "illumos",
+    target_os = "solaris",
+    target_os = "cygwin",
+    target_os = "haiku"
+))]
+fn max_processes() -> Option<usize> {
+    None
 }
 
 /// An eighth is for what else the process and its neighbours need.

@@ -31,7 +31,9 @@ impl SocketOptions {
         }
     }
 
-    /// Returns whether a socket has the options.
+    /// Returns whether a socket has the options. Only Linux passes them on to connections, and not
+    /// every other system can say what time of keep-alive a socket has.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
     fn are_set(self, socket: &SockRef<'_>) -> io::Result<bool> {
         let keepalive = match self.keepalive.map(at_least_a_second) {
             Some(silence) => {
@@ -60,7 +62,10 @@ impl SocketOptions {
         }
         socket.set_nonblocking(true)?;
         self.check_keepalive(listener)?;
-        Ok(cfg!(any(target_os = "linux", target_os = "android")) && self.are_set(&socket)?)
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        return self.are_set(&socket);
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        Ok(false)
     }
 
     /// Finds out whether the system refuses the time of keep-alive: now, and not at every connection.
@@ -97,12 +102,9 @@ impl SocketOptions {
 }
 
 /// Returns whether a listener has an option that would change what its connections do.
+#[cfg(any(target_os = "linux", target_os = "android"))]
 fn passes_on_a_trap(listener: &SockRef<'_>) -> io::Result<bool> {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    let corked = listener.tcp_cork().unwrap_or(false);
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let corked = false;
-    Ok(corked
+    Ok(listener.tcp_cork().unwrap_or(false)
         || listener.linger()?.is_some()
         || listener.read_timeout()?.is_some()
         || listener.write_timeout()?.is_some())
@@ -138,7 +140,9 @@ pub(crate) fn listen(
         socket.set_only_v6(false)?;
     }
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(reuse_port)?;
+    if reuse_port {
+        share_port(&socket)?;
+    }
     if let Some(size) = buffer_size {
         // The kernel takes an `int`, and clamps it to its own limits.
         let size = size.min(1 << 30);
@@ -150,6 +154,18 @@ pub(crate) fn listen(
     options.apply(&SockRef::from(&socket))?;
     socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
     Ok(socket.into())
+}
+
+/// Lets other sockets listen on the same address (`SO_REUSEPORT`).
+#[cfg(not(any(target_os = "illumos", target_os = "solaris", target_os = "cygwin")))]
+fn share_port(socket: &Socket) -> io::Result<()> {
+    socket.set_reuse_port(true)
+}
+
+#[cfg(any(target_os = "illumos", target_os = "solaris", target_os = "cygwin"))]
+fn share_port(_: &Socket) -> io::Result<()> {
+    let cause = "this system has no SO_REUSEPORT";
+    Err(io::Error::new(ErrorKind::Unsupported, cause))
 }
 
 /// Returns the peer of a socket, if it is a connection.

@@ -266,6 +266,10 @@ impl Builder {
 
     /// Sets whether other sockets may listen on the same address (`SO_REUSEPORT`). Defaults to
     /// no. `SO_REUSEADDR`, so that a restart need not wait for `TIME_WAIT`, is always on.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// On illumos and Solaris, binding fails with [`Unsupported`](std::io::ErrorKind::Unsupported).
     #[doc(alias = "allow_reuse_port")]
     #[doc(alias = "allow_reuse_address")]
     #[must_use]

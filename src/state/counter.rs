@@ -1,0 +1,57 @@
+//! A count of bytes that several threads add to, and that 4 GiB don't make wrap.
+
+#[cfg(target_has_atomic = "64")]
+pub(super) use atomic::Counter;
+#[cfg(not(target_has_atomic = "64"))]
+pub(super) use locked::Counter;
+
+#[cfg(target_has_atomic = "64")]
+mod atomic {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Counter(AtomicU64);
+
+    // Relaxed is enough: nothing is published by the count.
+    impl Counter {
+        pub(crate) fn add(&self, n: usize) {
+            self.0.fetch_add(n as u64, Ordering::Relaxed);
+        }
+
+        pub(crate) fn get(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+}
+
+/// For processors without atomic operations on 64 bits, such as 32-bit PowerPC and MIPS.
+#[cfg(any(test, not(target_has_atomic = "64")))]
+mod locked {
+    use std::sync::{Mutex, PoisonError};
+
+    #[derive(Debug, Default)]
+    pub(crate) struct Counter(Mutex<u64>);
+
+    impl Counter {
+        pub(crate) fn add(&self, n: usize) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) += n as u64;
+        }
+
+        pub(crate) fn get(&self) -> u64 {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn both_kinds_count_beyond_4_gib() {
+        let (native, locked) = (super::Counter::default(), super::locked::Counter::default());
+        for _ in 0..5 {
+            native.add(1 << 30);
+            locked.add(1 << 30);
+        }
+        assert_eq!((native.get(), locked.get()), (5 << 30, 5 << 30));
+    }
+}
