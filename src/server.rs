@@ -1,5 +1,6 @@
 //! The server: its listeners, the loop that serves them, and its shutdown in three steps.
 
+mod addresses;
 mod bind;
 pub(crate) mod builder;
 

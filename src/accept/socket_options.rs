@@ -191,10 +191,11 @@ fn invalid(cause: &'static str) -> io::Error {
     io::Error::new(ErrorKind::InvalidInput, cause)
 }
 
-/// Returns whether an address can't be bound because this machine has neither it nor its family.
+/// Returns whether an address can't be bound because this machine lacks the address or its family.
+/// A sandbox without IPv6 may say that it lacks the protocol instead.
 pub(crate) fn is_not_of_this_machine(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
-        Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT)
+        Some(Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT | Errno::PROTONOSUPPORT)
     )
 }

@@ -1,12 +1,15 @@
 //! From the settings to a server: its listeners, and what it can't be built with.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use crate::accept::socket_options::{self, SocketOptions};
 use crate::error::Error;
 use crate::server::TcpServer;
+use crate::server::addresses::{covers, widest_first};
 use crate::server::builder::Builder;
 
 impl Builder {
@@ -27,14 +30,21 @@ impl Builder {
     /// Makes a listening socket for every address that `addr` resolves to, for servers with
     /// several: collect the sockets, and pass them to [`from_listeners`](Self::from_listeners).
     ///
-    /// `[::]` takes IPv4 clients, too (`IPV6_V6ONLY` off). Where a name has addresses that this
-    /// machine can't listen on, because it lacks their family or they are not its own, the others
-    /// are enough. `0.0.0.0` after `[::]` on the same port is left
-    /// out: its clients arrive there.
+    /// The sockets have the order of the addresses. An address whose clients arrive at another
+    /// socket of the same call has none of its own, whatever the order: `[::]` takes all clients of
+    /// its port, also those of IPv4 (`IPV6_V6ONLY` off), `0.0.0.0` takes all clients of IPv4, and an
+    /// address that is given twice is bound once. Port 0 stands for another port each time, so there
+    /// nothing is left out, except `0.0.0.0` beside `[::]`.
+    ///
+    /// Where this machine can't listen on an address, because the machine lacks the family or the
+    /// address is not its own, the other addresses are enough. If that is so of a wildcard, the
+    /// addresses that it would have covered are bound.
     ///
     /// # Errors
     ///
-    /// `addr` can't be resolved, or one of its addresses can't be bound; the error names it.
+    /// `addr` can't be resolved, or one of its addresses can't be bound; the error names it. If the
+    /// machine can listen on none of several, the error is of an address that is not its own, or
+    /// else of a family that it lacks.
     ///
     /// # Examples
     ///
@@ -55,13 +65,12 @@ impl Builder {
             .to_socket_addrs()
             .map_err(|error| Error::new(format!("cannot resolve {addr:?}"), error))?
             .collect();
-        let mut listeners = Vec::new();
+        let mut listeners = BTreeMap::new();
         let mut bound = Vec::new();
-        let mut skipped = None;
-        for &one in &addrs {
-            // A dual-stack socket on the same port has its clients.
-            let covered = SocketAddr::from((Ipv6Addr::UNSPECIFIED, one.port()));
-            if one.ip() == Ipv4Addr::UNSPECIFIED && bound.contains(&covered) {
+        let mut skipped: Option<(SocketAddr, io::Error)> = None;
+        for place in widest_first(&addrs) {
+            let one = addrs[place];
+            if bound.iter().any(|&other| covers(other, one)) {
                 continue;
             }
             match socket_options::listen(
@@ -72,22 +81,32 @@ impl Builder {
                 self.options(),
             ) {
                 Ok(listener) => {
-                    listeners.push(listener);
+                    listeners.insert(place, listener);
                     bound.push(one);
                 }
                 Err(error) if socket_options::is_not_of_this_machine(&error) => {
-                    skipped = Some(Error::new(format!("cannot bind {one}"), error));
+                    // A machine without IPv6 says so for half of the addresses of every name. So an
+                    // address that is not the machine's own is more likely to be the user's mistake.
+                    let tells_more = |before: &io::Error| {
+                        error.kind() == ErrorKind::AddrNotAvailable && before.kind() != error.kind()
+                    };
+                    if skipped
+                        .as_ref()
+                        .is_none_or(|(_, before)| tells_more(before))
+                    {
+                        skipped = Some((one, error));
+                    }
                 }
                 Err(error) => return Err(Error::new(format!("cannot bind {one}"), error)),
             }
         }
         match skipped {
-            Some(error) if listeners.is_empty() => Err(error),
-            None if listeners.is_empty() => Err(Error::invalid(
+            _ if !listeners.is_empty() => Ok(listeners.into_values().collect()),
+            Some((one, error)) => Err(Error::new(format!("cannot bind {one}"), error)),
+            None => Err(Error::invalid(
                 format!("cannot bind {addr:?}"),
-                "there is no address to it",
+                "it resolves to no address",
             )),
-            _ => Ok(listeners),
         }
     }
 

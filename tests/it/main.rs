@@ -14,6 +14,7 @@
 )]
 
 mod accepting;
+mod binding;
 mod check;
 mod cli;
 mod clients;
