@@ -3,31 +3,28 @@
 mod addresses;
 mod bind;
 pub(crate) mod builder;
+mod drain;
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
-
-use rustix::event::{PollFd, PollFlags};
+use std::time::Instant;
 
 use crate::accept::{Lead, Waited, Watch};
 use crate::connection::Connection;
-use crate::connection::close_reason::CloseReason;
 use crate::error::Error;
 use crate::reactor::carried::Carried;
 use crate::reactor::poll_loop;
 use crate::state::ServerState;
 use crate::state::handle::ServerHandle;
 use crate::state::log_prefix::LogPrefix;
-use crate::state::shutdown::Phase;
 use crate::state::totals::Totals;
 use crate::thread_limit;
-use crate::wake::wait;
 use crate::worker::Crew;
 use crate::worker::handler::{Failure, HandlerFactory, RequestHandler};
 use builder::Builder;
+use drain::{drain, wait_for_end};
 
 /// A TCP server that serves each connection by a handler of its own, on a thread of its own.
 ///
@@ -302,75 +299,4 @@ impl fmt::Debug for TcpServer {
 /// One reactor for every two processors, at least one.
 fn default_reactors() -> usize {
     thread::available_parallelism().map_or(1, |count| count.get().div_ceil(2))
-}
-
-/// How long threads have to close the connections that were aborted under them. A thread that needs
-/// longer is stuck in something other than its connection.
-const ABORT_GRACE: Duration = Duration::from_millis(500);
-
-/// Waits for live connections to end by themselves, and aborts them at the deadline.
-fn drain(state: &ServerState, crew: &Crew) -> Result<(), Error> {
-    let shutdown = &state.shutdown;
-    // After an error of a listener nobody else has asked for it.
-    shutdown.request(Phase::Draining);
-    let timeout = state.timeouts.drain;
-    let deadline = Instant::now().checked_add(timeout);
-    let prefix = &state.prefix;
-    let connections = state.connections();
-    if connections > 0 {
-        log::info!(service = prefix, connections; "{prefix}draining: connections={connections}");
-    }
-    while !state.is_empty_or_wakes_supervisor() && shutdown.phase() == Phase::Draining {
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            let connections = state.connections();
-            log::warn!(
-                service = prefix, connections;
-                "{prefix}drain timeout of {timeout:?} is over: connections={connections}"
-            );
-            shutdown.request(Phase::Aborting);
-        } else {
-            crew.run_jobs();
-            sleep_until(state, deadline)?;
-        }
-    }
-    if state.is_empty_or_wakes_supervisor() {
-        return Ok(());
-    }
-    let connections = state.connections();
-    log::info!(service = prefix, connections; "{prefix}cutting: connections={connections}");
-    state.abort();
-    let deadline = Instant::now() + ABORT_GRACE;
-    while !state.is_empty_or_wakes_supervisor() && Instant::now() < deadline {
-        crew.run_jobs();
-        sleep_until(state, Some(deadline))?;
-    }
-    // Every connection leaves its line and its bytes, even if its handler never returns.
-    for record in state.finish_all() {
-        CloseReason::Shutdown.log(prefix, &record);
-    }
-    Ok(())
-}
-
-/// Waits until the only connection has ended, or a stop is requested.
-fn wait_for_end(state: &ServerState) -> Result<(), Error> {
-    while state.shutdown.phase() == Phase::Serving && !state.is_empty_or_wakes_supervisor() {
-        sleep_until(state, None)?;
-    }
-    Ok(())
-}
-
-/// Sleeps until the last connection ends, the shutdown goes a step further, or `until`. Nobody holds
-/// the lead any more, so this thread also answers a watchdog that asks its holder.
-fn sleep_until(state: &ServerState, until: Option<Instant>) -> Result<(), Error> {
-    let wakers = [state.shutdown.supervisor(), state.shutdown.lead()];
-    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-    let mut fds = wakers.map(|waker| PollFd::new(waker, PollFlags::IN));
-    wait(&mut fds, left)
-        .map_err(|error| Error::new("cannot wait for connections to end", error))?;
-    for (waker, fd) in wakers.iter().zip(&fds) {
-        if !fd.revents().is_empty() {
-            waker.clear();
-        }
-    }
-    Ok(())
 }

@@ -141,20 +141,24 @@ impl ServerState {
         self.live().totals.rejected += 1;
     }
 
-    /// Disconnects every connection that is left, and counts those that lost something by it.
-    pub(crate) fn abort(&self) {
+    /// Disconnects every connection that is left. Counts those that lost something by it, and returns
+    /// their peers, the oldest connection first.
+    pub(crate) fn abort(&self) -> Vec<SocketAddr> {
         // A snapshot, so that no system call is made under the lock.
-        let streams: Vec<_> = self
+        let mut left: Vec<_> = self
             .live()
             .connections
-            .values()
-            .filter_map(|(stream, _)| stream.upgrade())
-            .collect();
-        let aborted = streams
             .iter()
-            .map(|stream| u64::from(stream.abort()))
-            .sum::<u64>();
-        self.live().totals.aborted += aborted;
+            .filter_map(|(&id, (stream, record))| Some((id, stream.upgrade()?, record.peer)))
+            .collect();
+        left.sort_unstable_by_key(|&(id, ..)| id);
+        let aborted: Vec<_> = left
+            .iter()
+            .filter(|(_, stream, _)| stream.abort())
+            .map(|&(.., peer)| peer)
+            .collect();
+        self.live().totals.aborted += aborted.len() as u64;
+        aborted
     }
 
     /// Finishes the records of the connections whose handlers ignore that they were aborted, and
@@ -355,7 +359,7 @@ mod tests {
         state.shutdown.request(Phase::Aborting);
         slots[1].attach(&after, &other);
         assert!(!before.is_aborted() && after.is_aborted());
-        state.abort();
+        assert_eq!(state.abort(), [one.peer], "the other was aborted before");
         assert!(before.is_aborted());
         assert_eq!(state.totals().cut(), 2);
     }

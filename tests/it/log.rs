@@ -1,9 +1,12 @@
 //! What is logged is exact, and is not the client's to decide.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::net::Shutdown;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
+
+use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
 
 use crate::support::{Daemon, connect, eventually, example, exchange, noise, ping, read_to_end};
 
@@ -169,4 +172,52 @@ fn without_draining(log: &str) -> Vec<&str> {
     log.lines()
         .filter(|line| !line.contains("INFO ] draining: "))
         .collect()
+}
+
+/// Connects clients that take nothing of what is due to them: a megabyte each, through a receive
+/// buffer of a few kilobytes.
+fn connect_stalled(addr: SocketAddr, count: usize) -> Vec<TcpStream> {
+    let message = noise(1, 1 << 20);
+    let connect = |_| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.connect(&addr.into()).unwrap();
+        let mut client = TcpStream::from(socket);
+        client.write_all(&message).unwrap();
+        // It is served by now.
+        client.read_exact(&mut [0]).unwrap();
+        client
+    };
+    (0..count).map(connect).collect()
+}
+
+#[test]
+fn a_stop_that_aborts_clients_says_how_many_and_names_some() {
+    let daemon = Daemon::start(&["--drain-timeout", "100ms"]);
+    let stalled = connect_stalled(daemon.addr, 10);
+    let log = daemon.stop().log;
+    let line = log.lines().find(|line| line.contains("WARN")).unwrap();
+    let expected = "drain timeout of 100ms is over: connections=10 aborted=10: 127.0.0.1:";
+    assert!(line.contains(expected), "{line}");
+    assert!(line.ends_with(", and 2 more"), "{line}");
+    let is_named = |client: &&TcpStream| {
+        let addr = client.local_addr().unwrap();
+        line.contains(&format!(" {addr},"))
+    };
+    // In the order of their coming.
+    assert_eq!(stalled.iter().take_while(is_named).count(), 8);
+    assert_eq!(stalled.iter().filter(is_named).count(), 8);
+    assert_eq!(log.matches("WARN").count(), 1, "{log}");
+}
+
+#[test]
+fn a_second_request_to_stop_says_whom_it_aborts() {
+    let daemon = Daemon::start(&["--drain-timeout", "1h"]);
+    let stalled = connect_stalled(daemon.addr, 1);
+    daemon.signal(Signal::INT);
+    daemon.wait_for_log("draining: connections=1");
+    let log = daemon.stop().log;
+    let addr = stalled[0].local_addr().unwrap();
+    let expected = format!("asked to stop at once: connections=1 aborted=1: {addr}\n");
+    assert!(log.contains(&expected), "{log}");
 }

@@ -1,0 +1,110 @@
+//! The end of a server: live connections drain, and what is left at the deadline is aborted.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+
+use crate::connection::close_reason::CloseReason;
+use crate::error::Error;
+use crate::state::ServerState;
+use crate::state::log_prefix::LogPrefix;
+use crate::state::shutdown::Phase;
+use crate::wake::wait;
+use crate::worker::Crew;
+
+/// How long threads have to close the connections that were aborted under them. A thread that needs
+/// longer is stuck in something other than its connection.
+const ABORT_GRACE: Duration = Duration::from_millis(500);
+
+/// Waits for live connections to end by themselves, and aborts them at the deadline.
+pub(super) fn drain(state: &ServerState, crew: &Crew) -> Result<(), Error> {
+    let shutdown = &state.shutdown;
+    // After an error of a listener nobody else has asked for it.
+    shutdown.request(Phase::Draining);
+    let timeout = state.timeouts.drain;
+    let deadline = Instant::now().checked_add(timeout);
+    let prefix = &state.prefix;
+    let connections = state.connections();
+    if connections > 0 {
+        log::info!(service = prefix, connections; "{prefix}draining: connections={connections}");
+    }
+    let mut cause = "asked to stop at once".to_owned();
+    while !state.is_empty_or_wakes_supervisor() && shutdown.phase() == Phase::Draining {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            cause = format!("drain timeout of {timeout:?} is over");
+            shutdown.request(Phase::Aborting);
+        } else {
+            crew.run_jobs();
+            sleep_until(state, deadline)?;
+        }
+    }
+    if state.is_empty_or_wakes_supervisor() {
+        return Ok(());
+    }
+    let connections = state.connections();
+    log_abort(prefix, &cause, connections, &state.abort());
+    let deadline = Instant::now() + ABORT_GRACE;
+    while !state.is_empty_or_wakes_supervisor() && Instant::now() < deadline {
+        crew.run_jobs();
+        sleep_until(state, Some(deadline))?;
+    }
+    // Every connection leaves its line and its bytes, even if its handler never returns.
+    for record in state.finish_all() {
+        CloseReason::Shutdown.log(prefix, &record);
+    }
+    Ok(())
+}
+
+/// The most peers that are named in one line of the log.
+const MAX_PEERS: usize = 8;
+
+/// Logs that connections were aborted, and those that lost something by it: a warning, if there are
+/// any.
+fn log_abort(prefix: &LogPrefix, cause: &str, connections: usize, peers: &[SocketAddr]) {
+    let aborted = peers.len();
+    let mut names: Vec<_> = peers
+        .iter()
+        .take(MAX_PEERS)
+        .map(ToString::to_string)
+        .collect();
+    if aborted > MAX_PEERS {
+        names.push(format!("and {} more", aborted - MAX_PEERS));
+    }
+    let peers = names.join(", ");
+    if aborted > 0 {
+        log::warn!(
+            service = prefix, connections, aborted, peers;
+            "{prefix}{cause}: connections={connections} aborted={aborted}: {peers}"
+        );
+    } else {
+        log::info!(
+            service = prefix, connections, aborted;
+            "{prefix}{cause}: connections={connections} aborted=0"
+        );
+    }
+}
+
+/// Waits until the only connection has ended, or a stop is requested.
+pub(super) fn wait_for_end(state: &ServerState) -> Result<(), Error> {
+    while state.shutdown.phase() == Phase::Serving && !state.is_empty_or_wakes_supervisor() {
+        sleep_until(state, None)?;
+    }
+    Ok(())
+}
+
+/// Sleeps until the last connection ends, the shutdown goes a step further, or `until`. Nobody holds
+/// the lead any more, so this thread also answers a watchdog that asks its holder.
+fn sleep_until(state: &ServerState, until: Option<Instant>) -> Result<(), Error> {
+    let wakers = [state.shutdown.supervisor(), state.shutdown.lead()];
+    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+    let mut fds = wakers.map(|waker| PollFd::new(waker, PollFlags::IN));
+    wait(&mut fds, left)
+        .map_err(|error| Error::new("cannot wait for connections to end", error))?;
+    for (waker, fd) in wakers.iter().zip(&fds) {
+        if !fd.revents().is_empty() {
+            waker.clear();
+        }
+    }
+    Ok(())
+}
