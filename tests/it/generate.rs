@@ -71,6 +71,7 @@ fn the_manual_is_well_formed_and_names_what_the_help_names() {
             "OPTIONS",
             "ADDRESSES",
             "DURATIONS",
+            "SIZES",
             "INHERITED SOCKETS",
             "SERVICES",
             "SIGNALS",
