@@ -214,7 +214,7 @@ impl Lead {
 
     fn reject(&self, stream: TcpStream, peer: SocketAddr) {
         self.state.count_rejected();
-        CloseReason::Limit.log(self.prefix(), &Record::new(peer));
+        CloseReason::Limit.log(self.prefix(), &Record::new(0, peer));
         match &self.reactors {
             Some(reactors) => reactors.reject(stream),
             None => close_rejected(stream),

@@ -6,28 +6,33 @@
 pub(crate) mod busy_poll;
 pub(crate) mod close_reason;
 pub(crate) mod closing;
+pub(crate) mod limits;
 pub(crate) mod progress;
 pub(crate) mod rest;
 pub(crate) mod transfer;
+pub(crate) mod wait;
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::AtomicBool;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
+use socket2::SockRef;
 
 use crate::state::Slot;
+use crate::state::connection_handle::ConnectionHandle;
 use crate::state::handle::ServerHandle;
 use crate::state::log_prefix::LogPrefix;
 use crate::state::record::Record;
 use crate::state::shared_stream::SharedStream;
-use crate::state::timeouts::Timeouts;
+use crate::state::timeouts::{BLOCKING_SLICE, Timeouts};
 use crate::wake::wait;
 use busy_poll::BusyPoll;
 use close_reason::CloseReason;
+use limits::Limits;
 use progress::Progress;
 use rest::Wish;
 
@@ -76,20 +81,26 @@ pub struct Connection {
     record: Arc<Record>,
     progress: Mutex<Progress>,
     wish: Mutex<Option<Wish>>,
+    limits: Mutex<Limits>,
     busy_poll: BusyPoll,
     /// Whether messages are so far apart that a read waits in `poll(2)` at once.
     polls_first: AtomicBool,
     /// Whether blocking calls on the stream return after the blocking slice.
     has_slices: AtomicBool,
+    /// Whether writes do, too.
+    sends_in_slices: AtomicBool,
 }
 
 impl Connection {
     /// Makes a connection in a box, which passes from thread to thread and stays off their stacks.
     pub(crate) fn new(stream: TcpStream, peer: SocketAddr, slot: Slot) -> Box<Self> {
         let stream = Arc::new(SharedStream::new(stream));
-        let record = Arc::new(Record::new(peer));
+        let record = Arc::new(Record::new(slot.id(), peer));
         slot.attach(&stream, &record);
-        let busy_poll = BusyPoll::new(slot.state().timeouts.busy_poll);
+        let timeouts = &slot.state().timeouts;
+        let busy_poll = BusyPoll::new(timeouts.busy_poll);
+        let limits = Mutex::new(Limits::new(timeouts));
+        let sends_in_slices = timeouts.send_timeout().is_some();
         Box::new(Self {
             server: ServerHandle::new(Arc::clone(slot.state())),
             stream,
@@ -97,9 +108,11 @@ impl Connection {
             record,
             progress: Mutex::new(Progress::Open),
             wish: Mutex::default(),
+            limits,
             busy_poll,
             polls_first: AtomicBool::new(false),
             has_slices: AtomicBool::new(false),
+            sends_in_slices: AtomicBool::new(sends_in_slices),
         })
     }
 
@@ -132,16 +145,140 @@ impl Connection {
     ///
     /// Those of the system call; none is expected on a live connection.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.stream().local_addr().map(canonical)
+        self.handle().local_addr()
+    }
+
+    /// Returns the number of the connection. A server counts its connections from 1, and uses no number
+    /// again.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.record.id
+    }
+
+    /// Returns a handle, by which other threads can see, close and wake this connection.
+    #[must_use]
+    pub fn handle(&self) -> ConnectionHandle {
+        let stream = Arc::downgrade(&self.stream);
+        ConnectionHandle::new(self.slot.state(), stream, Arc::clone(&self.record))
+    }
+
+    /// Sends a FIN: the peer reads an end of file after what was written, and this side can still read
+    /// (`shutdown(2)`, `SHUT_WR`). Later writes fail with
+    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe); a second call does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`NotConnected`](io::ErrorKind::NotConnected): the peer has reset the connection.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        self.stream().shutdown(Shutdown::Write)
+    }
+
+    /// Resets the connection, as [`ConnectionHandle::abort`] does: what the peer has not received yet is
+    /// lost. For a peer that breaks the protocol, or that is to get nothing half.
+    pub fn abort(&self) {
+        self.handle().abort();
+    }
+
+    /// Sets how long a read waits for input before it fails with
+    /// [`TimedOut`](io::ErrorKind::TimedOut), or `None` for no limit, from the next read on. Until then it is
+    /// the server's [`idle_timeout`](crate::Builder::idle_timeout).
+    ///
+    /// It is about input: a peer that only receives is idle. For proxies and downloads see
+    /// [`set_output_is_activity`](Self::set_output_is_activity). A read that has failed so may be tried again,
+    /// and then waits as long once more.
+    ///
+    /// It also holds after the handler, for what [`continue_with`](Self::continue_with) leaves to the server.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use socketserver::Connection;
+    /// use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+    /// use std::time::Duration;
+    ///
+    /// /// Reminds a client that says nothing, and gives up the second time.
+    /// fn ask(mut conn: &Connection) -> io::Result<String> {
+    ///     conn.set_idle_timeout(Duration::from_secs(30));
+    ///     let mut name = String::new();
+    ///     let mut input = BufReader::new(conn.take(1000));
+    ///     writeln!(conn, "who are you?")?;
+    ///     match input.read_line(&mut name) {
+    ///         Err(error) if error.kind() == ErrorKind::TimedOut => {
+    ///             writeln!(conn, "are you there?")?;
+    ///             input.read_line(&mut name)?;
+    ///         }
+    ///         read => drop(read?),
+    ///     }
+    ///     Ok(name)
+    /// }
+    /// ```
+    pub fn set_idle_timeout(&self, timeout: impl Into<Option<Duration>>) {
+        let mut limits = self.lock_limits();
+        limits.idle = timeout.into();
+        limits.are_own = true;
+    }
+
+    /// Sets when reads and writes fail with [`TimedOut`](io::ErrorKind::TimedOut), however often bytes
+    /// drip in, or `None` for never. Set it for a phase, a TLS handshake or a login, and take it back after
+    /// that.
+    ///
+    /// A deadline in the past fails the next call. After a failure the calls fail until the deadline is moved
+    /// or taken back; then the handler may go on. It holds for calls that begin afterwards: a write that
+    /// another thread has begun may not notice.
+    ///
+    /// What [`continue_with`](Self::continue_with) leaves to the server ends at a deadline as at the
+    /// [lifetime](crate::Builder::max_lifetime), with that as its reason.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use socketserver::Connection;
+    /// use std::io::{self, Read};
+    /// use std::time::{Duration, Instant};
+    ///
+    /// /// Reads a header of 4 bytes, which must be there within 5 s.
+    /// fn header(conn: &mut Connection) -> io::Result<[u8; 4]> {
+    ///     let mut header = [0; 4];
+    ///     conn.set_deadline(Instant::now() + Duration::from_secs(5));
+    ///     conn.read_exact(&mut header)?;
+    ///     conn.set_deadline(None);
+    ///     Ok(header)
+    /// }
+    /// ```
+    pub fn set_deadline(&self, deadline: impl Into<Option<Instant>>) {
+        let mut limits = self.lock_limits();
+        limits.deadline = deadline.into();
+        limits.are_own = true;
+        if limits.deadline.is_some() && !self.sends_in_slices.swap(true, Ordering::Relaxed) {
+            drop(limits);
+            // It fails only where the peer has gone, and then no call blocks.
+            let _ = SockRef::from(self.stream()).set_write_timeout(Some(BLOCKING_SLICE));
+        }
+    }
+
+    /// Sets whether what is sent counts as activity, as what is received does: then the idle timeout runs
+    /// only while nothing goes either way. Until then it is as
+    /// [`output_is_activity`](crate::Builder::output_is_activity) says.
+    pub fn set_output_is_activity(&self, counts: bool) {
+        let mut limits = self.lock_limits();
+        limits.output_is_activity = counts;
+        limits.last_sent = None;
     }
 
     /// Returns the stream, for its options.
     ///
-    /// Leave its timeouts, and whether it blocks, as they are: the connection sets them. Don't read
-    /// or write there: the bytes would not be counted, no timeout would apply, a shutdown would
-    /// not be noticed before the connection is cut, and a read may fail after 20 ms. Don't duplicate
-    /// it with [`try_clone`](TcpStream::try_clone): the peer would see no end of file until the
-    /// duplicate is closed, too.
+    /// Safe to call are the getters, such as [`local_addr`](TcpStream::local_addr),
+    /// [`nodelay`](TcpStream::nodelay) and [`take_error`](TcpStream::take_error);
+    /// [`set_nodelay`](TcpStream::set_nodelay), [`set_ttl`](TcpStream::set_ttl), and the options that the
+    /// crate `socket2` sets, except those below; and [`peek`](TcpStream::peek), which may fail with
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) after 20 ms.
+    ///
+    /// Leave the timeouts, `SO_LINGER`, and whether the stream blocks, as they are: the connection sets them.
+    /// Don't read or write there: the bytes would not be counted, no timeout would apply, a shutdown
+    /// would not be noticed before the connection is aborted, and a read may fail after 20 ms. For
+    /// [`shutdown`](TcpStream::shutdown) there are [`shutdown_write`](Self::shutdown_write) and
+    /// [`abort`](Self::abort). Don't duplicate the stream with [`try_clone`](TcpStream::try_clone): the peer
+    /// would see no end of file until the duplicate is closed, too.
     #[doc(alias = "request")]
     #[must_use]
     pub fn stream(&self) -> &TcpStream {
@@ -202,6 +339,20 @@ impl Connection {
     /// Notes why the connection has ended.
     pub(crate) fn end(&self, reason: CloseReason) {
         self.update_progress(|progress| progress.end(reason));
+    }
+
+    fn lock_limits(&self) -> MutexGuard<'_, Limits> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the limits that hold after the handler.
+    pub(crate) fn own_timeouts(&self) -> Timeouts {
+        let limits = *self.lock_limits();
+        if limits.are_own {
+            limits.apply_to(*self.timeouts(), self.record.accepted)
+        } else {
+            *self.timeouts()
+        }
     }
 
     fn update_progress(&self, update: impl FnOnce(&mut Progress)) {

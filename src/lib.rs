@@ -109,12 +109,14 @@ mod worker;
 pub use accept::AtLimit;
 pub use connection::Connection;
 pub use connection::rest::Rest;
+pub use connection::wait::Wait;
 pub use error::Error;
 pub use server::TcpServer;
 pub use server::builder::Builder;
 pub use services::{ChargenHandler, DiscardHandler, EchoHandler, TimeHandler};
 #[cfg(feature = "daytime")]
 pub use services::{Daytime, DaytimeError, DaytimeForm, DaytimeHandler, LeapSecond};
+pub use state::connection_handle::ConnectionHandle;
 pub use state::handle::ServerHandle;
 pub use state::totals::Totals;
 pub use worker::handler::{Failure, FnHandler, RequestHandler, from_fn};

@@ -5,6 +5,8 @@
 //! after the descriptor was closed. The lock is held for a few instructions at the start and at
 //! the end of a connection, and never per message.
 
+pub(crate) mod connection_handle;
+pub(crate) mod control;
 mod counter;
 pub(crate) mod handle;
 pub(crate) mod log_prefix;
@@ -17,12 +19,14 @@ pub(crate) mod totals;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown as ShutDirection, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::hand_over::hand_over_point;
 use crate::wake::Waker;
+use connection_handle::ConnectionHandle;
 use log_prefix::LogPrefix;
 use record::Record;
 use shared_stream::SharedStream;
@@ -41,6 +45,8 @@ pub(crate) struct ServerState {
     live: Mutex<Live>,
     /// What the running reactors sleep on.
     reactors: Mutex<Vec<Arc<Waker>>>,
+    /// How often the close of a single connection was requested.
+    close_requests: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -84,12 +90,55 @@ impl ServerState {
                 totals: Totals::default(),
             }),
             reactors: Mutex::default(),
+            close_requests: AtomicUsize::new(0),
         })
     }
 
     /// Returns how many connections are live.
-    pub(crate) fn connections(&self) -> usize {
+    pub(crate) fn connection_count(&self) -> usize {
         self.live().connections.len()
+    }
+
+    /// Returns the live connections, the oldest first.
+    pub(crate) fn connections(self: &Arc<Self>) -> Vec<ConnectionHandle> {
+        let mut connections: Vec<_> = self
+            .live()
+            .connections
+            .values()
+            .map(|(stream, record)| {
+                ConnectionHandle::new(self, Weak::clone(stream), Arc::clone(record))
+            })
+            .collect();
+        connections.sort_unstable_by_key(ConnectionHandle::id);
+        connections
+    }
+
+    /// Requests the close of one connection, and wakes whoever has it.
+    pub(crate) fn close(&self, stream: &SharedStream, record: &Record) {
+        if !record.control.close() {
+            return;
+        }
+        // Release pairs with the acquire in `close_requests`.
+        self.close_requests.fetch_add(1, Ordering::Release);
+        for reactor in self.reactors().iter() {
+            reactor.wake();
+        }
+        if self.shutdown.sleepers().wake_once().is_err() {
+            // Without a descriptor for that, this wakes its reader, too. But the kernel then answers
+            // what the peer sends after the FIN with a reset.
+            let _ = stream.stream.shutdown(ShutDirection::Read);
+        }
+    }
+
+    /// Returns how often the close of a single connection was requested. A reactor that finds the
+    /// number changed looks at its connections.
+    pub(crate) fn close_requests(&self) -> usize {
+        self.close_requests.load(Ordering::Acquire)
+    }
+
+    /// Counts a connection that was aborted on its own.
+    pub(crate) fn count_aborted(&self) {
+        self.live().totals.aborted += 1;
     }
 
     pub(crate) fn max_connections(&self) -> usize {
@@ -247,7 +296,7 @@ impl Slot {
         // Whoever aborts sets the phase first. So either it finds this connection in the table, or
         // this connection finds the phase. Both may, and then the abort counts once.
         if self.state.shutdown.phase() == Phase::Aborting && stream.abort() {
-            self.state.live().totals.aborted += 1;
+            self.state.count_aborted();
         }
     }
 
@@ -258,6 +307,10 @@ impl Slot {
 
     pub(crate) fn state(&self) -> &Arc<ServerState> {
         &self.state
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
     }
 }
 
@@ -298,6 +351,7 @@ mod tests {
     fn state(max_connections: usize) -> Arc<ServerState> {
         let timeouts = Timeouts {
             idle: None,
+            output_is_activity: false,
             write: None,
             lifetime: None,
             lingering: Duration::ZERO,
@@ -318,13 +372,13 @@ mod tests {
         drop(first);
         assert!(state.has_room_or_wakes_lead());
         assert!(state.admit().is_some());
-        assert_eq!(state.connections(), 0, "no slot has a connection");
+        assert_eq!(state.connection_count(), 0, "no slot has a connection");
     }
 
     fn connect(listener: &std::net::TcpListener) -> (Arc<SharedStream>, Arc<Record>) {
         let addr = listener.local_addr().unwrap();
         let stream = std::net::TcpStream::connect(addr).unwrap();
-        let record = Record::new(addr);
+        let record = Record::new(0, addr);
         (Arc::new(SharedStream::new(stream)), Arc::new(record))
     }
 

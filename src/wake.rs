@@ -1,8 +1,9 @@
 //! Sleeping until something happens: `poll(2)` with a timeout, and a pipe that makes it return.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -88,6 +89,45 @@ impl Waker {
 
     fn cleared(&self) -> MutexGuard<'_, u64> {
         self.cleared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Wakes every thread that sleeps on it, however many they are.
+///
+/// A sleeper waits on the pipe that was current when it began. Waking the sleepers makes that pipe
+/// readable for good and another one current, so that each sleeper wakes once and none has to be known.
+#[derive(Debug)]
+pub(crate) struct Broadcast(RwLock<Arc<Waker>>);
+
+impl Broadcast {
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self(RwLock::new(Arc::new(Waker::new()?))))
+    }
+
+    /// Returns what to sleep on. Whoever sleeps looks at its condition after this call, and whoever wakes
+    /// changes the condition before: so no wake-up is lost.
+    pub(crate) fn current(&self) -> Arc<Waker> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Wakes those that sleep now.
+    ///
+    /// # Errors
+    ///
+    /// The process is out of descriptors: nobody was woken.
+    pub(crate) fn wake_once(&self) -> io::Result<()> {
+        let next = Arc::new(Waker::new()?);
+        let before = mem::replace(
+            &mut *self.0.write().unwrap_or_else(PoisonError::into_inner),
+            next,
+        );
+        before.wake();
+        Ok(())
+    }
+
+    /// Wakes those that sleep now and all later ones.
+    pub(crate) fn wake_for_good(&self) {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).wake();
     }
 }
 

@@ -16,8 +16,14 @@ pub(crate) enum CloseReason {
     Idle,
     /// The peer took nothing for the write timeout.
     Stalled,
+    /// The deadline that the handler had set was over.
+    Deadline,
     /// The connection reached its maximum lifetime.
     Lifetime,
+    /// A handle of the connection asked for its end.
+    Closed,
+    /// The connection was reset by its handler or by a handle.
+    Aborted,
     /// The server was asked to stop.
     Shutdown,
     /// The verify hook denied the connection.
@@ -38,7 +44,10 @@ impl CloseReason {
             Self::Reset => "reset",
             Self::Idle => "idle",
             Self::Stalled => "stalled",
+            Self::Deadline => "deadline",
             Self::Lifetime => "lifetime",
+            Self::Closed => "closed",
+            Self::Aborted => "aborted",
             Self::Shutdown => "shutdown",
             Self::Denied => "rejected",
             Self::Error => "error",
@@ -49,7 +58,7 @@ impl CloseReason {
 
     /// Returns whether the server ended the connection, on its own account.
     pub(crate) fn is_the_servers(self) -> bool {
-        matches!(self, Self::Lifetime | Self::Shutdown)
+        matches!(self, Self::Lifetime | Self::Closed | Self::Shutdown)
     }
 
     /// Logs the one line that every connection leaves.

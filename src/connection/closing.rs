@@ -80,6 +80,7 @@ impl Connection {
             ..
         } = self;
         drop(stream);
+        record.control.release();
         // A shutdown that has aborted the connection may have given up on its handler.
         if slot.finish(&record) {
             reason.log(&slot.state().prefix, &record);

@@ -60,7 +60,7 @@ impl Progress {
             Self::Draining { unread } => *unread = unread.saturating_sub(n),
             // A handler may read on after a timeout, and then that was not the end.
             Self::Ended {
-                reason: CloseReason::Idle | CloseReason::Stalled,
+                reason: CloseReason::Idle | CloseReason::Stalled | CloseReason::Deadline,
                 ..
             } => *self = Self::Open,
             Self::Open | Self::Told | Self::Ended { .. } => {}

@@ -4,7 +4,7 @@
 
 use std::io::{self, ErrorKind};
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{RecvFlags, SendFlags};
@@ -13,6 +13,7 @@ use socket2::SockRef;
 use super::Connection;
 use super::progress::Progress;
 use crate::connection::close_reason::CloseReason;
+use crate::connection::limits::timed_out;
 use crate::state::shutdown::Phase;
 use crate::state::timeouts::{BLOCKING_SLICE, DRAIN_GRACE, Timeouts, WRITE_RETRY};
 use crate::wake::wait;
@@ -28,6 +29,7 @@ impl Connection {
     /// Reads, however long the peer takes to send something.
     pub(super) fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
+            self.check_deadline()?;
             if let Some(n) = self.receive_soon(buf)? {
                 return Ok(n);
             }
@@ -49,8 +51,13 @@ impl Connection {
                 return received.map(Some);
             }
         }
-        // Blocking here would only cost another wake-up where messages are far apart.
-        let flags = if self.polls_first.load(Ordering::Relaxed) {
+        // Blocking here would only cost another wake-up where messages are far apart, and would be
+        // too long where a deadline is near.
+        let is_near = self
+            .lock_limits()
+            .deadline
+            .is_some_and(|deadline| deadline < Instant::now() + BLOCKING_SLICE);
+        let flags = if is_near || self.polls_first.load(Ordering::Relaxed) {
             RecvFlags::DONTWAIT
         } else {
             RecvFlags::empty()
@@ -87,7 +94,9 @@ impl Connection {
             let socket = SockRef::from(self.stream());
             // Setting them fails only where the peer has gone, and then no call blocks.
             let _ = socket.set_read_timeout(Some(BLOCKING_SLICE));
-            let _ = socket.set_write_timeout(self.timeouts().send_timeout());
+            if self.sends_in_slices.load(Ordering::Relaxed) {
+                let _ = socket.set_write_timeout(Some(BLOCKING_SLICE));
+            }
         }
     }
 
@@ -97,22 +106,56 @@ impl Connection {
     ///
     /// The peer has sent nothing for the idle timeout.
     fn wait_for_input(&self) -> io::Result<()> {
-        let stop = self.server.stop();
+        let sleepers = self.server.state().shutdown.sleepers().current();
+        if self.should_close() {
+            return Ok(());
+        }
         let mut fds = [
             PollFd::new(self.stream(), PollFlags::IN),
-            PollFd::new(&stop, PollFlags::IN),
+            PollFd::new(&*sleepers, PollFlags::IN),
         ];
-        let timeouts = [self.timeouts().idle, self.lifetime_left()];
         let start = Instant::now();
-        let woken = wait(&mut fds, timeouts.into_iter().flatten().min())?;
+        let ends = [self.begin_to_wait(), self.lifetime_end()];
+        let end = ends.into_iter().flatten().min();
+        let woken = wait(
+            &mut fds,
+            end.map(|end| end.saturating_duration_since(start)),
+        )?;
         if start.elapsed() < BLOCKING_SLICE {
             self.polls_first.store(false, Ordering::Relaxed);
         }
         if woken || self.should_close() {
             return Ok(());
         }
-        self.end(CloseReason::Idle);
-        Err(idle_error())
+        self.check_wait()
+    }
+
+    /// Notes that a wait for input begins or goes on, and returns when it must end.
+    pub(super) fn begin_to_wait(&self) -> Option<Instant> {
+        let mut limits = self.lock_limits();
+        limits.begin_to_wait(Instant::now());
+        limits.end()
+    }
+
+    /// Fails if a limit of the wait for input is over.
+    pub(super) fn check_wait(&self) -> io::Result<()> {
+        let failed = self.lock_limits().fail_wait(Instant::now());
+        failed.map_or(Ok(()), |reason| Err(self.time_out(reason)))
+    }
+
+    fn check_deadline(&self) -> io::Result<()> {
+        let limits = *self.lock_limits();
+        // Without a deadline there is no need for the time.
+        if limits.deadline.is_some() && limits.is_past_deadline(Instant::now()) {
+            return Err(self.time_out(CloseReason::Deadline));
+        }
+        Ok(())
+    }
+
+    /// Notes that a limit of time ends the connection, and returns the error that says so.
+    fn time_out(&self, reason: CloseReason) -> io::Error {
+        self.end(reason);
+        timed_out(reason)
     }
 
     /// Reads now that the server ends the connection: what had arrived when a read noticed that,
@@ -172,6 +215,7 @@ impl Connection {
             }
             Ok(n) => {
                 self.update_progress(|progress| progress.received(n as u64));
+                self.lock_limits().quiet_since = None;
                 self.record.received(n);
                 Ok(n)
             }
@@ -196,8 +240,9 @@ impl Connection {
                 .write_deadline()
                 .is_some_and(|deadline| self.record.accepted.elapsed() >= deadline)
             {
-                return Err(self.not_taken(CloseReason::Lifetime));
+                return Err(self.time_out(CloseReason::Lifetime));
             }
+            self.check_deadline()?;
             match attempt() {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     let since = *blocked_since.get_or_insert_with(Instant::now);
@@ -211,6 +256,11 @@ impl Connection {
                 }
                 Err(error) => return Err(self.failed(error)),
                 Ok(n) => {
+                    let mut limits = self.lock_limits();
+                    if limits.output_is_activity {
+                        limits.last_sent = Some(Instant::now());
+                    }
+                    drop(limits);
                     self.record.sent(n);
                     return Ok(n);
                 }
@@ -220,17 +270,19 @@ impl Connection {
 
     /// Sleeps until there may be room, or for a moment.
     fn wait_for_room(&self, blocked_since: Instant, would_block: io::Error) -> io::Result<()> {
-        if self.timeouts().send_timeout().is_none() {
+        if !self.sends_in_slices.load(Ordering::Relaxed) {
             // The handler has made the stream non-blocking.
             return Err(would_block);
         }
         self.check_write_timeout(blocked_since)?;
         let Timeouts { write, .. } = *self.timeouts();
+        let deadline = self.lock_limits().deadline;
         let deadlines = [
             write.map(|write| write.saturating_sub(blocked_since.elapsed())),
             self.timeouts()
                 .write_deadline()
                 .map(|age| age.saturating_sub(self.record.accepted.elapsed())),
+            deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
             Some(WRITE_RETRY),
         ];
         let timeout = deadlines.into_iter().flatten().min();
@@ -241,14 +293,9 @@ impl Connection {
     fn check_write_timeout(&self, blocked_since: Instant) -> io::Result<()> {
         let write = self.timeouts().write;
         if write.is_some_and(|write| blocked_since.elapsed() >= write) {
-            return Err(self.not_taken(CloseReason::Stalled));
+            return Err(self.time_out(CloseReason::Stalled));
         }
         Ok(())
-    }
-
-    fn not_taken(&self, reason: CloseReason) -> io::Error {
-        self.end(reason);
-        stalled_error()
     }
 
     /// Notes an error as the reason for the end.
@@ -271,17 +318,23 @@ impl Connection {
 
     /// Returns whether the server ends the connection.
     pub(crate) fn should_close(&self) -> bool {
-        self.server.phase() != Phase::Serving || self.lifetime_left() == Some(Duration::ZERO)
+        self.is_asked_to_close() || self.lifetime_end().is_some_and(|end| Instant::now() >= end)
     }
 
-    fn lifetime_left(&self) -> Option<Duration> {
-        let lifetime = self.timeouts().lifetime?;
-        Some(lifetime.saturating_sub(self.record.accepted.elapsed()))
+    /// Returns whether a stop of the server, or the close of this connection, was requested.
+    pub(crate) fn is_asked_to_close(&self) -> bool {
+        self.server.phase() != Phase::Serving || self.record.control.is_closing()
+    }
+
+    pub(super) fn lifetime_end(&self) -> Option<Instant> {
+        self.record.accepted.checked_add(self.timeouts().lifetime?)
     }
 
     /// Returns why the server ends the connection, if it does.
     pub(crate) fn reason_to_close(&self) -> CloseReason {
         match self.server.phase() {
+            _ if self.stream.is_reset() => CloseReason::Aborted,
+            Phase::Serving if self.record.control.is_closing() => CloseReason::Closed,
             Phase::Serving => CloseReason::Lifetime,
             Phase::Draining | Phase::Aborting => CloseReason::Shutdown,
         }
@@ -302,14 +355,6 @@ fn is_the_peers(kind: ErrorKind) -> bool {
             | ErrorKind::NetworkUnreachable
             | ErrorKind::NetworkDown
     )
-}
-
-pub(crate) fn idle_error() -> io::Error {
-    io::Error::new(ErrorKind::TimedOut, "the peer sent nothing for too long")
-}
-
-pub(crate) fn stalled_error() -> io::Error {
-    io::Error::new(ErrorKind::TimedOut, "the peer took nothing for too long")
 }
 
 #[cfg(test)]

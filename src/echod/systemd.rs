@@ -69,7 +69,7 @@ fn keep_informed(handles: &Handles) {
 fn status(handles: &Handles) -> String {
     let (mut now, mut served, mut refused) = (0, 0, 0);
     for server in handles.all() {
-        now += server.connections();
+        now += server.connection_count();
         served += server.totals().connections();
         refused += server.totals().refused();
     }

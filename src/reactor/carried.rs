@@ -8,11 +8,11 @@ use super::remainder::Remainder;
 use super::step::{Moment, Ready, Step, Wait};
 use crate::connection::Connection;
 use crate::connection::close_reason::CloseReason;
+use crate::connection::limits::timed_out;
 use crate::connection::progress::Progress;
 use crate::connection::rest::{Rest, Wish};
-use crate::connection::transfer::{idle_error, stalled_error};
-use crate::state::handle::ServerHandle;
 use crate::state::shutdown::Phase;
+use crate::state::timeouts::Timeouts;
 
 /// A connection on its way to its close. It moves between the thread of its handler, a reactor,
 /// and a thread that moves streams.
@@ -49,7 +49,10 @@ impl Carried {
             Progress::Open | Progress::Told => Some(None),
             Progress::Draining { unread } => Some(Some(unread)),
             Progress::Ended { reason, .. } => match reason {
-                CloseReason::Eof | CloseReason::Idle | CloseReason::Stalled => Some(None),
+                CloseReason::Eof
+                | CloseReason::Idle
+                | CloseReason::Stalled
+                | CloseReason::Deadline => Some(None),
                 reason if reason.is_the_servers() => Some(Some(0)),
                 _ => None,
             },
@@ -72,7 +75,8 @@ impl Carried {
             (remainder, unread)
         } else {
             // There is no wish, or the handler has met an error that ended the connection.
-            let moment = moment(conn.server(), now);
+            let timeouts = conn.own_timeouts();
+            let moment = moment(&conn, &timeouts, now);
             let silent = progress.is_silent();
             let remainder = Remainder::close(conn.reason(), silent, accepted, &moment);
             (remainder, Vec::new())
@@ -105,7 +109,8 @@ impl Carried {
             owed,
             taken,
         } = self;
-        let moment = &moment(conn.server(), now);
+        let timeouts = conn.own_timeouts();
+        let moment = &moment(conn, &timeouts, now);
         // What was just received, and is only kept if the socket does not take it at once.
         let mut fresh = 0..0;
         let next = loop {
@@ -160,8 +165,7 @@ impl Carried {
                     Err(_) => remainder.gone(),
                 },
                 Step::SendFin => remainder.fin_sent(conn.send_fin(), moment),
-                Step::TimedOut(CloseReason::Idle) => break Next::Report(idle_error()),
-                Step::TimedOut(_) => break Next::Report(stalled_error()),
+                Step::TimedOut(reason) => break Next::Report(timed_out(reason)),
                 Step::Lend => break Next::Lend,
                 Step::Wait(wait) => break Next::Wait(wait),
                 Step::Close => break Next::Close,
@@ -193,8 +197,9 @@ impl Carried {
             }
             Err(error) => {
                 let reason = self.conn.reason();
-                self.remainder
-                    .fail(reason, &moment(self.conn.server(), Instant::now()));
+                let timeouts = self.conn.own_timeouts();
+                let moment = moment(&self.conn, &timeouts, Instant::now());
+                self.remainder.fail(reason, &moment);
                 Some(error)
             }
         }
@@ -225,11 +230,12 @@ impl AsFd for Carried {
     }
 }
 
-fn moment(server: &ServerHandle, now: Instant) -> Moment<'_> {
+fn moment<'t>(conn: &Connection, timeouts: &'t Timeouts, now: Instant) -> Moment<'t> {
     Moment {
         now,
-        stopping: server.phase() != Phase::Serving,
-        timeouts: server.timeouts(),
+        stopping: conn.server().phase() != Phase::Serving,
+        asked_to_close: conn.is_asked_to_close(),
+        timeouts,
     }
 }
 

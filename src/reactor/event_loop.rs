@@ -176,6 +176,8 @@ pub(super) struct EventLoop {
     freed: Vec<Token>,
     buffer: Vec<u8>,
     busy_poll: BusyPoll,
+    /// How many requests to close a single connection the loop knows of.
+    close_requests: usize,
 }
 
 impl EventLoop {
@@ -189,6 +191,7 @@ impl EventLoop {
             freed: Vec::new(),
             buffer: vec![0; BUFFER],
             busy_poll,
+            close_requests: 0,
         }
     }
 
@@ -204,6 +207,7 @@ impl EventLoop {
             if self.open_mailbox(now) {
                 break;
             }
+            self.close_requested(now);
             hand_over_point();
             for (number, ready) in events.drain() {
                 match number {
@@ -275,6 +279,23 @@ impl EventLoop {
             }
         }
         false
+    }
+
+    /// Tells the connections whose close was requested. They are rare, so the loop looks for them.
+    fn close_requested(&mut self, now: Instant) {
+        let requests = self.reactor.state.close_requests();
+        if requests == self.close_requests {
+            return;
+        }
+        self.close_requests = requests;
+        for token in self.entries.tokens() {
+            if self
+                .carried(token)
+                .is_some_and(|carried| carried.conn.is_asked_to_close())
+            {
+                self.advance(token, now, Ready::default());
+            }
+        }
     }
 
     /// Tells every connection that the server ends it.

@@ -15,7 +15,6 @@ use super::pipe::Pipe;
 use super::step::{Ready, Wait};
 use super::{BUFFER, ReportError};
 use crate::connection::busy_poll::BusyPoll;
-use crate::state::shutdown::Phase;
 use crate::state::timeouts::BLOCKING_SLICE;
 use crate::wake::wait;
 
@@ -25,8 +24,9 @@ pub(crate) fn carry(mut carried: Carried, report: ReportError<'_>) {
     let mut buffer = vec![0; BUFFER];
     let mut ready = Ready::default();
     loop {
+        let asked_to_close = carried.conn.is_asked_to_close();
         match carried.advance(&mut buffer, Instant::now(), ready) {
-            Next::Wait(wait) => ready = sleep(&carried, wait, &busy_poll),
+            Next::Wait(wait) => ready = sleep(&carried, wait, asked_to_close, &busy_poll),
             Next::Lend => {
                 ready = Ready::default();
                 move_stream(&mut carried, report);
@@ -55,10 +55,11 @@ fn move_stream(carried: &mut Carried, report: ReportError<'_>) {
     carried.keep();
 }
 
-/// Busy-polls, then sleeps, until the connection is ready, the time is over, or the server stops.
-fn sleep(carried: &Carried, what: Wait, busy_poll: &BusyPoll) -> Ready {
+/// Busy-polls, then sleeps, until the connection is ready, the time is over, or the connection is asked
+/// to close. `knows`: the connection was asked before, and knows.
+fn sleep(carried: &Carried, what: Wait, knows: bool, busy_poll: &BusyPoll) -> Ready {
     if what.input && !what.room {
-        let found = busy_poll.wait(|| match look(carried, what, Some(Duration::ZERO)) {
+        let found = busy_poll.wait(|| match look(carried, what, knows, Some(Duration::ZERO)) {
             Ready {
                 input: false,
                 room: false,
@@ -71,28 +72,27 @@ fn sleep(carried: &Carried, what: Wait, busy_poll: &BusyPoll) -> Ready {
     }
     let start = Instant::now();
     let timeout = what.until.map(|at| at.saturating_duration_since(start));
-    let ready = look(carried, what, timeout);
+    let ready = look(carried, what, knows, timeout);
     if start.elapsed() >= BLOCKING_SLICE {
         busy_poll.silence();
     }
     ready
 }
 
-fn look(carried: &Carried, what: Wait, timeout: Option<Duration>) -> Ready {
+fn look(carried: &Carried, what: Wait, knows: bool, timeout: Option<Duration>) -> Ready {
     let mut events = PollFlags::empty();
     events.set(PollFlags::IN, what.input);
     events.set(PollFlags::OUT, what.room);
-    let server = carried.conn.server();
-    let stop = server.stop();
+    let sleepers = carried.conn.server().state().shutdown.sleepers().current();
+    if !knows && carried.conn.is_asked_to_close() {
+        return Ready::default();
+    }
     let mut fds = [
         PollFd::new(carried, events),
-        PollFd::new(&stop, PollFlags::IN),
+        PollFd::new(&*sleepers, PollFlags::IN),
     ];
-    // Once a stop has been noticed, the pipe stays readable and would end every wait.
-    let watched = match server.phase() {
-        Phase::Serving => 2,
-        Phase::Draining | Phase::Aborting => 1,
-    };
+    // At a stop the pipe stays readable, and would end every wait of a connection that knows.
+    let watched = if knows { 1 } else { 2 };
     // If `poll` fails, the next receive or send meets what is wrong.
     let failed = wait(&mut fds[..watched], timeout).is_err();
     let found = fds[0].revents();

@@ -294,7 +294,7 @@ impl Remainder {
     /// Returns whether the server ends the connection now.
     fn is_over(&self, moment: &Moment<'_>) -> bool {
         let lifetime_end = add(self.accepted, moment.timeouts.lifetime);
-        moment.stopping || is_past_some(lifetime_end, moment)
+        moment.asked_to_close || is_past_some(lifetime_end, moment)
     }
 
     fn end(&mut self, reason: CloseReason, moment: &Moment<'_>) {
@@ -303,7 +303,7 @@ impl Remainder {
             drain, lingering, ..
         } = *moment.timeouts;
         let patience = match reason {
-            CloseReason::Reset => {
+            CloseReason::Reset | CloseReason::Aborted => {
                 self.stage = Stage::Closed;
                 return;
             }
@@ -315,7 +315,7 @@ impl Remainder {
             }
             // The drain timeout is the bound. What is not delivered by then is aborted, and
             // counted.
-            CloseReason::Shutdown => drain.max(lingering),
+            CloseReason::Shutdown | CloseReason::Closed => drain.max(lingering),
             // All waits after the lifetime together take no longer than the lingering time.
             CloseReason::Lifetime => {
                 self.deadline = add(self.accepted, moment.timeouts.write_deadline());
@@ -335,6 +335,8 @@ impl Remainder {
 fn why(moment: &Moment<'_>) -> CloseReason {
     if moment.stopping {
         CloseReason::Shutdown
+    } else if moment.asked_to_close {
+        CloseReason::Closed
     } else {
         CloseReason::Lifetime
     }

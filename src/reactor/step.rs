@@ -62,5 +62,7 @@ pub(crate) struct Moment<'t> {
     pub(crate) now: Instant,
     /// Whether a stop of the server has been requested.
     pub(crate) stopping: bool,
+    /// Whether that, or the close of this connection alone, has been requested.
+    pub(crate) asked_to_close: bool,
     pub(crate) timeouts: &'t Timeouts,
 }

@@ -70,6 +70,7 @@ impl Builder {
             max_connections: Self::MAX_CONNECTIONS,
             timeouts: Timeouts {
                 idle: None,
+                output_is_activity: false,
                 write: None,
                 lifetime: None,
                 lingering: Duration::from_secs(2),
@@ -151,9 +152,23 @@ impl Builder {
 
     /// Sets how long a connection may send nothing before a read of it fails with
     /// [`TimedOut`](std::io::ErrorKind::TimedOut). Defaults to `None`: for ever.
+    ///
+    /// It is about input: a client that only receives is idle, unless
+    /// [`output_is_activity`](Self::output_is_activity). A handler can
+    /// [change it](Connection::set_idle_timeout) for its connection.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeouts.idle = timeout.into();
+        self
+    }
+
+    /// Sets whether what is sent counts as activity, too. Defaults to no: then the [idle
+    /// timeout](Self::idle_timeout) is about input alone. Proxies and downloads want yes, because one
+    /// direction may be silent for long. A handler can [change it](Connection::set_output_is_activity) for its
+    /// connection.
+    #[must_use]
+    pub fn output_is_activity(mut self, counts: bool) -> Self {
+        self.timeouts.output_is_activity = counts;
         self
     }
 

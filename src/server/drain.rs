@@ -25,7 +25,7 @@ pub(super) fn drain(state: &ServerState, crew: &Crew) -> Result<(), Error> {
     let timeout = state.timeouts.drain;
     let deadline = Instant::now().checked_add(timeout);
     let prefix = &state.prefix;
-    let connections = state.connections();
+    let connections = state.connection_count();
     if connections > 0 {
         log::info!(service = prefix, connections; "{prefix}draining: connections={connections}");
     }
@@ -42,7 +42,7 @@ pub(super) fn drain(state: &ServerState, crew: &Crew) -> Result<(), Error> {
     if state.is_empty_or_wakes_supervisor() {
         return Ok(());
     }
-    let connections = state.connections();
+    let connections = state.connection_count();
     log_abort(prefix, &cause, connections, &state.abort());
     let deadline = Instant::now() + ABORT_GRACE;
     while !state.is_empty_or_wakes_supervisor() && Instant::now() < deadline {

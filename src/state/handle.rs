@@ -1,12 +1,11 @@
 //! What other threads can do to a server: see how busy it is, and stop it.
 
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::state::ServerState;
+use crate::state::connection_handle::ConnectionHandle;
 use crate::state::shutdown::Phase;
-use crate::state::timeouts::Timeouts;
 use crate::state::totals::Totals;
 
 /// A handle to a server, to stop it from any thread.
@@ -65,7 +64,29 @@ impl ServerHandle {
 
     /// Returns how many connections are live at this moment.
     #[must_use]
-    pub fn connections(&self) -> usize {
+    pub fn connection_count(&self) -> usize {
+        self.state.connection_count()
+    }
+
+    /// Returns a handle to each live connection, the oldest first: also to those that the server goes
+    /// on with after their handler ([`continue_with`](crate::Connection::continue_with)), and to
+    /// those that are being closed.
+    ///
+    /// # Examples
+    ///
+    /// Closing every connection that has been silent so far:
+    ///
+    /// ```
+    /// fn close_silent(server: &socketserver::ServerHandle) {
+    ///     for conn in server.connections() {
+    ///         if conn.bytes_in() == 0 && conn.age().as_secs() > 10 {
+    ///             conn.close();
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    #[must_use]
+    pub fn connections(&self) -> Vec<ConnectionHandle> {
         self.state.connections()
     }
 
@@ -136,11 +157,7 @@ impl ServerHandle {
         self.state.shutdown.phase()
     }
 
-    pub(crate) fn timeouts(&self) -> &Timeouts {
-        &self.state.timeouts
-    }
-
-    pub(crate) fn stop(&self) -> BorrowedFd<'_> {
-        self.state.shutdown.stop()
+    pub(crate) fn state(&self) -> &Arc<ServerState> {
+        &self.state
     }
 }

@@ -2,6 +2,9 @@
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use socket2::SockRef;
 
 /// The stream of one connection. The descriptor is never duplicated, because a peer sees no end
 /// of file until the last duplicate is closed.
@@ -11,6 +14,8 @@ pub(crate) struct SharedStream {
     /// Whether the handler is done and the peer has everything that was due to it.
     delivered: AtomicBool,
     aborted: AtomicBool,
+    /// Whether it was this connection alone that was to be aborted.
+    reset: AtomicBool,
 }
 
 // Relaxed is enough throughout: no flag publishes anything but itself.
@@ -20,6 +25,7 @@ impl SharedStream {
             stream,
             delivered: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
+            reset: AtomicBool::new(false),
         }
     }
 
@@ -37,6 +43,24 @@ impl SharedStream {
         // `shutdown` fails if the peer has reset the connection, and then nothing blocks either.
         let _ = self.stream.shutdown(Shutdown::Both);
         is_first && !delivered
+    }
+
+    /// Resets the connection, whatever a thread or a reactor waits for there. Returns whether this is
+    /// the first abort.
+    pub(crate) fn reset(&self) -> bool {
+        self.reset.store(true, Ordering::Relaxed);
+        let is_first = !self.aborted.swap(true, Ordering::Relaxed);
+        // On Linux that sends a RST and wakes every sleeper (`connect(2)`, `AF_UNSPEC`). Elsewhere the
+        // close sends the RST, because nothing may linger.
+        if rustix::net::connect_unspec(&self.stream).is_err() {
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+            let _ = self.stream.shutdown(Shutdown::Both);
+        }
+        is_first
+    }
+
+    pub(crate) fn is_reset(&self) -> bool {
+        self.reset.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_aborted(&self) -> bool {

@@ -2,8 +2,9 @@
 //!
 //! A request only ever goes forward: from serving to draining to aborting. Three kinds of
 //! sleepers hear of it. The holder of the lead, and the thread that called `serve_forever`, each
-//! have a [`Waker`]. The thread of a connection, and every reactor, wait on a third pipe as well,
-//! which becomes readable at the first request and stays so.
+//! have a [`Waker`]. Every reactor waits on a third pipe as well, which becomes readable at the first
+//! request and stays so. The threads of connections sleep on a [`Broadcast`], which also wakes them
+//! when the close of one connection is requested.
 //!
 //! Signals would not do, because a system call may be restarted after one. Neither would
 //! `shutdown(2)`. On a listening socket it also stops every other process that shares the
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::hand_over::hand_over_point;
-use crate::wake::Waker;
+use crate::wake::{Broadcast, Waker};
 
 /// How far the shutdown has been asked to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +41,7 @@ pub(crate) struct Shutdown {
     lead: Waker,
     supervisor: Waker,
     stop: Waker,
+    sleepers: Broadcast,
 }
 
 impl Shutdown {
@@ -50,6 +52,7 @@ impl Shutdown {
             lead: Waker::new()?,
             supervisor: Waker::new()?,
             stop: Waker::new()?,
+            sleepers: Broadcast::new()?,
         })
     }
 
@@ -62,6 +65,8 @@ impl Shutdown {
         drop(gate);
         hand_over_point();
         self.stop.wake();
+        hand_over_point();
+        self.sleepers.wake_for_good();
         hand_over_point();
         self.lead.wake();
         hand_over_point();
@@ -92,9 +97,14 @@ impl Shutdown {
         &self.supervisor
     }
 
-    /// Returns what connections and reactors wait on. Once it is readable, it stays so.
+    /// Returns what reactors wait on. Once it is readable, it stays so.
     pub(crate) fn stop(&self) -> BorrowedFd<'_> {
         self.stop.as_fd()
+    }
+
+    /// Returns what the threads of connections sleep on.
+    pub(crate) fn sleepers(&self) -> &Broadcast {
+        &self.sleepers
     }
 }
 

@@ -7,6 +7,8 @@ use std::time::Duration;
 pub(crate) struct Timeouts {
     /// How long a peer may send nothing.
     pub(crate) idle: Option<Duration>,
+    /// Whether what is sent counts as activity, too.
+    pub(crate) output_is_activity: bool,
     /// How long a peer may take nothing of what is sent.
     pub(crate) write: Option<Duration>,
     /// How long a connection may live.

@@ -106,7 +106,7 @@ fn ten_thousand_panics_leave_no_thread_descriptor_or_byte_behind() {
             let step = if round % 2 == 0 { b"h" } else { b"b" };
             assert_eq!(exchange(server.addr, step), b"");
         }
-        eventually("no connection", || server.handle.connections() == 0);
+        eventually("no connection", || server.handle.connection_count() == 0);
     };
     // What is kept for reuse, by the allocator and by the server, is there after some.
     panic_times(1000);
@@ -146,7 +146,7 @@ fn threads_end_with_their_server() {
         ping(client, b"x");
     }
     drop(clients);
-    eventually("no connection", || server.handle.connections() == 0);
+    eventually("no connection", || server.handle.connection_count() == 0);
     // They are idle, and would be for a while. One more leads.
     assert_eq!(serving_threads(), 50 + 1);
     server.stop();

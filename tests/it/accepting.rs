@@ -21,7 +21,7 @@ fn a_crowd_that_follows_one_who_left_is_served_whole() {
         }
         // The first may not quite have left when its client sees the end.
         eventually("only the crowd is there", || {
-            server.handle.connections() == crowd.len()
+            server.handle.connection_count() == crowd.len()
         });
     }
     assert_eq!(server.stop().cut(), 0);
@@ -43,7 +43,7 @@ fn clients_that_come_and_go_all_the_time_are_all_served() {
             });
         }
     });
-    eventually("all have left", || server.handle.connections() == 0);
+    eventually("all have left", || server.handle.connection_count() == 0);
     let totals = server.stop();
     assert_eq!(totals.connections(), CLIENTS * TURNS);
     assert_eq!(totals.bytes_out(), CLIENTS * TURNS * 300);
@@ -57,11 +57,11 @@ fn nobody_is_refused_below_the_limit() {
     let server = TestServer::with(builder, EchoHandler::new);
     for _ in 0..200 {
         assert_eq!(exchange(server.addr, b"first"), b"first");
-        eventually("it has left", || server.handle.connections() == 0);
+        eventually("it has left", || server.handle.connection_count() == 0);
         let both = [connect(server.addr), connect(server.addr)];
         both.iter().for_each(|client| ping(client, b"one of two"));
         drop(both);
-        eventually("both have left", || server.handle.connections() == 0);
+        eventually("both have left", || server.handle.connection_count() == 0);
     }
     assert_eq!(server.stop().refused(), 0);
 }
@@ -90,7 +90,7 @@ fn a_stop_without_patience_right_after_a_departure_is_clean() {
         ping(&client, b"x");
         client.shutdown(Shutdown::Write).unwrap();
         assert_eq!(read_to_end(&client).unwrap(), b"");
-        eventually("it has left", || server.handle.connections() == 0);
+        eventually("it has left", || server.handle.connection_count() == 0);
         let totals = server.stop();
         assert_eq!((totals.connections(), totals.cut()), (1, 0));
     }

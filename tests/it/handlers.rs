@@ -178,7 +178,7 @@ fn a_linger_for_ever_ends_with_the_client() {
         from_fn(|conn| conn.write_all(b"bye")),
     );
     assert_eq!(exchange(server.addr, b""), b"bye");
-    eventually("the end", || server.handle.connections() == 0);
+    eventually("the end", || server.handle.connection_count() == 0);
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn a_thread_is_reused_and_none_is_kept_per_connection() {
     }));
     for _ in 0..200 {
         exchange(server.addr, b"");
-        eventually("the end", || server.handle.connections() == 0);
+        eventually("the end", || server.handle.connection_count() == 0);
     }
     // One, were it not for the moment between a connection's end and its thread's being idle.
     assert!(threads.lock().unwrap().len() < 20);

@@ -32,7 +32,7 @@ fn the_eleventh_of_ten_is_served_when_one_ends() {
     let server = TestServer::with(TcpServer::builder().max_connections(10), EchoHandler::new);
     let mut clients: Vec<_> = (0..10).map(|_| connect(server.addr)).collect();
     clients.iter().for_each(|client| ping(client, b"in"));
-    assert_eq!(server.handle.connections(), 10);
+    assert_eq!(server.handle.connection_count(), 10);
 
     let mut eleventh = connect(server.addr);
     eleventh.write_all(b"waiting").unwrap();
@@ -41,14 +41,14 @@ fn the_eleventh_of_ten_is_served_when_one_ends() {
         .unwrap();
     let error = eleventh.read(&mut [0; 16]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::WouldBlock);
-    assert_eq!(server.handle.connections(), 10);
+    assert_eq!(server.handle.connection_count(), 10);
 
     clients.pop();
     eleventh.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut echo = [0; 7];
     eleventh.read_exact(&mut echo).unwrap();
     assert_eq!(&echo, b"waiting");
-    assert_eq!(server.handle.connections(), 10);
+    assert_eq!(server.handle.connection_count(), 10);
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn raising_the_limit_admits_those_who_wait_and_lowering_it_ends_nobody() {
     let mut clients = clients.into_iter();
     for left in [4, 3, 2] {
         drop(clients.next());
-        eventually("one less", || server.handle.connections() == left);
+        eventually("one less", || server.handle.connection_count() == left);
         assert!((&sixth).read(&mut [0]).is_err(), "admitted beside {left}");
     }
     drop(clients.next());

@@ -334,7 +334,7 @@ fn a_shutdown_ends_the_reads_of_handle_request() {
 fn the_handle_counts_live_connections() {
     let server = TestServer::start(EchoHandler::new);
     let clients: Vec<_> = (0..5).map(|_| connect(server.addr)).collect();
-    eventually("5 connections", || server.handle.connections() == 5);
+    eventually("5 connections", || server.handle.connection_count() == 5);
     drop(clients);
-    eventually("no connection", || server.handle.connections() == 0);
+    eventually("no connection", || server.handle.connection_count() == 0);
 }

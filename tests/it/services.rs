@@ -205,7 +205,7 @@ fn a_chargen_goes_on_after_a_half_close_and_ends_when_the_client_goes() {
     client.read_exact(&mut received).unwrap();
     assert!(received == characters(received.len()));
     drop(client);
-    eventually("its end", || server.handle.connections() == 0);
+    eventually("its end", || server.handle.connection_count() == 0);
 }
 
 #[test]

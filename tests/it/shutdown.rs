@@ -37,7 +37,7 @@ fn shutdown_wakes_an_idle_listener() {
     let server = TestServer::start(EchoHandler::new);
     // Served once, so it is in its loop.
     exchange(server.addr, b"");
-    eventually("idle", || server.handle.connections() == 0);
+    eventually("idle", || server.handle.connection_count() == 0);
     let start = Instant::now();
     server.stop();
     assert!(start.elapsed() < Duration::from_millis(500));
@@ -159,7 +159,7 @@ fn what_had_arrived_before_the_shutdown_is_echoed() {
     let sent = noise(7, 60_000);
     let client = connect(server.addr);
     (&client).write_all(&sent).unwrap();
-    eventually("the connection", || server.handle.connections() == 1);
+    eventually("the connection", || server.handle.connection_count() == 1);
     server.handle.shutdown();
     drop(release);
     assert!(read_to_end(&client).unwrap() == sent);
@@ -305,7 +305,7 @@ fn a_reply_that_a_cut_leaves_unsent_is_counted() {
         }),
     );
     let client = connect(server.addr);
-    eventually("the connection", || server.handle.connections() == 1);
+    eventually("the connection", || server.handle.connection_count() == 1);
     assert_eq!(server.stop().cut(), 1);
     drop(client);
 }
@@ -364,7 +364,7 @@ fn shutdown_now_skips_the_drain() {
         }),
     );
     let client = connect(server.addr);
-    eventually("the connection", || server.handle.connections() == 1);
+    eventually("the connection", || server.handle.connection_count() == 1);
     let handle = server.handle.clone();
     handle.shutdown();
     handle.shutdown_now();
@@ -381,7 +381,7 @@ fn a_silent_new_connection_does_not_hold_up_the_drain() {
         EchoHandler::new,
     );
     let client = connect(server.addr);
-    eventually("the connection", || server.handle.connections() == 1);
+    eventually("the connection", || server.handle.connection_count() == 1);
     let start = Instant::now();
     assert_eq!(server.stop().cut(), 0);
     assert!(start.elapsed() < Duration::from_secs(5));
@@ -409,7 +409,7 @@ fn a_handler_that_asks_and_returns_does_not_hold_up_the_stop() {
         // The linger, which it must not wait for, is 2 s.
         assert!(start.elapsed() < Duration::from_secs(1));
     });
-    assert_eq!(handle.connections(), 0);
+    assert_eq!(handle.connection_count(), 0);
 }
 
 #[test]
@@ -422,7 +422,7 @@ fn a_linger_that_is_under_way_is_shortened_by_the_stop() {
     let mut bye = Vec::new();
     (&client).read_to_end(&mut bye).unwrap();
     assert_eq!(bye, b"bye");
-    assert_eq!(server.handle.connections(), 1, "it lingers");
+    assert_eq!(server.handle.connection_count(), 1, "it lingers");
     let start = Instant::now();
     assert_eq!(server.stop().cut(), 0);
     assert!(start.elapsed() < Duration::from_secs(5));
@@ -453,7 +453,7 @@ fn two_threads_of_a_handler_that_read_both_see_the_end() {
                     let _ = (&client).write(b"x");
                 }
             });
-            eventually("input", || server.handle.connections() == 1);
+            eventually("input", || server.handle.connection_count() == 1);
             let start = Instant::now();
             assert_eq!(server.stop().cut(), 0);
             stopped.store(true, Ordering::Relaxed);

@@ -77,7 +77,7 @@ fn a_slow_reader_is_not_taken_for_a_stalled_one() {
         received.extend(read_to_end(&client).unwrap());
         assert!(received == sent);
     });
-    eventually("the end", || server.handle.connections() == 0);
+    eventually("the end", || server.handle.connection_count() == 0);
 }
 
 #[test]
@@ -161,8 +161,8 @@ fn a_stalled_write_fails_after_the_lifetime_and_the_linger() {
     );
     let start = Instant::now();
     let _stalled = connect(server.addr);
-    eventually("the connection", || server.handle.connections() == 1);
-    eventually("its end", || server.handle.connections() == 0);
+    eventually("the connection", || server.handle.connection_count() == 1);
+    eventually("its end", || server.handle.connection_count() == 0);
     // The write is tried again every second, and does not wait for the next try.
     assert!(start.elapsed() < Duration::from_millis(800));
     assert_eq!(server.stop().cut(), 0);

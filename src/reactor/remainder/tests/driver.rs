@@ -81,6 +81,7 @@ impl<'s> Run<'s> {
     fn new(script: &'s Script) -> Self {
         let times = script.timeouts;
         let timeouts = Timeouts {
+            output_is_activity: false,
             idle: times.idle.map(Duration::from_millis),
             write: times.write.map(Duration::from_millis),
             lifetime: times.lifetime.map(Duration::from_millis),
@@ -95,6 +96,7 @@ impl<'s> Run<'s> {
         let moment = Moment {
             now: base,
             stopping: world.is_stopped(),
+            asked_to_close: world.is_stopped(),
             timeouts: &timeouts,
         };
         let (remainder, owed) = match script.begin {
@@ -264,6 +266,7 @@ impl<'s> Run<'s> {
         let moment = &Moment {
             now,
             stopping: self.world.is_stopped(),
+            asked_to_close: self.world.is_stopped(),
             timeouts: &timeouts,
         };
         let mut steps = 0;

@@ -1,0 +1,102 @@
+//! Waiting for a client, for other threads, for the end of the server and for a time, all at once.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+
+use super::Connection;
+use crate::wake::wait;
+
+/// What ended a [wait](Connection::wait).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Wait {
+    /// A read will not block: there is input, an end of file, or an error.
+    Input,
+    /// Another thread has called [`ConnectionHandle::wake`](crate::ConnectionHandle::wake).
+    Woken,
+    /// The connection is to come to its end: see [`Connection::is_ending`].
+    Closing,
+    /// The time is over.
+    TimedOut,
+}
+
+impl Connection {
+    /// Waits, for at most `timeout`, until there is input, another thread
+    /// [wakes](crate::ConnectionHandle::wake) this handler, or the connection is to come to its end.
+    /// With `None` it waits without limit.
+    ///
+    /// So one handler serves its client, others who have something for that client, a stop and a clock,
+    /// without a second thread and without polling. Once the connection is to come to its end, every wait
+    /// returns [`Closing`](Wait::Closing) at once; reads then return what had arrived, and end of file.
+    /// Where input and wake-ups both keep coming, each has its turn.
+    ///
+    /// It looks at the socket. What a [`BufReader`](std::io::BufReader) holds already is no input any
+    /// more: ask its [`buffer`](std::io::BufReader::buffer) first.
+    ///
+    /// The first wait of a connection takes two descriptors (a pipe, for the wake-ups), which are given back
+    /// when the handler is done. A connection that is never waited on has none.
+    ///
+    /// # Errors
+    ///
+    /// [`TimedOut`](io::ErrorKind::TimedOut), as from a read: the [idle
+    /// timeout](Self::set_idle_timeout) or the [deadline](Self::set_deadline) is over. Or the process is out
+    /// of descriptors.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use socketserver::{Connection, Wait};
+    /// use std::io::{self, Read, Write};
+    /// use std::time::Duration;
+    ///
+    /// /// An echo that says something every minute of silence, and goodbye at a stop.
+    /// fn serve(conn: &mut Connection) -> io::Result<()> {
+    ///     let mut buffer = [0; 1024];
+    ///     loop {
+    ///         match conn.wait(Duration::from_secs(60))? {
+    ///             Wait::Input => match conn.read(&mut buffer)? {
+    ///                 0 => return Ok(()),
+    ///                 n => conn.write_all(&buffer[..n])?,
+    ///             },
+    ///             Wait::Closing => return conn.write_all(b"goodbye\n"),
+    ///             _ => conn.write_all(b"still there?\n")?,
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn wait(&self, timeout: impl Into<Option<Duration>>) -> io::Result<Wait> {
+        let control = &self.record.control;
+        let waker = control.waker()?;
+        let until = timeout
+            .into()
+            .and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            let sleepers = self.server.state().shutdown.sleepers().current();
+            if self.is_ending() {
+                return Ok(Wait::Closing);
+            }
+            let mut fds = [
+                PollFd::new(self.stream(), PollFlags::IN),
+                PollFd::new(&*waker, PollFlags::IN),
+                PollFd::new(&*sleepers, PollFlags::IN),
+            ];
+            let ends = [until, self.begin_to_wait(), self.lifetime_end()];
+            let end = ends.into_iter().flatten().min();
+            let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+            wait(&mut fds, left)?;
+            let has_input = !fds[0].revents().is_empty();
+            if control.take_wake_up(has_input) {
+                return Ok(Wait::Woken);
+            }
+            if has_input {
+                return Ok(Wait::Input);
+            }
+            if until.is_some_and(|until| Instant::now() >= until) {
+                return Ok(Wait::TimedOut);
+            }
+            self.check_wait()?;
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! What other threads can see of a connection, and do to it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use crate::connection::canonical;
+use crate::state::ServerState;
+use crate::state::record::Record;
+use crate::state::shared_stream::SharedStream;
+
+/// A handle to one connection, to close or wake it from any thread.
+///
+/// It is made by [`Connection::handle`](crate::Connection::handle) and
+/// [`ServerHandle::connections`](crate::ServerHandle::connections). It is cheap to clone, and keeps
+/// neither the connection nor its slot: when the connection has ended, its numbers stay as they were
+/// at the end, and requests do nothing.
+///
+/// # Examples
+///
+/// A handler that lets others wake it:
+///
+/// ```
+/// use socketserver::{Connection, ConnectionHandle, Wait};
+/// use std::io::{self, Write};
+/// use std::sync::Mutex;
+///
+/// static LISTENERS: Mutex<Vec<ConnectionHandle>> = Mutex::new(Vec::new());
+///
+/// /// Sends a line at each wake-up.
+/// fn listen(conn: &mut Connection) -> io::Result<()> {
+///     LISTENERS.lock().unwrap_or_else(|e| e.into_inner()).push(conn.handle());
+///     while let Wait::Woken = conn.wait(None)? {
+///         writeln!(conn, "news")?;
+///     }
+///     Ok(())
+/// }
+///
+/// fn publish() {
+///     for listener in LISTENERS.lock().unwrap_or_else(|e| e.into_inner()).iter() {
+///         listener.wake();
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct ConnectionHandle {
+    state: Arc<ServerState>,
+    /// Weak, so that only the owner of the connection closes its descriptor.
+    stream: Weak<SharedStream>,
+    record: Arc<Record>,
+}
+
+impl ConnectionHandle {
+    pub(crate) fn new(
+        state: &Arc<ServerState>,
+        stream: Weak<SharedStream>,
+        record: Arc<Record>,
+    ) -> Self {
+        let state = Arc::clone(state);
+        Self {
+            state,
+            stream,
+            record,
+        }
+    }
+
+    /// Returns the number of the connection: see [`Connection::id`](crate::Connection::id).
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.record.id
+    }
+
+    /// Returns the address of the peer. An IPv4 client of an IPv6 listener is shown as IPv4.
+    #[must_use]
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.record.peer
+    }
+
+    /// Returns the address that the peer connected to (`getsockname(2)`).
+    ///
+    /// # Errors
+    ///
+    /// [`NotConnected`](io::ErrorKind::NotConnected): the connection has ended, and nobody had asked
+    /// before.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        if let Some(&local) = self.record.local.get() {
+            return Ok(local);
+        }
+        let stream = self.stream.upgrade().ok_or(io::ErrorKind::NotConnected)?;
+        let local = canonical(stream.stream.local_addr()?);
+        Ok(*self.record.local.get_or_init(|| local))
+    }
+
+    /// Returns how many bytes were received so far.
+    #[must_use]
+    pub fn bytes_in(&self) -> u64 {
+        self.record.bytes_in()
+    }
+
+    /// Returns how many bytes were handed to the kernel to be sent so far.
+    #[must_use]
+    pub fn bytes_out(&self) -> u64 {
+        self.record.bytes_out()
+    }
+
+    /// Returns how long ago the connection was accepted, whether it has ended or not.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.record.accepted.elapsed()
+    }
+
+    /// Asks the connection to end, as a [shutdown](crate::ServerHandle::shutdown) asks all: its reads
+    /// return what had arrived, then end of file;
+    /// [`is_ending`](crate::Connection::is_ending) is true and
+    /// [`wait`](crate::Connection::wait) returns [`Closing`](crate::Wait::Closing). The reason in the log
+    /// is `closed`.
+    ///
+    /// The call does not block, and a second one does nothing. A handler that ignores the request goes
+    /// on; [`abort`](Self::abort) ends its connection all the same.
+    pub fn close(&self) {
+        if let Some(stream) = self.stream.upgrade() {
+            self.state.close(&stream, &self.record);
+        }
+    }
+
+    /// Resets the connection (RST): what the peer has not received yet is lost, and reads and writes
+    /// of the handler fail, also those that are under way. It counts as aborted, and the reason in the log
+    /// is `aborted`.
+    ///
+    /// The call does not block, and a second one does nothing.
+    ///
+    /// # Platform-specific behavior
+    ///
+    /// Except on Linux the peer may see a FIN first.
+    pub fn abort(&self) {
+        if let Some(stream) = self.stream.upgrade()
+            && stream.reset()
+        {
+            self.state.count_aborted();
+        }
+    }
+
+    /// Makes the handler's [`wait`](crate::Connection::wait) return
+    /// [`Woken`](crate::Wait::Woken): the current one or, if the handler does something else now, the
+    /// next. Wake-ups that the handler has not noticed yet are one.
+    ///
+    /// The call does not block. To a handler that never waits it does nothing.
+    pub fn wake(&self) {
+        self.record.control.wake();
+    }
+}

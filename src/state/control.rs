@@ -1,0 +1,80 @@
+//! What others ask of one connection: to close, or to wake its handler.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::wake::Waker;
+
+/// The requests to one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    closing: AtomicBool,
+    wake_up: Mutex<WakeUp>,
+}
+
+#[derive(Debug, Default)]
+struct WakeUp {
+    /// Whether the handler was woken and has not noticed yet.
+    pending: bool,
+    /// Whether the last that the handler noticed was a wake-up.
+    was_last: bool,
+    /// What the handler sleeps on, once it has waited for wake-ups.
+    waker: Option<Arc<Waker>>,
+}
+
+impl Control {
+    /// Requests the close. Returns whether nobody has before.
+    pub(super) fn close(&self) -> bool {
+        // Release pairs with the acquire in `is_closing`.
+        !self.closing.swap(true, Ordering::Release)
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
+    }
+
+    /// Makes the handler's current or next wait return.
+    pub(super) fn wake(&self) {
+        let mut wake_up = self.lock();
+        wake_up.pending = true;
+        if let Some(waker) = &wake_up.waker {
+            waker.wake();
+        }
+    }
+
+    /// Takes back a wake-up. Returns whether there was one, unless there is input whose turn it is.
+    pub(crate) fn take_wake_up(&self, has_input: bool) -> bool {
+        let mut wake_up = self.lock();
+        let takes = wake_up.pending && !(has_input && wake_up.was_last);
+        if takes && let Some(waker) = &wake_up.waker {
+            waker.clear();
+        }
+        wake_up.pending &= !takes;
+        wake_up.was_last = takes;
+        takes
+    }
+
+    /// Returns what to sleep on for wake-ups: those that are pending, too.
+    pub(crate) fn waker(&self) -> io::Result<Arc<Waker>> {
+        let mut wake_up = self.lock();
+        if let Some(waker) = &wake_up.waker {
+            return Ok(Arc::clone(waker));
+        }
+        let waker = Arc::new(Waker::new()?);
+        if wake_up.pending {
+            waker.wake();
+        }
+        wake_up.waker = Some(Arc::clone(&waker));
+        Ok(waker)
+    }
+
+    /// Gives the descriptors of the wake-ups back: the handler is done.
+    pub(crate) fn release(&self) {
+        self.lock().waker = None;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, WakeUp> {
+        self.wake_up.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
