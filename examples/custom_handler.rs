@@ -7,9 +7,12 @@
 //!
 //! `setup` runs first, then `handle`; `finish` runs even if `handle` fails or panics.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Error, Read, Write};
 
 use socketserver::{Connection, RequestHandler, TcpServer};
+
+/// How many bytes a line may have. Otherwise a line without end would fill the memory.
+const LONGEST: u64 = 1000;
 
 #[derive(Default)]
 struct Adder {
@@ -23,19 +26,23 @@ impl RequestHandler for Adder {
 
     fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
         // Reading and writing share the connection.
-        let mut reply = &*conn;
-        for line in BufReader::new(&*conn).lines() {
-            let line = line?;
-            if line.trim().is_empty() {
-                break;
+        let (mut lines, mut reply) = (BufReader::new(&*conn), &*conn);
+        loop {
+            // Bytes, not a `String`: not every terminal sends UTF-8.
+            let mut line = Vec::new();
+            if (&mut lines).take(LONGEST).read_until(b'\n', &mut line)? as u64 == LONGEST {
+                return Err(Error::other("a line is too long"));
             }
-            match line.trim().parse::<i64>() {
+            let line = String::from_utf8_lossy(line.trim_ascii());
+            if line.is_empty() {
+                return Ok(());
+            }
+            match line.parse::<i64>() {
                 Ok(number) => self.sum = self.sum.saturating_add(number),
                 Err(error) => writeln!(reply, "{error}")?,
             }
             writeln!(reply, "= {}", self.sum)?;
         }
-        Ok(())
     }
 
     fn finish(&mut self, conn: &mut Connection) -> io::Result<()> {

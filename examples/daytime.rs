@@ -5,57 +5,56 @@
 //! cargo run --example daytime -- localhost:1313    # in another terminal; or try time.nist.gov
 //! ```
 
-#![allow(clippy::print_stdout, reason = "its output is what it is for")]
+mod support;
 
+use std::env;
 use std::io::{self, Error, ErrorKind, Read};
-use std::net::{Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{Ipv6Addr, SocketAddr, TcpStream};
 use std::process::ExitCode;
-use std::sync::mpsc::channel;
-use std::time::Duration;
-use std::{env, str, thread};
 
 use jiff::{Timestamp, tz::TimeZone};
 use socketserver::{Daytime, LeapSecond};
+use support::{PATIENCE, complain, connect, print, printable, resolve, within};
 
-/// How long the server may take in all, even if the answer drips.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// The RFC wants no more than a line.
 const LONGEST: u64 = 1000;
 
 fn main() -> ExitCode {
-    let Some(server) = env::args().nth(1) else {
-        eprintln!("usage: daytime HOST[:PORT]");
+    let Some(server) = env::args_os().nth(1) else {
+        complain("usage: daytime HOST[:PORT]");
         return ExitCode::from(2);
     };
-    match find(&server).and_then(ask) {
-        Ok(answer) => tell(&answer),
+    let server = server.to_string_lossy();
+    match find(&server).and_then(|addrs| ask(connect(&addrs)?)) {
+        Ok(answer) => {
+            print(tell(&answer));
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            eprintln!("{server}: {}", explain(&error));
-            return ExitCode::FAILURE;
+            complain(format_args!("{server}: {}", explain(&error)));
+            ExitCode::FAILURE
         }
     }
-    ExitCode::SUCCESS
 }
 
 /// The port is 13, unless one follows a colon; but an IPv6 address has colons of its own.
 fn find(server: &str) -> io::Result<Vec<SocketAddr>> {
-    if server.contains(':') && server.parse::<Ipv6Addr>().is_err() {
-        Ok(server.to_socket_addrs()?.collect())
-    } else {
-        Ok((server, 13).to_socket_addrs()?.collect())
+    if let Ok(ip) = server.parse::<Ipv6Addr>() {
+        return Ok(vec![(ip, 13).into()]);
     }
+    if server.contains(':') {
+        return resolve(server);
+    }
+    resolve(&format!("{server}:13"))
 }
 
-fn ask(addrs: Vec<SocketAddr>) -> io::Result<Vec<u8>> {
-    let (answered, answer) = channel();
-    thread::spawn(move || answered.send(read(&addrs)));
+fn ask(stream: TcpStream) -> io::Result<Vec<u8>> {
     let late = Err(ErrorKind::TimedOut.into());
-    answer.recv_timeout(PATIENCE).unwrap_or(late)
+    within(PATIENCE, || read(stream)).unwrap_or(late)
 }
 
-/// Connects to one of the addresses, and reads until the server closes.
-fn read(addrs: &[SocketAddr]) -> io::Result<Vec<u8>> {
-    let stream = TcpStream::connect(addrs)?;
+/// Reads until the server closes.
+fn read(stream: TcpStream) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
     match stream.take(LONGEST + 1).read_to_end(&mut answer)? as u64 {
         0 => Err(Error::other("it hung up without a word")),
@@ -68,40 +67,46 @@ fn explain(error: &Error) -> String {
     match error.kind() {
         ErrorKind::ConnectionRefused => "nobody listens there; is the server running?".to_owned(),
         ErrorKind::TimedOut => format!("no answer within {PATIENCE:?}"),
-        ErrorKind::InvalidInput => "write the address as HOST, HOST:PORT or [IPV6]:PORT".to_owned(),
+        // Without a code of the system: it is `resolve` that rejects the argument.
+        ErrorKind::InvalidInput if error.raw_os_error().is_none() => {
+            "write the address as HOST, HOST:PORT or [IPV6]:PORT".to_owned()
+        }
         _ => error.to_string(),
     }
 }
 
-fn tell(answer: &[u8]) {
+fn tell(answer: &[u8]) -> String {
     let daytime: Daytime = match String::from_utf8_lossy(answer).parse() {
         Ok(daytime) => daytime,
         Err(error) => {
-            // A terminal would obey control characters.
-            match str::from_utf8(answer).map(str::trim) {
-                Ok(text) if !text.contains(char::is_control) => println!("{text}"),
-                _ => println!("{}", answer.trim_ascii().escape_ascii()),
-            }
-            return println!("(as it came, not in the form of NIST: {error})");
+            let answer = printable(answer.trim_ascii());
+            return format!("{answer}\n(as it came, not in the form of NIST: {error})");
         }
     };
     let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
     let time = Timestamp::try_from(daytime.time()).unwrap_or_default();
     let time = time.to_zoned(zone);
-    println!("{}", time.strftime("%A, %B %-d, %Y, %H:%M:%S %Z"));
-    match daytime.health() {
-        0 => println!("The clock there is healthy."),
-        fault => println!("Don't trust it: the clock there is not healthy ({fault})."),
-    }
+    let mut lines = vec![time.strftime("%A, %B %-d, %Y, %H:%M:%S %Z").to_string()];
+    lines.push(match daytime.health() {
+        0 => "The clock there is healthy.".to_owned(),
+        fault => format!("Don't trust it: the clock there is not healthy ({fault})."),
+    });
     if daytime.is_daylight_saving() {
-        println!("It is daylight saving time there.");
+        lines.push("It is daylight saving time there.".to_owned());
     }
     if let Some(days) = daytime.days_to_change() {
-        println!("Daylight saving time changes there on day {days}; today is day 1.");
+        lines.push(format!(
+            "Daylight saving time changes there on day {days}; today is day 1."
+        ));
     }
-    match daytime.leap_second() {
-        Some(LeapSecond::Added) => println!("The last minute of this month has 61 seconds."),
-        Some(LeapSecond::Removed) => println!("The last minute of this month has 59 seconds."),
-        None => {}
+    if let Some(leap_second) = daytime.leap_second() {
+        let seconds = match leap_second {
+            LeapSecond::Added => 61,
+            LeapSecond::Removed => 59,
+        };
+        lines.push(format!(
+            "The last minute of this month has {seconds} seconds."
+        ));
     }
+    lines.join("\n")
 }

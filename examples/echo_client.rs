@@ -9,62 +9,144 @@
 //! kernel holds on the way would be the end: the client would wait for the server to take the rest,
 //! and the server for the client to take the echo.
 
+mod support;
+
+use std::collections::VecDeque;
 use std::error::Error;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, IsTerminal, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::ExitCode;
-use std::sync::mpsc::{Sender, TryRecvError, channel};
-use std::time::Instant;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 use std::{env, thread};
+
+use support::{PATIENCE, complain, connect, printable, printed, resolve};
+
+/// How many bytes are read at once. A line that is longer counts as several.
+const LONGEST: usize = 64 * 1024;
+
+/// What the two threads report.
+enum Event {
+    /// A line of this many bytes is about to be sent.
+    Line(usize, Instant),
+    /// No line will follow.
+    AllSent,
+    Received(Vec<u8>),
+    /// The server has ended the connection.
+    Ended(io::Result<()>),
+}
 
 fn main() -> ExitCode {
     let server = env::args_os().nth(1).unwrap_or("localhost:7007".into());
     let server = server.to_string_lossy();
     if let Err(error) = talk(&server) {
-        eprintln!("{server}: {error}");
+        complain(format_args!("{server}: {error}"));
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
 }
 
 fn talk(server: &str) -> Result<(), Box<dyn Error>> {
-    let stream = TcpStream::connect(server)?;
+    let stream = connect(&resolve(server)?)?;
     // Otherwise a short line may wait here for the one before to be acknowledged (Nagle).
     stream.set_nodelay(true)?;
-    eprintln!("connected to {}", stream.peer_addr()?);
+    complain(format_args!("connected to {}", stream.peer_addr()?));
     let sender = stream.try_clone()?;
-    let (sent, under_way) = channel();
-    // Not joined: when the server is gone, this one still waits for the keyboard.
-    thread::spawn(move || send(sender, sent));
+    // Its bound keeps a server that sends too much from filling the memory.
+    let (sending, events) = sync_channel(16);
+    let receiving = sending.clone();
+    // Not joined: when the server is gone, the first one still waits for the keyboard.
+    thread::spawn(move || send(sender, &sending));
+    thread::spawn(move || receive(stream, &receiving));
 
-    let (mut server, mut screen) = (BufReader::new(stream), io::stdout());
+    let (mut lines, mut all_sent, mut echo) = (VecDeque::new(), false, Vec::new());
+    // Since when the server owes the rest of a line, or its end.
+    let mut since = Instant::now();
     loop {
-        let ended = server.fill_buf()?.is_empty();
-        let (length, start) = match under_way.try_recv() {
-            Ok(sent) => sent,
-            Err(TryRecvError::Disconnected) if ended => return Ok(()),
-            Err(_) if ended => return Err("the server hung up".into()),
-            Err(_) => return Err("it sent what nobody asked for: no echo server".into()),
+        let patience = if lines.is_empty() && !all_sent {
+            // The server waits for the keyboard, too.
+            Duration::MAX
+        } else {
+            PATIENCE.saturating_sub(since.elapsed())
         };
-        if io::copy(&mut server.by_ref().take(length), &mut screen)? < length {
-            return Err("the server hung up".into());
+        match events.recv_timeout(patience) {
+            Ok(Event::Line(length, start)) => {
+                if lines.is_empty() {
+                    since = start;
+                }
+                lines.push_back((length, start));
+            }
+            Ok(Event::AllSent) => {
+                all_sent = true;
+                since = Instant::now();
+            }
+            Ok(Event::Received(bytes)) => echo.extend(bytes),
+            Ok(Event::Ended(result)) => {
+                show(&echo);
+                result?;
+                if all_sent && lines.is_empty() {
+                    return Ok(());
+                }
+                return Err("the server hung up".into());
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                show(&echo);
+                return Err(format!("not done within {PATIENCE:?}").into());
+            }
+            Err(error) => return Err(error.into()),
         }
-        let time = start.elapsed();
-        screen.flush()?;
-        // Not with the echo, which may be wanted in a file.
-        eprintln!("    {length} bytes, {:.3} ms", time.as_secs_f64() * 1e3);
+        while let Some(&(length, start)) = lines.front()
+            && length <= echo.len()
+        {
+            show(&echo[..length]);
+            // Not with the echo, which may be wanted in a file.
+            let millis = start.elapsed().as_secs_f64() * 1e3;
+            complain(format_args!("    {length} bytes, {millis:.3} ms"));
+            echo.drain(..length);
+            lines.pop_front();
+            since = Instant::now();
+        }
+        if lines.is_empty() && !echo.is_empty() {
+            return Err("it sent what nobody asked for: no echo server".into());
+        }
     }
 }
 
-/// Sends what is typed, and tells the length of each line, and when it was sent.
-fn send(mut server: TcpStream, sent: Sender<(u64, Instant)>) -> io::Result<()> {
+/// Shows a part of the echo. A file gets it as it came; a terminal would obey what is not text.
+fn show(echo: &[u8]) {
+    let mut screen = io::stdout();
+    let text = screen.is_terminal().then(|| printable(echo));
+    let bytes = text.as_ref().map_or(echo, String::as_bytes);
+    printed(screen.write_all(bytes).and_then(|()| screen.flush()));
+}
+
+/// Sends what is typed.
+fn send(mut server: TcpStream, events: &SyncSender<Event>) -> io::Result<()> {
     let (mut keyboard, mut line) = (io::stdin().lock(), Vec::new());
-    while let Ok(n @ 1..) = keyboard.read_until(b'\n', &mut line) {
-        let _ = sent.send((n as u64, Instant::now()));
+    while let Ok(n @ 1..) = (&mut keyboard)
+        .take(LONGEST as u64)
+        .read_until(b'\n', &mut line)
+    {
+        let _ = events.send(Event::Line(n, Instant::now()));
         server.write_all(&line)?;
         line.clear();
     }
-    drop(sent);
+    let _ = events.send(Event::AllSent);
     // "That was all": the server sends what is left of the echo, and then its own end.
     server.shutdown(Shutdown::Write)
+}
+
+/// Receives until the server ends the connection.
+fn receive(mut server: TcpStream, events: &SyncSender<Event>) {
+    let mut buffer = vec![0; LONGEST];
+    let ended = loop {
+        match server.read(&mut buffer) {
+            Ok(0) => break Ok(()),
+            Ok(n) => {
+                let _ = events.send(Event::Received(buffer[..n].to_vec()));
+            }
+            Err(error) => break Err(error),
+        }
+    };
+    let _ = events.send(Event::Ended(ended));
 }

@@ -14,16 +14,19 @@
 //! others say: nothing arrives twice or goes round for ever, and whoever leaves takes only himself
 //! away. Nobody has to prove that he is who he says.
 
+mod support;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{env, iter, thread};
 
 use socketserver::{Connection, TcpServer, from_fn};
+use support::{complain, connect, print, printable, resolve};
 
 /// How long others may take: to make room for what is said, and to call back.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -46,25 +49,33 @@ struct Other {
 fn main() -> ExitCode {
     let mut args = env::args_os().map(|arg| arg.to_string_lossy().into_owned());
     let (Some(name), Some(addr)) = (args.nth(1), args.next()) else {
-        eprintln!("usage: peer NAME LISTEN [PEER]...");
+        complain("usage: peer NAME LISTEN [PEER]...");
         return ExitCode::from(2);
     };
-    let server = match TcpServer::bind(&*addr) {
+    let addrs = match resolve(&addr) {
+        Ok(addrs) => addrs,
+        Err(error) => {
+            complain(format_args!("{addr}: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let server = match TcpServer::bind(&*addrs) {
         Ok(server) => server,
         Err(error) => {
             let cause = error.source().map(ToString::to_string);
-            eprintln!("{error}: {}", cause.unwrap_or_default());
+            complain(format_args!("{error}: {}", cause.unwrap_or_default()));
             return ExitCode::FAILURE;
         }
     };
     let (addr, others) = (server.local_addr(), Mutex::default());
     let me = Arc::new(Me { addr, name, others });
-    show(&format!("* listening at {addr}"));
+    print(format_args!("* listening at {addr}"));
     let host = Arc::clone(&me);
     thread::spawn(|| server.serve_forever(from_fn(move |conn| host.hear(conn))));
     args.for_each(|peer| me.call(peer));
 
-    for mut line in io::stdin().lock().split(b'\n').map_while(Result::ok) {
+    let mut keyboard = io::stdin().lock();
+    while let Some(mut line) = next_line(&mut keyboard) {
         line.push(b'\n');
         // Who is gone, or takes nothing for too long, is spoken to no more.
         let mut others = me.others();
@@ -82,16 +93,16 @@ impl Me {
                 thread::sleep(PATIENCE);
                 let others = me.others();
                 if others.get(&addr).is_some_and(|other| other.name.is_none()) {
-                    eprintln!("* {peer}: nobody calls back; is that a peer?");
+                    complain(format_args!("* {peer}: nobody calls back; is that a peer?"));
                 }
             }
-            Err(error) => eprintln!("* {peer}: {error}"),
+            Err(error) => complain(format_args!("* {peer}: {error}")),
         });
     }
 
     /// Connects, and says who is here: of any two, the one who comes later hears of the other.
-    fn greet(&self, peer: impl ToSocketAddrs) -> io::Result<SocketAddr> {
-        let mut stream = TcpStream::connect(peer)?;
+    fn greet(&self, peer: &str) -> io::Result<SocketAddr> {
+        let mut stream = connect(&resolve(peer)?)?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let addr = stream.peer_addr()?;
         let is_here = self.addr.ip().is_unspecified() && stream.local_addr()?.ip() == addr.ip();
@@ -112,7 +123,7 @@ impl Me {
     /// Hears out a peer, who has connected.
     fn hear(self: &Arc<Self>, conn: &Connection) -> io::Result<()> {
         let mut lines = BufReader::new(conn);
-        let hello = next_line(&mut lines).unwrap_or_default();
+        let hello = printable(&next_line(&mut lines).unwrap_or_default());
         let (name, addrs) = hello.rsplit_once(' ').ok_or(ErrorKind::InvalidData)?;
         let mut addrs = addrs.split(',').map_while(|addr| addr.parse().ok());
         let mut addr: SocketAddr = addrs.next().ok_or(ErrorKind::InvalidData)?;
@@ -121,18 +132,18 @@ impl Me {
             addr.set_ip(conn.peer_addr().ip());
         }
         if !self.others().contains_key(&addr) {
-            self.greet(addr)?;
+            self.greet(&addr.to_string())?;
         }
         match self.others().get_mut(&addr) {
             Some(other) if other.name.is_none() => other.name = Some(name.to_owned()),
             // Somebody else is there.
             _ => return Err(ErrorKind::AddrInUse.into()),
         }
-        show(&format!("* {name} is here"));
+        print(format_args!("* {name} is here"));
         let unknown = addrs.filter(|addr| !self.others().contains_key(addr));
         unknown.for_each(|addr| self.call(addr.to_string()));
         while let Some(line) = next_line(&mut lines) {
-            show(&format!("{name}: {line}"));
+            print(format_args!("{name}: {}", printable(&line)));
         }
         self.others().remove(&addr);
         Ok(())
@@ -146,19 +157,13 @@ impl Me {
 impl Drop for Other {
     fn drop(&mut self) {
         if let Some(name) = &self.name {
-            show(&format!("* {name} is gone"));
+            print(format_args!("* {name} is gone"));
         }
     }
 }
 
-fn next_line(input: &mut impl BufRead) -> Option<String> {
+fn next_line(input: &mut impl BufRead) -> Option<Vec<u8>> {
     let mut line = Vec::new();
     let length = input.take(LONGEST).read_until(b'\n', &mut line).ok()?;
-    (length > 0).then(|| String::from_utf8_lossy(line.trim_ascii_end()).into_owned())
-}
-
-/// A line on the screen, if there still is one, without what a terminal would obey.
-fn show(line: &str) {
-    let is_control = |c: char| c.is_control() && c != '\t';
-    let _ = writeln!(io::stdout(), "{}", line.replace(is_control, "\u{fffd}"));
+    (length > 0).then(|| line.trim_ascii_end().to_vec())
 }

@@ -5,23 +5,24 @@
 //! cargo run --example ports -- --all      # the others, too: an `echod` that runs is at 7007
 //! ```
 
-#![allow(clippy::print_stdout, reason = "its output is what it is for")]
+mod support;
 
 use std::{env, error::Error, net::SocketAddr, process::ExitCode};
 
 use nix::libc::NI_NUMERICHOST;
+use support::{complain, print};
 
 fn main() -> ExitCode {
     let highest = match env::args_os().nth(1) {
         None => 1023,
         Some(arg) if arg == "--all" => u16::MAX,
         Some(_) => {
-            eprintln!("usage: ports [--all]");
+            complain("usage: ports [--all]");
             return ExitCode::from(2);
         }
     };
     if let Err(error) = show(highest) {
-        eprintln!("ports: {error}");
+        complain(format_args!("ports: {error}"));
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
@@ -33,12 +34,12 @@ fn show(highest: u16) -> Result<(), Box<dyn Error>> {
     addrs.sort_by_key(|addr| (addr.port(), addr.ip()));
     // Several sockets may share an address (`SO_REUSEPORT`).
     addrs.dedup();
-    println!("PORT   SERVICE       ADDRESS          FOR");
+    print("PORT   SERVICE       ADDRESS          FOR");
     for addr in addrs {
         // The port by its name in the services database, `/etc/services`, if it has one there.
         let (host, service) = dns_lookup::getnameinfo(&addr, NI_NUMERICHOST)?;
         let (port, purpose) = (addr.port(), purpose(&service));
-        println!("{port:<6} {service:<13} {host:<16} {purpose}");
+        print(format_args!("{port:<6} {service:<13} {host:<16} {purpose}"));
     }
     Ok(())
 }

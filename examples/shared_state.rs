@@ -8,31 +8,50 @@
 //! Every connection has its own thread and its own handler. What they share is behind an `Arc`,
 //! and what they change together is behind a `Mutex`.
 
-use std::io::{self, BufRead, BufReader, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+mod support;
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use socketserver::{Connection, RequestHandler, TcpServer};
+use support::printable;
+
+/// How many entries the book has room for: the oldest makes room for a new one.
+const ENTRIES: usize = 100;
+/// How many bytes an entry may have. A line that is longer counts as several.
+const LONGEST: u64 = 1000;
 
 #[derive(Clone, Default)]
 struct GuestBook {
-    entries: Arc<Mutex<Vec<String>>>,
+    entries: Arc<Mutex<VecDeque<String>>>,
 }
 
 impl RequestHandler for GuestBook {
     fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
         // Copied, so that the lock is not held while a slow client reads.
-        let so_far = self.lock().join("\n");
+        let so_far = self.lock().make_contiguous().join("\n");
         writeln!(conn, "--- guest book ---\n{so_far}\n--- your turn ---")?;
         let peer = conn.peer_addr();
-        for line in BufReader::new(conn).lines() {
-            self.lock().push(format!("{peer}: {}", line?));
+        let mut lines = BufReader::new(conn);
+        loop {
+            let mut line = Vec::new();
+            if (&mut lines).take(LONGEST).read_until(b'\n', &mut line)? == 0 {
+                return Ok(());
+            }
+            // Another guest's terminal would obey what is not text.
+            let entry = format!("{peer}: {}", printable(line.trim_ascii_end()));
+            let mut entries = self.lock();
+            if entries.len() == ENTRIES {
+                entries.pop_front();
+            }
+            entries.push_back(entry);
         }
-        Ok(())
     }
 }
 
 impl GuestBook {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<String>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<String>> {
         // A guest whose handler panicked has left a whole book behind.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }

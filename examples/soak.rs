@@ -8,12 +8,11 @@
 //! The server is a process of its own. At the end nothing may have been wrong with any echo, and
 //! the server's descriptors, threads and memory must be back where they were.
 
-#![allow(clippy::print_stdout, reason = "its output is what it is for")]
-
 #[path = "conformance/cases.rs"]
 mod cases;
 #[path = "conformance/client.rs"]
 mod client;
+mod support;
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read};
@@ -22,7 +21,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
-use std::{env, fmt, fs, io};
+use std::{env, fmt, fs, io, process};
 
 use clap::Parser;
 use fastrand::Rng;
@@ -31,6 +30,7 @@ use jiff::SignedDuration;
 use socketserver::{EchoHandler, TcpServer};
 
 use cases::{CASES, Case};
+use support::{complain, print, printed};
 
 #[derive(Parser)]
 #[command(about = "Plays mixed clients against an echo server, and looks for what they leave")]
@@ -52,11 +52,22 @@ struct Cli {
     serve: bool,
 }
 
-fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let cli = Cli::parse();
-    if cli.serve {
-        return serve();
+fn main() -> ExitCode {
+    let cli = Cli::try_parse().unwrap_or_else(|error| {
+        printed(error.print());
+        process::exit(error.exit_code())
+    });
+    let done = if cli.serve { serve() } else { soak(&cli) };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(format_args!("FAIL: {error}"));
+            ExitCode::FAILURE
+        }
     }
+}
+
+fn soak(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let time = Duration::try_from(cli.time)?;
     let server = Server::start()?;
     // What is kept for reuse is there after a first round.
@@ -73,27 +84,29 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let after = server.settle(Duration::from_secs(30), |held| {
         held.leaks(&before).is_none()
     })?;
-    println!("before: {before}\nafter:  {after}\n{played} cases played, none failed");
-    Ok(match after.leaks(&before) {
-        None => ExitCode::SUCCESS,
-        Some(what) => {
-            println!("LEAK: {what}");
-            ExitCode::FAILURE
-        }
-    })
+    print(format_args!(
+        "before: {before}\nafter:  {after}\n{played} cases played, none failed"
+    ));
+    match after.leaks(&before) {
+        None => Ok(()),
+        Some(what) => Err(format!("a leak of {what}").into()),
+    }
 }
 
 /// Serves until standard input ends: until who started it does.
-fn serve() -> Result<ExitCode, Box<dyn Error>> {
+fn serve() -> Result<(), Box<dyn Error>> {
     let server = TcpServer::bind("127.0.0.1:0")?;
     let handle = server.handle();
-    println!("{}", server.local_addr());
+    print(server.local_addr());
     thread::spawn(move || {
         let _ = io::stdin().read(&mut [0]);
         handle.shutdown();
     });
     let totals = server.serve_forever(EchoHandler::new)?;
-    Ok(ExitCode::from(u8::from(totals.cut() > 0)))
+    match totals.cut() {
+        0 => Ok(()),
+        aborted => Err(format!("the server aborted {aborted} connections when it stopped").into()),
+    }
 }
 
 /// Has `clients` play light cases for `time`. Returns how many were played, or the first failure.

@@ -6,23 +6,24 @@
 //! cargo run --example url -- http://[::1]:8080/
 //! ```
 
-#![allow(clippy::print_stdout, reason = "its output is what it is for")]
+mod support;
 
 use std::env;
 use std::error::Error;
 use std::process::ExitCode;
 
 use dns_lookup::{AddrInfoHints, SockType, getaddrinfo};
-use fluent_uri::Uri;
+use fluent_uri::{Uri, component::Host};
+use support::{check_name, complain, print};
 
 fn main() -> ExitCode {
     let Some(url) = env::args_os().nth(1) else {
-        eprintln!("usage: url SCHEME://HOST[:PORT][/PATH]");
+        complain("usage: url SCHEME://HOST[:PORT][/PATH]");
         return ExitCode::from(2);
     };
     let url = url.to_string_lossy();
     if let Err(error) = show(&url) {
-        eprintln!("{url}: {error}");
+        complain(format_args!("{url}: {error}"));
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
@@ -33,20 +34,23 @@ fn show(url: &str) -> Result<(), Box<dyn Error>> {
     let named = uri.authority().filter(|part| !part.host().is_empty());
     let authority = named.ok_or("a URL, but it names no host, as SCHEME://HOST does")?;
     let scheme = uri.scheme().as_str().to_lowercase();
-    println!("scheme   {scheme}");
-    println!("host     {}", authority.host());
+    print(format_args!("scheme   {scheme}"));
+    print(format_args!("host     {}", authority.host()));
 
     let given = authority.port_to_u16();
     let given = given.map_err(|_| "a port is a number up to 65535")?;
     let port = given.map_or_else(|| well_known_port(&scheme), Ok)?;
     let origin = given.map_or(", the well-known one", |_| "");
-    println!("port     {port}{origin}");
+    print(format_args!("port     {port}{origin}"));
 
+    if let Host::RegName(name) = authority.host_parsed() {
+        check_name(&name.decode().to_string_lossy())?;
+    }
     // The name becomes addresses: from `/etc/hosts`, or from DNS. The first is the one to try first.
     let mut addrs: Vec<_> = authority.socket_addrs(port)?.collect();
     addrs.dedup();
     for addr in addrs {
-        println!("address  {addr}");
+        print(format_args!("address  {addr}"));
     }
     Ok(())
 }

@@ -15,20 +15,23 @@
 //! anything failed, 2 if the command line is wrong. README.md beside this file has what it says
 //! of the echo servers in common use.
 
-#![allow(clippy::print_stdout, reason = "its output is what it is for")]
-
 mod cases;
 mod client;
+#[path = "../support/mod.rs"]
+mod support;
 
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::process::ExitCode;
+use std::net::SocketAddr;
+use std::process::{ExitCode, exit};
+use std::time::Duration;
 
 use clap::Parser;
 use comfy_table::{Table, presets};
 use fastrand::Rng;
 use indicatif::{ProgressBar, ProgressStyle};
+use jiff::SignedDuration;
 
 use cases::{CASES, Case};
+use support::{complain, connect, print, printed, resolve, within};
 
 #[derive(Parser)]
 #[command(about = "Plays every way to use an echo server against it")]
@@ -44,31 +47,49 @@ struct Cli {
     /// Draw the contents from this seed
     #[arg(long, default_value_t = 862)]
     seed: u64,
+
+    /// Time limit for each case, such as 30s or 10m
+    #[arg(long, value_name = "DUR", default_value = "2m")]
+    limit: SignedDuration,
 }
 
 #[derive(Clone)]
 struct Server {
     name: String,
-    addr: SocketAddr,
+    addrs: Vec<SocketAddr>,
 }
 
 fn server(text: &str) -> Result<Server, String> {
     let (name, addr) = text.split_once('=').unwrap_or((text, text));
-    let mut addrs = addr.to_socket_addrs().map_err(|error| error.to_string())?;
-    Ok(Server {
-        name: name.to_owned(),
-        addr: addrs.next().ok_or("the name has no address")?,
-    })
+    let addrs = resolve(addr).map_err(|error| error.to_string())?;
+    let name = name.to_owned();
+    Ok(Server { name, addrs })
+}
+
+impl Server {
+    /// Returns the address that takes connections. All cases are played against that one.
+    fn find(&self) -> Result<SocketAddr, String> {
+        connect(&self.addrs)
+            .and_then(|stream| stream.peer_addr())
+            .map_err(|error| format!("FAIL: connect: {error}"))
+    }
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| {
+        printed(error.print());
+        exit(error.exit_code())
+    });
+    let Ok(limit) = Duration::try_from(cli.limit) else {
+        complain("--limit must not be negative");
+        return ExitCode::from(2);
+    };
     let cases: Vec<_> = CASES
         .iter()
         .filter(|case| case.name.contains(&cli.only))
         .collect();
     if cases.is_empty() {
-        eprintln!("no case has {:?} in its name", cli.only);
+        complain(format_args!("no case has {:?} in its name", cli.only));
         return ExitCode::from(2);
     }
     let progress = ProgressBar::new((cases.len() * cli.servers.len()) as u64)
@@ -76,12 +97,15 @@ fn main() -> ExitCode {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
     table.set_header(["case"].into_iter().chain(names(&cli.servers)));
+    let found: Vec<_> = cli.servers.iter().map(Server::find).collect();
     let mut passed = 0;
     for case in &cases {
         let mut row = vec![case.name.to_owned()];
-        for server in &cli.servers {
+        for (server, found) in cli.servers.iter().zip(&found) {
             progress.set_message(format!("{}: {}", server.name, case.name));
-            let verdict = play(case, server, cli.seed);
+            let verdict = found
+                .clone()
+                .and_then(|addr| play(case, addr, cli.seed, limit));
             passed += u64::from(verdict.is_ok());
             row.push(verdict.map_or_else(|failure| failure, |()| "pass".to_owned()));
             progress.inc(1);
@@ -90,7 +114,7 @@ fn main() -> ExitCode {
     }
     let failed = progress.position() - passed;
     progress.finish_and_clear();
-    println!("{table}\n\n{passed} passed, {failed} failed");
+    print(format_args!("{table}\n\n{passed} passed, {failed} failed"));
     if failed == 0 {
         ExitCode::SUCCESS
     } else {
@@ -98,10 +122,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn play(case: &Case, server: &Server, seed: u64) -> Result<(), String> {
+fn play(case: &Case, server: SocketAddr, seed: u64, limit: Duration) -> Result<(), String> {
+    let play = case.play;
     // Every server gets the same bytes.
     let mut rng = Rng::with_seed(seed);
-    (case.play)(server.addr, &mut rng).map_err(|failure| format!("FAIL: {failure}"))
+    // Each step of a client has a timeout of its own, but a server may drip.
+    match within(limit, move || play(server, &mut rng)) {
+        Some(Ok(())) => Ok(()),
+        Some(Err(failure)) => Err(format!("FAIL: {failure}")),
+        None => Err(format!("FAIL: not done within {limit:?}")),
+    }
 }
 
 fn names(servers: &[Server]) -> impl Iterator<Item = &str> {

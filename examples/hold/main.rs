@@ -10,14 +10,14 @@
 //! the run, and so does a connection without a clean end of file. The figures come from `/proc`.
 //! Those of the kernel are for the whole machine and include both ends of each connection.
 
-#![allow(clippy::print_stdout, reason = "its output is what it is for")]
-
 mod clients;
 mod proc;
 mod server;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::error::Error;
-use std::process::ExitCode;
+use std::process::{ExitCode, exit};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
@@ -28,6 +28,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use clients::{connect_all, echo_all, end_all};
 use proc::kernel_memory;
 use server::{Server, serve};
+use support::{complain, print, printed};
 
 #[derive(Parser)]
 #[command(about = "Holds many connections to an echo server, and shows what they cost")]
@@ -46,15 +47,18 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| {
+        printed(error.print());
+        exit(error.exit_code())
+    });
     let done = match cli.connections {
         Some(connections) if cli.serve => serve(connections),
-        _ => hold(&cli).map(|report| println!("{}", report.table)),
+        _ => hold(&cli).map(|report| print(report.table)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("FAIL: {error}");
+            complain(format_args!("FAIL: {error}"));
             ExitCode::FAILURE
         }
     }

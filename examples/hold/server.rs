@@ -11,6 +11,7 @@ use socketserver::{EchoHandler, TcpServer};
 
 use crate::clients::progress;
 use crate::proc::Sample;
+use crate::support::print;
 
 /// Serves until standard input ends. The parent process closes the other end to stop the server.
 pub(crate) fn serve(connections: u32) -> Result<(), Box<dyn Error>> {
@@ -19,14 +20,16 @@ pub(crate) fn serve(connections: u32) -> Result<(), Box<dyn Error>> {
         .max_connections(usize::try_from(connections)? + 1)
         .bind("127.0.0.1:0")?;
     let handle = server.handle();
-    println!("{}", server.local_addr());
+    print(server.local_addr());
     thread::spawn(move || {
         let _ = io::stdin().read(&mut [0]);
         handle.shutdown();
     });
     let totals = server.serve_forever(EchoHandler::new)?;
     let (all, bytes_in, bytes_out) = (totals.connections(), totals.bytes_in(), totals.bytes_out());
-    println!("connections={all} bytes_in={bytes_in} bytes_out={bytes_out}");
+    print(format_args!(
+        "connections={all} bytes_in={bytes_in} bytes_out={bytes_out}"
+    ));
     match totals.cut() {
         0 => Ok(()),
         aborted => Err(format!("the server aborted {aborted} connections when it stopped").into()),

@@ -1,6 +1,12 @@
 //! The examples of the lecture, on the project's own servers, typed into as a student does.
 
+mod addresses;
+mod hostile;
+mod output;
 mod peer;
+/// What the examples share, to be tested without a process.
+#[path = "../../examples/support/mod.rs"]
+mod shared;
 
 use std::fs;
 use std::io::{Read, Write};
@@ -110,6 +116,9 @@ fn what_is_wrong_with_a_url_is_said_in_one_line() {
         ("http://127.0.0.1:65536/", "up to 65535"),
         ("http://no-such-host.invalid:80/", "failed to lookup"),
         ("http://[v7.x]:80/", "not supported"),
+        ("http://*:80/", "neither a name nor an IP address"),
+        ("http://%2A:80/", "neither a name nor an IP address"),
+        ("http://0x7f.1:80/", "neither a name nor an IP address"),
     ] {
         let (code, stdout, stderr) = run("url", &[url]);
         assert_eq!(code, Some(1), "{url}");

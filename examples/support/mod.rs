@@ -1,0 +1,131 @@
+//! What several examples need: look up and connect, give up in time, print. An example that is typed
+//! in needs this file, too.
+
+#![allow(dead_code, reason = "each example uses a part of this module")]
+
+use std::fmt::{Display, Write as _};
+use std::io::{self, Error, ErrorKind, Write};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+use std::{process, thread};
+
+/// How long connecting may take, and how long the conversation after it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Connects to one of the addresses.
+///
+/// A name may have several, some of which this machine can't use. The first one that takes the
+/// connection is good. If none does, this returns the failure that says most about the server:
+/// `TcpStream::connect` would return the last one.
+pub(crate) fn connect(addrs: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut failures = Vec::new();
+    for addr in addrs {
+        // An address that does not answer leaves the others their share of the time.
+        let share = PATIENCE / u32::try_from(addrs.len()).unwrap_or(u32::MAX);
+        match TcpStream::connect_timeout(addr, share) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failures.push(error),
+        }
+    }
+    let most_telling = failures.into_iter().min_by_key(|error| match error.kind() {
+        // The server's machine has answered.
+        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => 0,
+        ErrorKind::TimedOut => 1,
+        // This machine has no way to that address.
+        _ => 2,
+    });
+    Err(most_telling.unwrap_or_else(|| Error::new(ErrorKind::NotFound, "the name has no address")))
+}
+
+/// Looks up the addresses of `HOST:PORT`.
+pub(crate) fn resolve(server: &str) -> io::Result<Vec<SocketAddr>> {
+    if let Ok(addr) = server.parse() {
+        return Ok(vec![addr]);
+    }
+    let (host, port) = server.rsplit_once(':').unwrap_or_default();
+    // Rust's parser also takes a plus sign.
+    let port = port.parse().ok().filter(|_| !port.starts_with('+'));
+    match port {
+        Some(port) if !host.is_empty() && !host.contains(':') => {
+            check_name(host)?;
+            Ok((host, port).to_socket_addrs()?.collect())
+        }
+        _ => Err(Error::new(
+            ErrorKind::InvalidInput,
+            "write the address as HOST:PORT",
+        )),
+    }
+}
+
+/// Rejects what is no host name, but would get an address all the same.
+///
+/// getaddrinfo(3) takes `*` for this machine, and a name that ends in a number, such as `1`, `127.1`
+/// or `0x7f.1`, for an IPv4 address in an old notation.
+pub(crate) fn check_name(host: &str) -> io::Result<()> {
+    let last = host.trim_end_matches('.').rsplit('.').next();
+    let is_number = last.is_some_and(|last| {
+        let hex = last.strip_prefix("0x").or(last.strip_prefix("0X"));
+        hex.unwrap_or(last).bytes().all(|digit| match hex {
+            Some(_) => digit.is_ascii_hexdigit(),
+            None => digit.is_ascii_digit(),
+        })
+    });
+    if host == "*" || is_number {
+        let what = format!("{host:?} is neither a name nor an IP address");
+        return Err(Error::new(ErrorKind::NotFound, what));
+    }
+    Ok(())
+}
+
+/// Runs `work` on a thread of its own, and gives up on it after `time`.
+///
+/// A timeout of the socket would be for one `read` only: a server that sends a byte now and then
+/// would never be given up on.
+pub(crate) fn within<T: Send + 'static>(
+    time: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (done, result) = channel();
+    thread::spawn(move || done.send(work()));
+    result.recv_timeout(time).ok()
+}
+
+/// Makes text of what a server has sent. Escapes whatever else it sent, which a terminal would obey.
+pub(crate) fn printable(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for part in bytes.utf8_chunks() {
+        for c in part.valid().replace("\r\n", "\n").chars() {
+            if c.is_control() && !matches!(c, '\n' | '\t') {
+                let _ = write!(text, "{}", c.to_string().as_bytes().escape_ascii());
+            } else {
+                text.push(c);
+            }
+        }
+        let _ = write!(text, "{}", part.invalid().escape_ascii());
+    }
+    text
+}
+
+/// Prints a line. If that fails, the program ends.
+///
+/// `println!` would panic, which is a message about the program instead of the disk that is full.
+pub(crate) fn print(line: impl Display) {
+    printed(writeln!(io::stdout(), "{line}"));
+}
+
+/// Ends the program if printing has failed.
+pub(crate) fn printed(result: io::Result<()>) {
+    if let Err(error) = result {
+        // A closed pipe is no news: its reader, such as `head`, has all it wants.
+        if error.kind() != ErrorKind::BrokenPipe {
+            complain(format_args!("cannot print: {error}"));
+        }
+        process::exit(1);
+    }
+}
+
+/// Prints a line on standard error. There is nothing left to do if that fails, too.
+pub(crate) fn complain(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
