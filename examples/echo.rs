@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo run --example echo
-//! nc 127.0.0.1 7007           # in another terminal: type a line; Ctrl-D and Ctrl-C end it
+//! nc 127.0.0.1 7007           # in another terminal: type a line; Ctrl-C ends nc
 //! ```
 
 use socketserver::{EchoHandler, TcpServer};
