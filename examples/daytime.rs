@@ -85,7 +85,7 @@ fn tell(answer: &[u8]) -> String {
     };
     let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);
     let time = Timestamp::try_from(daytime.time()).unwrap_or_default();
-    let time = time.to_zoned(zone);
+    let time = time.to_zoned_datetime(zone);
     let mut lines = vec![time.strftime("%A, %B %-d, %Y, %H:%M:%S %Z").to_string()];
     lines.push(match daytime.health() {
         0 => "The clock there is healthy.".to_owned(),

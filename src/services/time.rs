@@ -101,6 +101,6 @@ mod tests {
 
     fn at(date: &str) -> SystemTime {
         let timestamp: jiff::Timestamp = format!("{date}T00:00:00Z").parse().unwrap();
-        timestamp.into()
+        timestamp.try_into().unwrap()
     }
 }

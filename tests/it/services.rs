@@ -29,14 +29,21 @@ fn is_now(time: SystemTime) -> bool {
 /// Reads a line in one of the two forms of the RFC.
 fn read_form(format: &str, line: &[u8]) -> SystemTime {
     let time = DateTime::strptime(format, line).unwrap();
-    TimeZone::UTC.to_timestamp(time).unwrap().into()
+    TimeZone::UTC
+        .to_timestamp(time)
+        .unwrap()
+        .try_into()
+        .unwrap()
 }
 
 /// Reads what a time server sends, in the era that began in 1900.
 fn read_time(bytes: &[u8]) -> SystemTime {
     let seconds = u32::from_be_bytes(bytes.try_into().unwrap());
     let since_1970 = i64::from(seconds) - 2_208_988_800;
-    Timestamp::from_second(since_1970).unwrap().into()
+    Timestamp::from_second(since_1970)
+        .unwrap()
+        .try_into()
+        .unwrap()
 }
 
 /// The characters of RFC 864, for as many bytes as are asked for.

@@ -114,7 +114,14 @@ impl Daytime {
     /// second before it.
     #[must_use]
     pub fn time(&self) -> SystemTime {
-        self.timestamp.into()
+        let seconds = self.timestamp.as_second();
+        let distance = Duration::from_secs(seconds.unsigned_abs());
+        // No overflow: five digits of a Julian date reach from 1858 to 2132.
+        if seconds < 0 {
+            SystemTime::UNIX_EPOCH - distance
+        } else {
+            SystemTime::UNIX_EPOCH + distance
+        }
     }
 
     /// Returns whether daylight saving time is in effect, in the United States.
@@ -155,7 +162,7 @@ impl Daytime {
 
     /// Writes it as `strftime(3)` does.
     pub(super) fn strftime(&self, format: &str) -> String {
-        let utc = self.timestamp.to_zoned(TimeZone::UTC);
+        let utc = self.timestamp.to_zoned_datetime(TimeZone::UTC);
         utc.strftime(format).to_string()
     }
 }
