@@ -1,16 +1,23 @@
 //! Sockets that were opened before this process began, by a service manager or a super-server.
 
-use std::env;
-use std::fs::File;
-use std::io;
+use std::fs::{self, File};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::str::FromStr;
+use std::{env, fmt, io, process};
 
 use clap::ValueEnum;
 use listenfd::ListenFd;
 use rustix::fs::fstat;
+#[cfg(target_os = "linux")]
+use rustix::fs::fstatfs;
+#[cfg(target_os = "linux")]
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
+use rustix::process::{Resource, getrlimit};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
-use socket2::{SockRef, Type};
+use socket2::{Domain, SockRef, Type};
 
 use crate::service::Service;
 
@@ -26,42 +33,192 @@ pub(crate) enum Inherited {
 
 /// Takes what was inherited. It changes the environment, so there must be one thread only.
 pub(crate) fn take() -> Result<Inherited, String> {
-    // Without a process it is not known to be for this one (`sd_listen_fds(3)`).
-    let mut passed = match env::var_os("LISTEN_PID") {
-        Some(_) => ListenFd::from_env(),
-        None => ListenFd::empty(),
-    };
-    if is_tcp(io::stdin()) {
-        // A service manager that accepts passes it once more.
-        (0..passed.len()).for_each(|index| drop(passed.take_tcp_listener(index)));
-        return take_stdin()
-            .map_err(|error| format!("cannot take the socket on standard input: {error}"));
+    let mut passed = passed()?;
+    match kind(io::stdin()) {
+        Some(Kind::TcpListener | Kind::TcpConnection) => {}
+        // Some programs give every child such a standard input, in place of a pipe. One that is also
+        // standard output is a client's, from a super-server.
+        Some(Kind::UnixConnection) if !is_same(io::stdin(), io::stdout()) => return passed.serve(),
+        Some(kind) => return Err(format!("cannot serve standard input: it is {kind}")),
+        None => return passed.serve(),
     }
-    let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
-    let mut names = names.split(':');
-    (0..passed.len())
-        .map(|index| {
-            let name = names.next().unwrap_or_default();
-            take_listener(&mut passed, index, name)
-                .map_err(|cause| format!("cannot serve the inherited socket {name:?}: {cause}"))
-        })
-        .collect::<Result<_, _>>()
-        .map(Inherited::Listeners)
+    passed.drop_if_on_stdin()?;
+    take_stdin().map_err(|error| format!("cannot take the socket on standard input: {error}"))
 }
 
-fn take_listener(
-    passed: &mut ListenFd,
-    index: usize,
-    name: &str,
-) -> Result<(Service, TcpListener), String> {
-    let listener = passed
-        .take_tcp_listener(index)
-        .map_err(|error| error.to_string())?
-        .ok_or("it was taken already")?;
-    if !listens(&listener) {
-        return Err("it does not listen; with Accept=yes, set StandardInput=socket".to_owned());
+/// Warns if standard input is a socket that [`take`] has left alone.
+pub(crate) fn warn_about_stdin() {
+    if let Some(kind) = kind(io::stdin()) {
+        log::warn!("standard input is {kind}, and is not served; expected a TCP socket");
     }
-    Ok((service(name)?, listener))
+}
+
+/// The descriptors that a service manager passed (`sd_listen_fds(3)`).
+struct Passed {
+    descriptors: ListenFd,
+    first: u32,
+    names: Vec<String>,
+}
+
+/// Reads what a service manager says about descriptors, if it says that to this process.
+fn passed() -> Result<Passed, String> {
+    let none = Passed {
+        descriptors: ListenFd::empty(),
+        first: 3,
+        names: Vec::new(),
+    };
+    // Without a process it is not known to be for this one.
+    if number::<u32>("LISTEN_PID", "the number of a process")? != Some(process::id()) {
+        return Ok(none);
+    }
+    // The number of a process may be given again, its identity is not.
+    let identity = number::<u64>("LISTEN_PIDFDID", "the identity of a process")?;
+    if identity.is_some_and(|identity| own_identity().is_some_and(|own| own != identity)) {
+        return Ok(none);
+    }
+    let Some(count) = number::<u32>("LISTEN_FDS", "a number of descriptors")? else {
+        return Ok(none);
+    };
+    // `listenfd` reads this one, too; systemd doesn't set it.
+    let first = number::<u16>("LISTEN_FDS_FIRST_FD", "a descriptor")?.unwrap_or(3);
+    let first = u32::from(first);
+    // Before anything takes memory for so many.
+    if let Some(closed) = (first..first.saturating_add(count)).find(|&fd| !may_be_open(fd)) {
+        return Err(format!(
+            "LISTEN_FDS={:?} is wrong: descriptor {closed} is not open",
+            count.to_string()
+        ));
+    }
+    let names = match env::var_os("LISTEN_FDNAMES") {
+        None => vec!["unknown".to_owned(); count as usize],
+        Some(names) => {
+            let text = names.to_string_lossy();
+            let names: Vec<_> = text.split(':').map(str::to_owned).collect();
+            if names.len() != count as usize && count > 0 {
+                return Err(format!(
+                    "LISTEN_FDNAMES={text:?} is wrong: expected as many names as LISTEN_FDS says, {count}"
+                ));
+            }
+            names
+        }
+    };
+    Ok(Passed {
+        descriptors: ListenFd::from_env(),
+        first,
+        names,
+    })
+}
+
+impl Passed {
+    /// Takes all as listeners, each for the service that its name says.
+    fn serve(mut self) -> Result<Inherited, String> {
+        (0..self.descriptors.len())
+            .map(|index| self.take_listener(index))
+            .collect::<Result<_, _>>()
+            .map(Inherited::Listeners)
+    }
+
+    fn take_listener(&mut self, index: usize) -> Result<(Service, TcpListener), String> {
+        let wrong = |kind: &dyn fmt::Display| format!("is {kind}; expected a listening TCP socket");
+        let result = match self.take_socket(index) {
+            Err(kind) => Err(wrong(&kind)),
+            Ok(socket) => match kind(&socket) {
+                Some(Kind::TcpListener) => {
+                    service(&self.names[index]).map(|service| (service, socket.into()))
+                }
+                Some(kind @ Kind::TcpConnection) => Err(format!(
+                    "{}; with Accept=yes, set StandardInput=socket",
+                    wrong(&kind)
+                )),
+                Some(kind) => Err(wrong(&kind)),
+                None => Err(wrong(&"no socket")),
+            },
+        };
+        result.map_err(|what| format!("{} {what}", self.describe(index)))
+    }
+
+    /// Takes any socket, or says what it is instead.
+    fn take_socket(&mut self, index: usize) -> Result<OwnedFd, &'static str> {
+        for domain in [Domain::IPV4, Domain::UNIX] {
+            for kind in [Type::STREAM, Type::DGRAM, Type::SEQPACKET, Type::RAW] {
+                let taken =
+                    self.descriptors
+                        .take_custom(index, domain.into(), kind.into(), "socket");
+                if let Ok(Some(socket)) = taken {
+                    return Ok(socket);
+                }
+            }
+        }
+        let path = format!("/proc/self/fd/{}", self.first as usize + index);
+        let is_socket = fs::metadata(path).is_ok_and(|file| file.file_type().is_socket());
+        Err(if is_socket {
+            "a socket of another family"
+        } else {
+            "no socket"
+        })
+    }
+
+    /// Lets go of the connection that a service manager has passed once more, beside standard input.
+    fn drop_if_on_stdin(&mut self) -> Result<(), String> {
+        for index in 0..self.descriptors.len() {
+            let taken = self.take_socket(index);
+            if !taken.is_ok_and(|socket| is_same(io::stdin(), socket)) {
+                return Err(format!(
+                    "{} is not the socket on standard input; expected one or the other",
+                    self.describe(index)
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn describe(&self, index: usize) -> String {
+        format!(
+            "descriptor {} ({:?})",
+            self.first as usize + index,
+            self.names[index]
+        )
+    }
+}
+
+/// Reads a variable that must be a number if it is set.
+fn number<N: FromStr>(variable: &str, expected: &str) -> Result<Option<N>, String> {
+    let Some(value) = env::var_os(variable) else {
+        return Ok(None);
+    };
+    let value = value.to_string_lossy();
+    match value.parse() {
+        Ok(number) => Ok(Some(number)),
+        Err(_) => Err(format!(
+            "{variable}={value:?} is wrong: expected {expected}"
+        )),
+    }
+}
+
+/// Returns whether a descriptor is open, or may be, where the system does not say.
+fn may_be_open(fd: u32) -> bool {
+    let open = Path::new("/proc/self/fd");
+    if open.exists() {
+        return fs::symlink_metadata(open.join(fd.to_string())).is_ok();
+    }
+    let limit = getrlimit(Resource::Nofile).current;
+    limit.is_none_or(|limit| u64::from(fd) < limit)
+}
+
+/// Returns the identity of this process, which no other ever has: the inode number of its pidfd, since
+/// Linux 6.9 (`pidfd_open(2)`).
+#[cfg(target_os = "linux")]
+fn own_identity() -> Option<u64> {
+    const PIDFS_MAGIC: u64 = 0x5049_4446;
+    let own = pidfd_open(getpid(), PidfdFlags::empty()).ok()?;
+    // In older kernels all pidfds have one inode.
+    let is_unique = fstatfs(&own).ok()?.f_type.cast_unsigned() == PIDFS_MAGIC;
+    is_unique.then(|| fstat(&own).ok().map(|stat| stat.st_ino))?
+}
+
+#[cfg(not(target_os = "linux"))]
+fn own_identity() -> Option<u64> {
+    None
 }
 
 /// Returns what `FileDescriptorName=` asks for. Without one the name is that of the socket's unit
@@ -70,16 +227,50 @@ fn service(name: &str) -> Result<Service, String> {
     if matches!(name, "" | "unknown") || name.ends_with(".socket") {
         return Ok(Service::Echo);
     }
-    Service::from_str(name, false).map_err(|_| "that is not the name of a service".to_owned())
+    Service::from_str(name, false).map_err(|_| "does not have the name of a service".to_owned())
 }
 
-/// Returns whether it is a TCP socket. One whose peer has reset it has no peer, but is one.
-fn is_tcp(fd: impl AsFd) -> bool {
+/// What a socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    TcpListener,
+    /// Also if its peer has reset it, and it has no peer any more.
+    TcpConnection,
+    Udp,
+    UnixListener,
+    UnixConnection,
+    UnixOther,
+    Other,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TcpListener => "a listening TCP socket",
+            Self::TcpConnection => "a TCP connection",
+            Self::Udp => "a UDP socket",
+            Self::UnixListener => "a listening Unix socket",
+            Self::UnixConnection => "a Unix stream connection",
+            Self::UnixOther => "a Unix socket without a connection",
+            Self::Other => "a socket of another kind",
+        })
+    }
+}
+
+/// Returns what a socket is; nothing, if it is no socket.
+fn kind(fd: impl AsFd) -> Option<Kind> {
     let socket = SockRef::from(&fd);
-    socket.r#type().is_ok_and(|kind| kind == Type::STREAM)
-        && socket
-            .local_addr()
-            .is_ok_and(|addr| addr.as_socket().is_some())
+    let kind = socket.r#type().ok()?;
+    let domain = socket.local_addr().ok().map(|addr| addr.domain());
+    Some(match (domain, kind) {
+        (Some(Domain::IPV4 | Domain::IPV6), Type::STREAM) if listens(&fd) => Kind::TcpListener,
+        (Some(Domain::IPV4 | Domain::IPV6), Type::STREAM) => Kind::TcpConnection,
+        (Some(Domain::IPV4 | Domain::IPV6), Type::DGRAM) => Kind::Udp,
+        (Some(Domain::UNIX), Type::STREAM) if listens(&fd) => Kind::UnixListener,
+        (Some(Domain::UNIX), Type::STREAM) if socket.peer_addr().is_ok() => Kind::UnixConnection,
+        (Some(Domain::UNIX), _) => Kind::UnixOther,
+        _ => Kind::Other,
+    })
 }
 
 #[cfg(not(target_vendor = "apple"))]

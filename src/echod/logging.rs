@@ -6,11 +6,13 @@ use std::env;
 use std::io::{self, Write};
 use std::panic;
 use std::thread;
+use std::time::SystemTime;
 
 use anstream::{AutoStream, ColorChoice};
 use clap::ValueEnum;
-use env_logger::fmt::Formatter;
+use env_logger::fmt::{ConfigurableFormat, Formatter};
 use env_logger::{Builder, Target, TimestampPrecision, WriteStyle};
+use jiff::Timestamp;
 use log::kv::{self, Key, Value, VisitSource, VisitValue};
 use log::{Level, LevelFilter, Record};
 use serde_json::{Map, Value as Json, json};
@@ -41,8 +43,8 @@ pub(crate) fn start(level: LevelFilter, format: Format) -> io::Result<Log> {
     builder
         .filter_level(level)
         .target(Target::Pipe(Box::new(queue)))
-        .write_style(style())
-        .parse_default_env();
+        .write_style(style());
+    let wrong = set_filter(&mut builder).err();
     let is_journal = is_journal();
     match (format, is_journal) {
         // It has a clock and a field for the level of its own.
@@ -50,9 +52,7 @@ pub(crate) fn start(level: LevelFilter, format: Format) -> io::Result<Log> {
             write!(line, "{}", priority(record.level()))?;
             writeln!(line, "{}", record.args())
         }),
-        (Format::Text, false) => builder
-            .format_target(false)
-            .format_timestamp(Some(TimestampPrecision::Millis)),
+        (Format::Text, false) => builder.format(text()),
         (Format::Json, true) => builder.format(|line, record| {
             write!(line, "{}", priority(record.level()))?;
             write_json(line, record)
@@ -60,6 +60,9 @@ pub(crate) fn start(level: LevelFilter, format: Format) -> io::Result<Log> {
         (Format::Json, false) => builder.format(write_json),
     };
     builder.init();
+    if let Some(reason) = wrong {
+        log::warn!("{reason}; --verbose and --quiet choose the level");
+    }
     let print = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         // The library logs a handler's panic itself, with the peer.
@@ -95,8 +98,33 @@ impl Drop for Log {
     }
 }
 
-/// In colour, if standard error is a terminal that wants it. The logger itself sees the queue.
+/// Sets what is logged to what `RUST_LOG` says, if it is set.
+///
+/// The logger could read the variable itself. But it would print what is wrong there to standard
+/// error, in a form of its own, and panic where that can't be written.
+fn set_filter(builder: &mut Builder) -> Result<(), String> {
+    let Some(value) = env::var_os("RUST_LOG") else {
+        return Ok(());
+    };
+    let value = value.into_string().map_err(|value| {
+        let value = value.to_string_lossy();
+        format!("RUST_LOG={value:?} is ignored: it is not UTF-8")
+    })?;
+    env_filter::Builder::new()
+        .try_parse(&value)
+        .map_err(|error| format!("RUST_LOG={value:?} is ignored: {error}"))?;
+    builder.parse_filters(&value);
+    Ok(())
+}
+
+/// In colour, if `RUST_LOG_STYLE` says so, or standard error is a terminal that wants it. The logger
+/// itself sees the queue.
 fn style() -> WriteStyle {
+    match env::var("RUST_LOG_STYLE").as_deref() {
+        Ok("always") => return WriteStyle::Always,
+        Ok("never") => return WriteStyle::Never,
+        _ => {}
+    }
     match AutoStream::choice(&io::stderr()) {
         ColorChoice::Never => WriteStyle::Never,
         _ => WriteStyle::Always,
@@ -125,11 +153,30 @@ fn priority(level: Level) -> &'static str {
     }
 }
 
+/// Returns the time, unless the clock is wrong by thousands of years. The logger's own timestamp would
+/// panic then.
+fn now() -> Option<Timestamp> {
+    Timestamp::try_from(SystemTime::now()).ok()
+}
+
+/// A line as people read it, with the time if there is one.
+fn text() -> impl Fn(&mut Formatter, &Record<'_>) -> io::Result<()> {
+    let [dated, undated] = [Some(TimestampPrecision::Millis), None].map(|precision| {
+        let mut format = ConfigurableFormat::default();
+        format.target(false).timestamp(precision);
+        format
+    });
+    move |line, record| match now() {
+        Some(_) => dated.format(line, record),
+        None => undated.format(line, record),
+    }
+}
+
 fn write_json(line: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     let mut fields = Fields::default();
-    fields
-        .0
-        .insert("time".into(), json!(line.timestamp_millis().to_string()));
+    if let Some(now) = now() {
+        fields.0.insert("time".into(), json!(format!("{now:.3}")));
+    }
     fields
         .0
         .insert("level".into(), json!(record.level().as_str()));

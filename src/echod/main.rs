@@ -12,6 +12,7 @@ mod listeners;
 mod logging;
 mod run;
 mod service;
+mod signals;
 mod systemd;
 mod warnings;
 
@@ -20,7 +21,7 @@ use std::error::Error;
 use std::fs::File;
 use std::io::{self, Write};
 use std::iter::successors;
-use std::process::{self, ExitCode};
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use log::LevelFilter;
@@ -73,13 +74,29 @@ fn check(target: &ListenAddr, cli: &Cli) -> Result<(), Box<dyn Error>> {
 fn daemon(cli: &Cli) -> ExitCode {
     // Before there is a second thread.
     let inherited = inherited::take();
+    let handles = Arc::new(Handles::default());
+    let signals = signals::stop_servers(Arc::clone(&handles));
     let log = match logging::start(cli.log_level(), cli.log_format) {
         Ok(log) => log,
-        Err(error) => return command(Err(format!("cannot start a thread: {error}").into())),
+        Err(error) => {
+            let error = signals
+                .err()
+                .unwrap_or_else(|| format!("cannot start the thread that writes the log: {error}"));
+            systemd::failed(&error);
+            return command(Err(error.into()));
+        }
     };
-    match serve(cli, inherited) {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::from(ABORTED),
+    match signals
+        .map_err(Into::into)
+        .and_then(|()| serve(cli, inherited, &handles))
+    {
+        Ok(aborted) => {
+            systemd::finish();
+            match aborted {
+                0 => ExitCode::SUCCESS,
+                _ => ExitCode::from(ABORTED),
+            }
+        }
         Err(error) => fail(log, &*error),
     }
 }
@@ -96,6 +113,7 @@ fn fail(log: Log, error: &(dyn Error + 'static)) -> ExitCode {
         }
         _ => log.last_words(&reason),
     }
+    systemd::finish();
     usage.map_or(ExitCode::FAILURE, |_| ExitCode::from(usage::EXIT_CODE))
 }
 
@@ -112,33 +130,17 @@ fn cannot_print(error: io::Error) -> Box<dyn Error> {
     format!("cannot print to standard output: {error}").into()
 }
 
-/// Lets SIGINT, SIGTERM and SIGHUP stop the servers, and a second one cut their connections.
-///
-/// The daemon does this early, so that there is no moment in which a signal has another effect: as
-/// long as nothing is served, there is nothing to end.
-fn stop_at_signals(handles: Arc<Handles>) -> Result<(), Box<dyn Error>> {
-    let mut stopping = false;
-    ctrlc::set_handler(move || {
-        if handles.all().is_empty() {
-            process::exit(0);
-        } else if stopping {
-            handles.shutdown_now();
-        } else {
-            stopping = true;
-            handles.shutdown();
-        }
-    })?;
-    Ok(())
-}
-
 /// Returns how many connections had to be aborted.
-fn serve(cli: &Cli, inherited: Result<Inherited, String>) -> Result<u64, Box<dyn Error>> {
-    let handles = Arc::new(Handles::default());
-    stop_at_signals(Arc::clone(&handles))?;
+fn serve(
+    cli: &Cli,
+    inherited: Result<Inherited, String>,
+    handles: &Arc<Handles>,
+) -> Result<u64, Box<dyn Error>> {
     limits::raise_descriptors();
     // So that no file system that it was started from is kept busy by it.
     env::set_current_dir("/").map_err(|error| format!("cannot change to /: {error}"))?;
     let inherited = inherited?;
+    inherited::warn_about_stdin();
     warnings::tell(cli, &inherited);
     let is_for_one = matches!(inherited, Inherited::Connection(_));
     let servers = run::make(cli, inherited)?;
@@ -149,8 +151,10 @@ fn serve(cli: &Cli, inherited: Result<Inherited, String>) -> Result<u64, Box<dyn
         limits::check(cli.max_connections.get(), &services);
     }
     let addrs = addrs(&servers);
-    run::serve(servers, &handles, || {
-        systemd::ready(&handles).map_err(|error| format!("cannot start a thread: {error}"))?;
+    run::serve(servers, handles, || {
+        systemd::ready(handles).map_err(|error| {
+            format!("cannot start the thread that notifies the service manager: {error}")
+        })?;
         if cli.print_addr {
             print_and_close(&addrs).map_err(cannot_print)?;
         }

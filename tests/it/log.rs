@@ -1,14 +1,18 @@
 //! What is logged is exact, and is not the client's to decide.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{Daemon, connect, eventually, example, exchange, noise, ping, read_to_end};
+use crate::support::{
+    Daemon, available, connect, eventually, example, exchange, finish, noise, ping, read_to_end,
+};
 
 /// The `name=value` pairs of a line.
 fn fields(line: &str) -> BTreeMap<&str, &str> {
@@ -220,4 +224,84 @@ fn a_second_request_to_stop_says_whom_it_aborts() {
     let addr = stalled[0].local_addr().unwrap();
     let expected = format!("asked to stop at once: connections=1 aborted=1: {addr}\n");
     assert!(log.contains(&expected), "{log}");
+}
+
+#[test]
+fn a_wrong_rust_log_is_a_warning_and_the_level_that_of_the_flags() {
+    for (value, cause) in [
+        ("echod=loud", "invalid logging spec 'loud'"),
+        ("a/b/c", "too many '/'s"),
+    ] {
+        let mut command = Daemon::command();
+        command.args(["-v", "--listen", "127.0.0.1:0"]);
+        let daemon = Daemon::spawn(command.env("RUST_LOG", value));
+        assert_eq!(exchange(daemon.addr, b"hello"), b"hello");
+        daemon.wait_for_log("DEBUG] peer=");
+        let log = daemon.stop().log;
+        let warning = log.lines().next().unwrap();
+        assert!(
+            warning.contains(&format!(" WARN ] RUST_LOG={value:?} is ignored: ")),
+            "{log}"
+        );
+        assert!(warning.contains(cause), "{log}");
+    }
+}
+
+#[test]
+fn a_wrong_rust_log_does_not_end_it_where_nothing_can_be_written() {
+    let mut command = Daemon::command();
+    command
+        .args(["--listen", "127.0.0.1:0", "--print-addr"])
+        .env("RUST_LOG", "echod=loud")
+        .stdout(Stdio::piped())
+        .stderr(File::options().write(true).open("/dev/full").unwrap());
+    let mut child = command.spawn().unwrap();
+    let mut printed = String::new();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut printed)
+        .unwrap();
+    let echo = exchange(printed.trim().parse().unwrap(), b"hello");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(finish(&mut child).code(), Some(0));
+    assert_eq!(echo, b"hello");
+}
+
+#[test]
+fn a_clock_that_no_calendar_has_ends_nothing() {
+    if !available(&["faketime"]) {
+        return;
+    }
+    // The daemon is to be this test's own child, which the program `faketime` would not let it be.
+    let show = Command::new("faketime")
+        .args(["-f", "+0", "sh", "-c", "echo $LD_PRELOAD"])
+        .output();
+    let library = String::from_utf8(show.unwrap().stdout).unwrap();
+    for (offset, format, has_time) in [
+        ("+8000y", "text", false),
+        ("+8000y", "json", false),
+        ("-100y", "text", true),
+        ("-100y", "json", true),
+    ] {
+        let mut command = Daemon::command();
+        command
+            .args(["--listen", "127.0.0.1:0", "--log-format", format])
+            .args(["--service", "daytime=127.0.0.1:0,time=127.0.0.1:0"])
+            .env("LD_PRELOAD", library.trim())
+            .env("FAKETIME", offset)
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        let daemon = Daemon::spawn(&mut command);
+        assert_eq!(exchange(daemon.addr, b"hello"), b"hello");
+        // The daytime service has no form for it, and the count of the other wraps around.
+        assert_eq!(exchange(daemon.addrs[1], b""), b"");
+        assert_eq!(exchange(daemon.addrs[2], b"").len(), 4);
+        let output = daemon.stop();
+        assert_eq!(output.code, Some(0), "{}", output.log);
+        for line in output.log.lines() {
+            let dated = line.starts_with("[19") || line.contains("\"time\":\"19");
+            assert_eq!(dated, has_time, "{line}");
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! Ctrl-C: real signals to the real daemon, in every state it can be in.
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Stdio};
@@ -9,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Daemon, available, connect, eventually, finish, noise, ping, read_to_end};
+use crate::support::{
+    Daemon, available, connect, eventually, exchange, finish, noise, ping, read_to_end, skip,
+};
 
 #[test]
 fn every_stop_signal_ends_an_idle_daemon_cleanly() {
@@ -124,6 +127,98 @@ fn a_signal_before_it_listens_ends_it_cleanly() {
         kill_process(Pid::from_child(&child), Signal::INT).unwrap();
         assert_eq!(finish(&mut child).code(), Some(0));
     }
+}
+
+#[test]
+fn a_stop_signal_that_the_parent_had_blocked_works() {
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let daemon = Daemon::spawn(
+            Command::new("env")
+                .args(["--block-signal=INT,TERM,HUP", env!("CARGO_BIN_EXE_echod")])
+                .args(["--listen", "127.0.0.1:0"]),
+        );
+        daemon.signal(signal);
+        assert_eq!(daemon.wait().code, Some(0));
+    }
+}
+
+#[test]
+fn under_nohup_sighup_does_nothing() {
+    let daemon = Daemon::spawn(
+        Command::new("nohup")
+            .arg(env!("CARGO_BIN_EXE_echod"))
+            .args(["--listen", "127.0.0.1:0"]),
+    );
+    for _ in 0..50 {
+        daemon.signal(Signal::HUP);
+        assert_eq!(exchange(daemon.addr, b"hello"), b"hello");
+    }
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.wait().code, Some(0));
+}
+
+#[test]
+fn a_background_job_of_a_script_stops_at_sigint() {
+    let daemon = Daemon::spawn(
+        Command::new("env")
+            .args(["--ignore-signal=INT", env!("CARGO_BIN_EXE_echod")])
+            .args(["--listen", "127.0.0.1:0"]),
+    );
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn a_log_file_at_its_limit_ends_nothing() {
+    if !available(&["prlimit"]) {
+        return;
+    }
+    let path = std::env::temp_dir().join(format!("echod-fsize-{}", std::process::id()));
+    let mut child = Command::new("prlimit")
+        .args(["--fsize=10", env!("CARGO_BIN_EXE_echod")])
+        .args(["--listen", "127.0.0.1:0", "--print-addr"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(File::create(&path).unwrap())
+        .spawn()
+        .unwrap();
+    let mut printed = String::new();
+    let mut stdout = child.stdout.take().unwrap();
+    stdout.read_to_string(&mut printed).unwrap();
+    let addr = printed.trim().parse().unwrap();
+    // "listening on" is cut short by the limit, and the next write is beyond it.
+    eventually("a full log", || path.metadata().unwrap().len() == 10);
+    for _ in 0..10 {
+        assert_eq!(exchange(addr, b"hello"), b"hello");
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    assert_eq!(finish(&mut child).code(), Some(0));
+    std::fs::remove_file(&path).unwrap();
+}
+
+#[test]
+fn without_a_thread_for_signals_it_says_why() {
+    if !available(&["prlimit", "setpriv"]) {
+        return;
+    }
+    if !rustix::process::geteuid().is_root() {
+        skip("it takes root to become a user without other threads");
+        return;
+    }
+    // The limit holds for an ordinary user only, who may not reach the folder of the build.
+    let copy = std::env::temp_dir().join(format!("echod-nproc-{}", std::process::id()));
+    std::fs::copy(env!("CARGO_BIN_EXE_echod"), &copy).unwrap();
+    let output = Command::new("setpriv")
+        .args(["--reuid=54321", "--clear-groups", "prlimit", "--nproc=0"])
+        .arg(&copy)
+        .args(["--listen", "127.0.0.1:0"])
+        .output()
+        .unwrap();
+    std::fs::remove_file(&copy).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr),
+        "echod: cannot start the thread for signals: Resource temporarily unavailable (os error 11)\n"
+    );
 }
 
 /// Whether bit 2 of the mask of caught signals is set (`SigCgt`, `proc(5)`).

@@ -22,11 +22,11 @@ refuses() {
     rm "/run/systemd/system/$1.socket"
 }
 refuses datagram $'ListenDatagram=127.0.0.1:1007\nFileDescriptorName=syslog' \
-    'cannot serve the inherited socket "syslog": fd \d is not a valid tcp socket'
+    'descriptor \d \("syslog"\) is a UDP socket; expected a listening TCP socket'
 refuses unknown $'ListenStream=127.0.0.1:1007\nFileDescriptorName=gopher' \
-    'cannot serve the inherited socket "gopher": that is not the name of a service'
+    'descriptor \d \("gopher"\) does not have the name of a service'
 refuses local $'ListenStream=/run/local.sock' \
-    'cannot serve the inherited socket "local.socket": fd \d is not a valid tcp socket'
+    'descriptor \d \("local.socket"\) is a listening Unix socket; expected a listening TCP socket'
 
 # Accept=yes: a process for each connection, which ends with it.
 cat > /run/systemd/system/each.socket <<'CONF'
@@ -66,4 +66,4 @@ eventually none_left
 sed -i '/^Standard/d' /run/systemd/system/each@.service
 systemctl daemon-reload
 ! echoes 127.0.0.1:1007 2> /dev/null
-eventually in_the_journal 'each@*' 'it does not listen; with Accept=yes, set StandardInput=socket'
+eventually in_the_journal 'each@*' 'is a TCP connection; expected a listening TCP socket; with Accept=yes, set StandardInput=socket'

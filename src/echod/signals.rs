@@ -1,0 +1,63 @@
+//! Signals: those that stop the daemon, and those that must not.
+//!
+//! A process inherits which signals are blocked and which are ignored (`execve(2)`).
+
+use std::fs;
+use std::process;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, Signal};
+
+use crate::run::Handles;
+
+/// Lets SIGINT, SIGTERM and SIGHUP stop the servers, and a second one abort their connections.
+///
+/// The daemon does this early, so that there is no moment in which a signal has another effect: as
+/// long as nothing is served, there is nothing to end. There must be one thread only, because the
+/// threads that start later inherit its mask.
+pub(crate) fn stop_servers(handles: Arc<Handles>) -> Result<(), String> {
+    set_mask().map_err(|error| format!("cannot set the signal mask: {error}"))?;
+    let mut stopping = false;
+    ctrlc::set_handler(move || {
+        if handles.all().is_empty() {
+            process::exit(0);
+        } else if stopping {
+            handles.shutdown_now();
+        } else {
+            stopping = true;
+            handles.shutdown();
+        }
+    })
+    .map_err(|error| match error {
+        // Its own text does not say what the error was.
+        ctrlc::Error::System(cause) => format!("cannot start the thread for signals: {cause}"),
+        other => format!("cannot handle signals: {other}"),
+    })
+}
+
+/// Blocks and unblocks signals, whatever the parent has left blocked.
+fn set_mask() -> Result<(), Errno> {
+    let mut unblocked = SigSet::empty();
+    unblocked.extend([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    let mut blocked = SigSet::empty();
+    // A log file at the limit of `RLIMIT_FSIZE` would end the daemon. With the signal blocked the
+    // write fails, as on a full disk.
+    blocked.add(Signal::SIGXFSZ);
+    if ignores(Signal::SIGHUP) {
+        // By `nohup(1)`. The handler of all three takes the place of "ignored", but not of "blocked".
+        // An ignored SIGINT does stop the daemon, because shells ignore it for every background job.
+        unblocked.remove(Signal::SIGHUP);
+        blocked.add(Signal::SIGHUP);
+    }
+    unblocked.thread_unblock()?;
+    blocked.thread_block()
+}
+
+/// Returns whether a signal is ignored (`SigIgn`, `proc_pid_status(5)`), as far as the system says.
+fn ignores(signal: Signal) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & 1 << (signal as u32 - 1) != 0)
+}
