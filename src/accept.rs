@@ -10,6 +10,7 @@ pub(crate) mod outcome;
 pub(crate) mod socket_options;
 
 use std::io;
+use std::mem;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -78,6 +79,8 @@ pub(crate) struct Lead {
     /// The listener that was served last. The next one has the next turn.
     last_listener: usize,
     shortage: Shortage,
+    /// Whether there was no room when the holder last looked.
+    is_full: bool,
     limit_warned: WarnOnce,
     source_limit_warned: WarnOnce,
 }
@@ -119,6 +122,7 @@ impl Lead {
             reactors: None,
             last_listener: 0,
             shortage: Shortage::default(),
+            is_full: false,
             limit_warned: WarnOnce::default(),
             source_limit_warned: WarnOnce::default(),
         }
@@ -146,6 +150,7 @@ impl Lead {
             let now = Instant::now();
             let pause_end = self.shortage.pause_end(now);
             let has_room = self.state.has_room_or_wakes_lead();
+            let episode_end = self.note_room(has_room, now);
             let accepts = if has_room {
                 watch.clients
             } else {
@@ -154,7 +159,8 @@ impl Lead {
             if !has_room && self.at_limit == AtLimit::Wait {
                 self.warn_of_limit("wait in the backlog");
             }
-            let wake_at = pause_end.into_iter().chain(watch.until).min();
+            let wakes = [pause_end, watch.until, episode_end];
+            let wake_at = wakes.into_iter().flatten().min();
             let timeout = wake_at.map(|at| at.saturating_duration_since(now));
             let listens = accepts && pause_end.is_none();
             let (woken, ready) = self.poll(listens, watch.is_supervisor, timeout)?;
@@ -304,12 +310,44 @@ impl Lead {
         Ok((woken, ready))
     }
 
+    /// Notes whether there is room now, and reports the limits that are no longer reached. Returns
+    /// when to look again, if nothing happens before.
+    fn note_room(&mut self, has_room: bool, now: Instant) -> Option<Instant> {
+        // Only the holder of the lead fills slots, and it looks whenever one is free again. So if
+        // there was no room when it last looked, there was none until now.
+        if mem::replace(&mut self.is_full, !has_room) {
+            self.limit_warned.held_until(now);
+        }
+        let prefix = &self.state.prefix;
+        if self.limit_warned.should_report_end(now) {
+            let limit = self.state.max_connections();
+            log::info!(
+                service = prefix, limit;
+                "{prefix}below the limit of {limit} connections again"
+            );
+        }
+        if self.source_limit_warned.should_report_end(now) {
+            let limit = self.state.max_per_source();
+            log::info!(
+                service = prefix, limit;
+                "{prefix}no source exceeds the limit of {} connections any more",
+                limit.unwrap_or_default()
+            );
+        }
+        // The episode can't end while there is no room.
+        let limit_end = self.limit_warned.end().filter(|_| has_room);
+        let source_end = self.source_limit_warned.end();
+        limit_end.into_iter().chain(source_end).min()
+    }
+
     fn warn_of_limit(&mut self, consequence: &str) {
         if self.limit_warned.should_report(Instant::now()) {
             let (prefix, limit) = (self.prefix(), self.state.max_connections());
+            let most = self.state.name_largest_sources();
+            let colon = if most.is_empty() { "" } else { "; the most: " };
             log::warn!(
-                service = prefix, limit;
-                "{prefix}limit of {limit} connections reached; new ones {consequence}"
+                service = prefix, limit, most;
+                "{prefix}limit of {limit} connections reached; new ones {consequence}{colon}{most}"
             );
         }
     }

@@ -145,6 +145,23 @@ impl ServerState {
         self.live().max_connections
     }
 
+    pub(crate) fn max_per_source(&self) -> Option<usize> {
+        self.max_per_source
+    }
+
+    /// Returns the sources that have the most connections, as text. Counts all connections, so it is
+    /// for rare occasions.
+    pub(crate) fn name_largest_sources(&self) -> String {
+        // A snapshot, so that the lock is held for a moment only.
+        let peers: Vec<_> = self
+            .live()
+            .connections
+            .values()
+            .map(|(_, record)| record.peer)
+            .collect();
+        sources::name_largest(&peers)
+    }
+
     pub(crate) fn totals(&self) -> Totals {
         self.live().totals
     }

@@ -3,13 +3,14 @@
 //! Only sources with a live connection are kept, so there are never more than connections, and
 //! each question costs one look-up, however many there are.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What counts as one source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Source {
     V4(Ipv4Addr),
     /// A /64, which is the least that one customer is given (RFC 6177): within it, moving costs
@@ -73,6 +74,25 @@ impl Sources {
     }
 }
 
+/// The most sources that are named in one line of the log.
+const MAX_NAMED: usize = 3;
+
+/// Returns the sources that have the most of these peers, as text: `9 from 192.0.2.7, 1 from …`.
+pub(super) fn name_largest(peers: &[SocketAddr]) -> String {
+    let mut counts: HashMap<Source, usize> = HashMap::new();
+    for &peer in peers {
+        *counts.entry(peer.into()).or_default() += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_unstable_by_key(|&(source, count)| (Reverse(count), source));
+    let names: Vec<_> = counts
+        .iter()
+        .take(MAX_NAMED)
+        .map(|(source, count)| format!("{count} from {source}"))
+        .collect();
+    names.join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;
@@ -93,6 +113,35 @@ mod tests {
         assert_eq!(one.to_string(), "fe80::%1/64");
         assert_eq!(source("2001:db8:1:2::9").to_string(), "2001:db8:1:2::/64");
         assert_eq!(source("::ffff:192.0.2.7").to_string(), "192.0.2.7");
+    }
+
+    #[test]
+    fn the_largest_sources_are_named_first_and_at_most_three() {
+        let peers = |list: &[&str]| -> Vec<SocketAddr> {
+            list.iter()
+                .enumerate()
+                .map(|(port, addr)| {
+                    let port = u16::try_from(port).unwrap();
+                    (addr.parse::<IpAddr>().unwrap(), port).into()
+                })
+                .collect()
+        };
+        assert_eq!(name_largest(&[]), "");
+        assert_eq!(
+            name_largest(&peers(&["192.0.2.9", "192.0.2.7", "::ffff:192.0.2.7"])),
+            "2 from 192.0.2.7, 1 from 192.0.2.9"
+        );
+        let many = [
+            "::1",
+            "192.0.2.4",
+            "2001:db8::1",
+            "192.0.2.3",
+            "2001:db8::2",
+        ];
+        assert_eq!(
+            name_largest(&peers(&many)),
+            "2 from 2001:db8::/64, 1 from 192.0.2.3, 1 from 192.0.2.4"
+        );
     }
 
     #[test]

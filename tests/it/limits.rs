@@ -208,3 +208,46 @@ fn each_source_has_its_own_limit() {
     );
     assert!(output.log.contains("reason=limit"));
 }
+
+#[test]
+fn the_log_says_who_fills_the_limit_and_when_that_is_over() {
+    for at_limit in ["wait", "refuse"] {
+        let daemon = Daemon::start(&["--max-connections", "3", "--at-limit", at_limit]);
+        let again = "below the limit of 3 connections again";
+        // One episode, however often there is room in between.
+        for round in 1..=5 {
+            let clients: Vec<_> = (0..3).map(|_| connect(daemon.addr)).collect();
+            clients.iter().for_each(|client| ping(client, b"in"));
+            // One too many.
+            drop(connect(daemon.addr));
+            daemon.wait_for_log("; the most: 3 from 127.0.0.1\n");
+            drop(clients);
+            let lines = || daemon.log().matches("reason=").count();
+            eventually("the end of all four", || lines() == 4 * round);
+        }
+        assert!(!daemon.log().contains(again), "{}", daemon.log());
+        daemon.wait_for_log(again);
+        let log = daemon.stop().log;
+        assert_eq!(log.matches("limit of 3 connections reached").count(), 1);
+        assert_eq!(log.matches(again).count(), 1);
+        assert_eq!(log.matches("WARN").count(), 1, "{log}");
+    }
+}
+
+#[test]
+fn the_log_says_when_no_source_exceeds_its_limit_any_more() {
+    let daemon = Daemon::start(&["--max-per-source", "1"]);
+    let inside = connect(daemon.addr);
+    ping(&inside, b"in");
+    for _ in 0..5 {
+        assert_eq!(read_to_end(&connect(daemon.addr)).unwrap(), b"");
+    }
+    let over = "no source exceeds the limit of 1 connections any more";
+    assert!(!daemon.log().contains(over), "{}", daemon.log());
+    // Its one connection stays.
+    daemon.wait_for_log(over);
+    ping(&inside, b"still in");
+    let log = daemon.stop().log;
+    assert_eq!(log.matches("reached by 127.0.0.1").count(), 1);
+    assert_eq!(log.matches(over).count(), 1);
+}
