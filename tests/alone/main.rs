@@ -10,6 +10,7 @@
 )]
 
 mod economy;
+mod interrupted;
 mod panics;
 mod pipes;
 mod shortage;
