@@ -69,9 +69,10 @@
 //!
 //! # What a server guarantees
 //!
-//! - A handler's error or panic ends its own connection and nothing else, unless the program is
-//!   built with `panic = "abort"`.
-//! - A connection is only accepted by the thread that serves it. After a request to stop nobody is.
+//! - A handler's error or panic ends its own connection and nothing else. For panics this needs
+//!   `panic = "unwind"`, Cargo's default: with `panic = "abort"` each ends the process.
+//! - A connection is only accepted to be served by the thread that serves it. After a request to stop
+//!   none is.
 //! - No more than [`max_connections`](Builder::max_connections) are live at once; others wait in
 //!   the kernel's backlog, unless they are to be refused.
 //! - A shortage of descriptors or threads, or of the kernel's memory for either, loses no client,
@@ -81,10 +82,26 @@
 //!
 //! # Logging
 //!
-//! The [`log`] facade is told, at `error`, of panics and of an unusable listener; at `warn`, of a
-//! shortage, the connection limit and an unclean drain, once per episode; at `info`, of the start
-//! and the stop; at `debug`, of each connection's end: peer, bytes, seconds, and the reason. What is
-//! counted is in the text, as `name=value`, and also in the record's key-value pairs ([`log::kv`]).
+//! What the [`log`] facade gets:
+//!
+//! | level | event |
+//! | --- | --- |
+//! | error | a handler or a hook panics, unless that is passed to the error hook |
+//! | error | a listener becomes unusable, which ends the server |
+//! | warn | descriptors, threads or memory are short: once per episode |
+//! | warn | the limit of connections is reached, with the sources that have the most: once per episode |
+//! | warn | a source reaches the limit per source: once per episode, for all sources |
+//! | warn | a stop aborts connections that lose something by it, with some of their peers |
+//! | info | the server listens on an address |
+//! | info | a limit has not been reached for 10 s, which ends its episode |
+//! | info | a stop begins to drain connections, or aborts some that lose nothing by it |
+//! | info | the server has stopped, with its totals |
+//! | debug | a connection has ended, or was rejected: peer, bytes, seconds, and the reason |
+//! | debug | a handler returns an error that is no routine one of a network, if there is no error hook |
+//!
+//! Nothing is logged for a message. The seconds of a connection count from `accept(2)` to
+//! `close(2)`, so they include the lingering close. What is counted is in the text, as `name=value`,
+//! and also in the record's key-value pairs ([`log::kv`]).
 
 // Without `epoll(7)` each connection keeps its thread, and what only a reactor uses has no caller.
 #![cfg_attr(

@@ -128,7 +128,7 @@ impl TcpServer {
         self.addrs[0]
     }
 
-    /// Returns the addresses of all listeners, in the order in which they were bound.
+    /// Returns the addresses of all listeners, in their order.
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addrs
@@ -148,13 +148,13 @@ impl TcpServer {
     /// connection, on that thread, which is named `connection`. The handler that `factory` makes
     /// needs to be neither `Send` nor `Sync`. Idle threads are reused, and end after 10 s.
     ///
-    /// The calling thread supervises. It accepts nobody, and holds the place of the waiting thread
+    /// The calling thread supervises. It serves nobody, and holds the place of the waiting thread
     /// while there is none. An idle server uses no CPU. Out of descriptors or threads, it warns once,
     /// leaves new connections in the backlog, and tries again after 5 ms, doubling up to 1 s.
     ///
     /// A shutdown has three steps. The listeners are closed. Live connections drain: reads return
     /// what had arrived, then end of file. Those still there after the
-    /// [drain timeout](Builder::drain_timeout) are cut, and counted in [`Totals::cut`].
+    /// [drain timeout](Builder::drain_timeout) are cut, and counted in [`Totals::cut`] if they lose something by it.
     /// A handler that ignores even that keeps its thread, and is not waited for.
     ///
     /// # Errors

@@ -199,7 +199,8 @@ impl Builder {
     /// Defaults to 2 s.
     ///
     /// Without it a peer that is still sending would be reset, and might lose the end of the
-    /// reply. The connection keeps its thread, and counts as live, in the meantime.
+    /// reply. The connection counts as live in the meantime, and its line in the log counts that
+    /// time, too. It keeps no thread, except on systems without `epoll(7)`.
     #[must_use]
     pub fn linger(mut self, linger: Duration) -> Self {
         self.timeouts.lingering = linger;
@@ -313,7 +314,8 @@ impl Builder {
     /// Sets a hook that decides whether a connection is served. Defaults to serving all.
     ///
     /// It runs on the connection's thread. A rejected connection is closed, with a FIN. A panic
-    /// in the hook closes that connection and nothing else.
+    /// in the hook closes that connection and nothing else, unless the program is built with
+    /// `panic = "abort"`.
     #[must_use]
     pub fn verify_request<F>(mut self, hook: F) -> Self
     where
@@ -328,7 +330,8 @@ impl Builder {
     /// reason in the connection's line tells.
     ///
     /// Errors include the routine ones of a network: a peer's reset, a timeout. A panic in the
-    /// hook closes that connection and nothing else.
+    /// hook closes that connection and nothing else, unless the program is built with
+    /// `panic = "abort"`.
     #[must_use]
     pub fn handle_error<F>(mut self, hook: F) -> Self
     where

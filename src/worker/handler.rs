@@ -18,6 +18,9 @@ use crate::connection::Connection;
 /// The server makes one handler per connection, on that connection's own thread, so a handler
 /// may keep state of the connection in itself and needs to be neither `Send` nor `Sync`.
 ///
+/// A panic in any step, or as the handler is dropped, ends its connection and nothing else. This needs
+/// `panic = "unwind"`, Cargo's default.
+///
 /// # Examples
 ///
 /// ```
@@ -46,7 +49,8 @@ pub trait RequestHandler {
         Ok(())
     }
 
-    /// Serves the connection. When it returns, the connection is closed.
+    /// Serves the connection. When it returns, the connection is closed, unless the handler leaves
+    /// the rest of the connection to the server ([`continue_with`](Connection::continue_with)).
     ///
     /// # Errors
     ///

@@ -310,6 +310,8 @@ fn a_shutdown_ends_a_handle_request_that_waits() {
     let handle = server.handle();
     thread::scope(|scope| {
         let waiting = scope.spawn(|| server.handle_request(EchoHandler::new).unwrap());
+        // Only `serve_forever` responds to a watchdog.
+        assert!(!handle.responds_within(Duration::from_millis(50)));
         handle.shutdown();
         assert_eq!(waiting.join().unwrap(), None);
     });
