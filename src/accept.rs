@@ -85,6 +85,14 @@ pub(crate) struct Lead {
     source_limit_warned: WarnOnce,
 }
 
+/// A connection that was just taken from a backlog.
+struct Accepted {
+    stream: TcpStream,
+    peer: SocketAddr,
+    /// Whether the connection has its options.
+    options: io::Result<()>,
+}
+
 /// What the holder of the lead waits for, besides a wake-up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Watch {
@@ -191,7 +199,12 @@ impl Lead {
         let Some(mut slot) = self.state.admit() else {
             return Ok(None);
         };
-        let Some((stream, peer)) = self.take(index)? else {
+        let Some(Accepted {
+            stream,
+            peer,
+            options,
+        }) = self.take(index)?
+        else {
             return Ok(None);
         };
         if let Err((source, limit)) = slot.claim_source(peer) {
@@ -206,13 +219,20 @@ impl Lead {
             self.reject(stream, peer);
             return Ok(None);
         }
-        Ok(Some(Connection::new(stream, peer, slot)))
+        let conn = Connection::new(stream, peer, slot);
+        // Some systems can't set the options once the peer has gone.
+        if let Err(error) = options {
+            let reason = conn.reason_of(&error);
+            conn.close(reason);
+            return Ok(None);
+        }
+        Ok(Some(conn))
     }
 
     /// Rejects the client that waits at a listener.
     fn reject_one(&mut self, index: usize) -> Result<(), Error> {
         self.warn_of_limit("are refused");
-        if let Some((stream, peer)) = self.take(index)? {
+        if let Some(Accepted { stream, peer, .. }) = self.take(index)? {
             self.reject(stream, peer);
         }
         Ok(())
@@ -228,7 +248,7 @@ impl Lead {
     }
 
     /// Takes a connection from a listener's backlog.
-    fn take(&mut self, index: usize) -> Result<Option<(TcpStream, SocketAddr)>, Error> {
+    fn take(&mut self, index: usize) -> Result<Option<Accepted>, Error> {
         hand_over_point();
         let (listener, inherits) = &self.listeners[index];
         let Some(accepted) = self.state.shutdown.unless_stopped(|| listener.accept()) else {
@@ -237,9 +257,16 @@ impl Lead {
         match accepted {
             Ok((stream, peer)) => {
                 self.shortage.end();
-                // Setting the options fails where the peer has gone again, on some systems.
-                let usable = *inherits || self.options.apply_to_stream(&stream).is_ok();
-                Ok(usable.then(|| (stream, canonical(peer))))
+                let options = if *inherits {
+                    Ok(())
+                } else {
+                    self.options.apply_to_stream(&stream)
+                };
+                Ok(Some(Accepted {
+                    stream,
+                    peer: canonical(peer),
+                    options,
+                }))
             }
             Err(error) => match classify(&error) {
                 AcceptOutcome::Retry => Ok(None),

@@ -253,3 +253,22 @@ fn a_server_that_has_ended_leaves_the_socket_to_another_as_it_was() {
     stays.stop();
     assert!(start.elapsed() < Builder::DRAIN_TIMEOUT);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_connection_whose_options_can_not_be_set_is_counted_and_ends() {
+    use nix::libc::SYS_setsockopt;
+    use rustix::io::Errno;
+    // It passes nothing on, so that each connection gets its own options.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let builder = TcpServer::builder().timeout(Duration::from_millis(300));
+    let mut server = builder.from_listeners([listener]).unwrap();
+    let client = connect(server.local_addr());
+    let served = crate::support::refused(SYS_setsockopt, None, Errno::INVAL, || {
+        server.handle_request(EchoHandler::new).unwrap()
+    });
+    assert_eq!(served, None);
+    assert_eq!(read_to_end(&client).unwrap(), b"");
+    assert_eq!(server.handle().totals().connections(), 1);
+    assert_eq!(server.handle().connections(), 0);
+}

@@ -120,31 +120,7 @@ fn a_name_without_an_address_is_named_in_the_error() {
 #[cfg(target_os = "linux")]
 fn without_ipv6<T: Send>(errno: rustix::io::Errno, run: impl FnOnce() -> T + Send) -> T {
     use nix::libc::{AF_INET6, SYS_socket};
-    use seccompiler::{
-        SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    };
-    let family = SeccompCondition::new(
-        0,
-        SeccompCmpArgLen::Dword,
-        SeccompCmpOp::Eq,
-        u64::try_from(AF_INET6).unwrap(),
-    );
-    let rule = SeccompRule::new(vec![family.unwrap()]).unwrap();
-    let filter = SeccompFilter::new(
-        [(SYS_socket, vec![rule])].into(),
-        SeccompAction::Allow,
-        SeccompAction::Errno(errno.raw_os_error().unsigned_abs()),
-        std::env::consts::ARCH.try_into().unwrap(),
-    );
-    let program: seccompiler::BpfProgram = filter.unwrap().try_into().unwrap();
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            // The filter is the thread's own, and ends with it.
-            seccompiler::apply_filter(&program).unwrap();
-            run()
-        });
-        thread.join().unwrap()
-    })
+    crate::support::refused(SYS_socket, Some((0, AF_INET6)), errno, run)
 }
 
 #[cfg(target_os = "linux")]

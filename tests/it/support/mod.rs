@@ -1,6 +1,8 @@
 //! What the tests share: servers and daemons that end with their test, clients that don't hang.
 
 mod daemon;
+#[cfg(target_os = "linux")]
+mod refused;
 mod server;
 mod session;
 mod xinetd;
@@ -13,6 +15,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub(crate) use daemon::{Daemon, finish};
+#[cfg(target_os = "linux")]
+pub(crate) use refused::refused;
 pub(crate) use server::TestServer;
 pub(crate) use session::{Log, Session};
 pub(crate) use xinetd::Xinetd;
