@@ -270,5 +270,5 @@ fn a_connection_whose_options_can_not_be_set_is_counted_and_ends() {
     assert_eq!(served, None);
     assert_eq!(read_to_end(&client).unwrap(), b"");
     assert_eq!(server.handle().totals().connections(), 1);
-    assert_eq!(server.handle().connections(), 0);
+    assert_eq!(server.handle().connection_count(), 0);
 }
