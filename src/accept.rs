@@ -17,14 +17,15 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::connection::close_reason::CloseReason;
-use crate::connection::{Connection, canonical};
+use crate::connection::Connection;
 use crate::error::Error;
 use crate::hand_over::hand_over_point;
 use crate::reactor::{Reactors, close_rejected};
 use crate::state::ServerState;
+use crate::state::close_reason::{CloseReason, log_close};
+use crate::state::closed::ClosedConnection;
 use crate::state::log_prefix::LogPrefix;
-use crate::state::record::Record;
+use crate::state::record::{Record, canonical};
 use crate::state::shutdown::Phase;
 use crate::wake::wait;
 use outcome::{AcceptOutcome, Shortage, WarnOnce, classify};
@@ -240,7 +241,8 @@ impl Lead {
 
     fn reject(&self, stream: TcpStream, peer: SocketAddr) {
         self.state.count_rejected();
-        CloseReason::Limit.log(self.prefix(), &Record::new(0, peer));
+        let closed = ClosedConnection::new(&Record::new(0, peer), CloseReason::Limit);
+        log_close(self.prefix(), &closed);
         match &self.reactors {
             Some(reactors) => reactors.reject(stream),
             None => close_rejected(stream),

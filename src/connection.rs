@@ -4,7 +4,6 @@
 //! timeout is one kind of error, and a shutdown is noticed even by a thread that waits for input.
 
 pub(crate) mod busy_poll;
-pub(crate) mod close_reason;
 pub(crate) mod closing;
 pub(crate) mod limits;
 pub(crate) mod progress;
@@ -23,6 +22,7 @@ use rustix::event::{PollFd, PollFlags};
 use socket2::SockRef;
 
 use crate::state::Slot;
+use crate::state::close_reason::CloseReason;
 use crate::state::connection_handle::ConnectionHandle;
 use crate::state::handle::ServerHandle;
 use crate::state::log_prefix::LogPrefix;
@@ -31,7 +31,6 @@ use crate::state::shared_stream::SharedStream;
 use crate::state::timeouts::{BLOCKING_SLICE, Timeouts};
 use crate::wake::wait;
 use busy_poll::BusyPoll;
-use close_reason::CloseReason;
 use limits::Limits;
 use progress::Progress;
 use rest::Wish;
@@ -365,7 +364,12 @@ impl Connection {
 
     /// Returns why the connection has ended, now that its handler is done.
     pub(crate) fn reason(&self) -> CloseReason {
-        self.progress().reason(self.reason_to_close())
+        match self.progress().reason(self.reason_to_close()) {
+            CloseReason::Panic => CloseReason::Panic,
+            // Whatever the handler has met since.
+            _ if self.stream.is_reset() => CloseReason::Aborted,
+            reason => reason,
+        }
     }
 
     /// Sleeps until the stream is ready or the timeout is over. Returns whether it is ready.
@@ -423,29 +427,5 @@ impl Write for Connection {
     /// Does nothing: what is written is with the kernel already.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Shows an IPv4 address that arrived over an IPv6 socket (`::ffff:…`) as the IPv4 it is.
-pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
-    match addr {
-        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
-            SocketAddr::new(addr.ip().to_canonical(), addr.port())
-        }
-        _ => addr,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mapped_address_is_shown_as_ipv4_and_others_are_left_alone() {
-        let canonical = |addr: &str| canonical(addr.parse().unwrap()).to_string();
-        assert_eq!(canonical("[::ffff:192.0.2.1]:7"), "192.0.2.1:7");
-        assert_eq!(canonical("[::1]:7"), "[::1]:7");
-        assert_eq!(canonical("[fe80::1%3]:7"), "[fe80::1%3]:7");
-        assert_eq!(canonical("192.0.2.1:7"), "192.0.2.1:7");
     }
 }

@@ -91,6 +91,7 @@
 //! | warn | descriptors, threads or memory are short: once per episode |
 //! | warn | the limit of connections is reached, with the sources that have the most: once per episode |
 //! | warn | a source reaches the limit per source: once per episode, for all sources |
+//! | warn | a handler returns an error, if there is no error hook: once per episode, with how many did before |
 //! | warn | a stop aborts connections that lose something by it, with some of their peers |
 //! | info | the server listens on an address |
 //! | info | a limit has not been reached for 10 s, which ends its episode |
@@ -110,6 +111,7 @@
 )]
 
 mod accept;
+mod catch;
 mod connection;
 mod error;
 mod hand_over;
@@ -130,9 +132,12 @@ pub use connection::wait::Wait;
 pub use error::Error;
 pub use server::TcpServer;
 pub use server::builder::Builder;
+pub use server::running::RunningServer;
 pub use services::{ChargenHandler, DiscardHandler, EchoHandler, TimeHandler};
 #[cfg(feature = "daytime")]
 pub use services::{Daytime, DaytimeError, DaytimeForm, DaytimeHandler, LeapSecond};
+pub use state::close_reason::CloseReason;
+pub use state::closed::ClosedConnection;
 pub use state::connection_handle::ConnectionHandle;
 pub use state::handle::ServerHandle;
 pub use state::totals::Totals;

@@ -122,7 +122,10 @@ impl Reactors {
                     }
                 }
                 Next::Wait(wait) => return self.enter_or_carry(carried, wait, report),
-                Next::Close => return carried.close(),
+                Next::Close => {
+                    carried.close();
+                    return;
+                }
                 Next::Lend => {
                     carried.keep();
                     step(&mut carried, false)

@@ -4,6 +4,7 @@ mod addresses;
 mod bind;
 pub(crate) mod builder;
 mod drain;
+pub(crate) mod running;
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -17,6 +18,7 @@ use crate::error::Error;
 use crate::reactor::carried::Carried;
 use crate::reactor::poll_loop;
 use crate::state::ServerState;
+use crate::state::closed::ClosedConnection;
 use crate::state::handle::ServerHandle;
 use crate::state::log_prefix::LogPrefix;
 use crate::state::totals::Totals;
@@ -76,7 +78,7 @@ impl TcpServer {
     }
 
     pub(crate) fn new(
-        settings: Builder,
+        mut settings: Builder,
         listeners: Vec<(TcpListener, bool)>,
         addrs: Vec<SocketAddr>,
     ) -> Result<Self, Error> {
@@ -85,6 +87,7 @@ impl TcpServer {
             settings.timeouts,
             settings.max_connections,
             settings.max_per_source,
+            settings.close_hook.take(),
         )
         .map_err(|error| Error::new("cannot make a wake-up pipe", error))?;
         let state = Arc::new(state);
@@ -170,7 +173,7 @@ impl TcpServer {
         self.serve(factory)
     }
 
-    /// Serves exactly one connection, on the calling thread, and returns its peer.
+    /// Serves exactly one connection, on the calling thread, and returns how it ended.
     ///
     /// Returns `None` if no connection came within the [timeout](Builder::timeout), or if a
     /// shutdown was requested before one did. A connection that the
@@ -197,7 +200,7 @@ impl TcpServer {
     /// # }
     /// ```
     #[doc(alias = "handle_timeout")]
-    pub fn handle_request<F, H>(&mut self, factory: F) -> Result<Option<SocketAddr>, Error>
+    pub fn handle_request<F, H>(&mut self, factory: F) -> Result<Option<ClosedConnection>, Error>
     where
         F: Fn() -> H,
         H: RequestHandler,
@@ -205,14 +208,15 @@ impl TcpServer {
         let Some(conn) = self.next_connection()? else {
             return Ok(None);
         };
-        let peer = conn.peer_addr();
+        // It is in what is returned, and found out while there is a descriptor.
+        let _ = conn.local_addr();
         let hooks = &self.settings.hooks;
         let (conn, wish) = hooks.serve(conn, &|| Box::new(factory()));
         let carried = Carried::new(conn, wish, Instant::now());
-        poll_loop::carry(carried, &|conn, error| {
+        let closed = poll_loop::carry(carried, &|conn, error| {
             hooks.report(conn, &Failure::Error(error));
         });
-        Ok(Some(peer))
+        Ok(Some(closed))
     }
 
     /// Waits for a connection, for as long as the accept timeout says.

@@ -5,6 +5,8 @@
 //! after the descriptor was closed. The lock is held for a few instructions at the start and at
 //! the end of a connection, and never per message.
 
+pub(crate) mod close_reason;
+pub(crate) mod closed;
 pub(crate) mod connection_handle;
 pub(crate) mod control;
 mod counter;
@@ -18,13 +20,17 @@ pub(crate) mod timeouts;
 pub(crate) mod totals;
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::net::{Shutdown as ShutDirection, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use crate::catch::catch;
 use crate::hand_over::hand_over_point;
+use crate::state::close_reason::{CloseReason, log_close};
+use crate::state::closed::ClosedConnection;
 use crate::wake::Waker;
 use connection_handle::ConnectionHandle;
 use log_prefix::LogPrefix;
@@ -35,6 +41,15 @@ use sources::{Source, Sources};
 use timeouts::Timeouts;
 use totals::Totals;
 
+/// A hook that is told of each connection that has ended.
+pub(crate) struct CloseHook(pub(crate) Box<dyn Fn(&ClosedConnection) + Send + Sync>);
+
+impl fmt::Debug for CloseHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CloseHook")
+    }
+}
+
 /// The state of one server.
 #[derive(Debug)]
 pub(crate) struct ServerState {
@@ -42,6 +57,7 @@ pub(crate) struct ServerState {
     pub(crate) timeouts: Timeouts,
     pub(crate) shutdown: Shutdown,
     max_per_source: Option<usize>,
+    close_hook: Option<CloseHook>,
     live: Mutex<Live>,
     /// What the running reactors sleep on.
     reactors: Mutex<Vec<Arc<Waker>>>,
@@ -73,12 +89,14 @@ impl ServerState {
         timeouts: Timeouts,
         max_connections: usize,
         max_per_source: Option<usize>,
+        close_hook: Option<CloseHook>,
     ) -> io::Result<Self> {
         Ok(Self {
             prefix,
             timeouts,
             shutdown: Shutdown::new()?,
             max_per_source,
+            close_hook,
             live: Mutex::new(Live {
                 max_connections,
                 slots: 0,
@@ -134,6 +152,25 @@ impl ServerState {
     /// number changed looks at its connections.
     pub(crate) fn close_requests(&self) -> usize {
         self.close_requests.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn has_close_hook(&self) -> bool {
+        self.close_hook.is_some()
+    }
+
+    /// Logs the line of a connection that has ended, and tells the hook. A panic of the hook is logged, and
+    /// goes no further.
+    pub(crate) fn tell_closed(&self, closed: &ClosedConnection) {
+        log_close(&self.prefix, closed);
+        if let Some(CloseHook(hook)) = &self.close_hook
+            && let Err(message) = catch(|| hook(closed))
+        {
+            let (prefix, peer) = (&self.prefix, closed.peer_addr());
+            log::error!(
+                service = prefix, peer:%;
+                "{prefix}peer={peer} on_close: panicked: {}", message.escape_debug()
+            );
+        }
     }
 
     /// Counts a connection that was aborted on its own.
@@ -238,7 +275,7 @@ impl ServerState {
         } = &mut *live;
         connections
             .values()
-            .filter(|(_, record)| totals.add(record))
+            .filter(|(_, record)| totals.add(record, CloseReason::Shutdown))
             .map(|(_, record)| Arc::clone(record))
             .collect()
     }
@@ -318,8 +355,8 @@ impl Slot {
     }
 
     /// Adds the bytes of the connection to the totals. Returns whether they were not there before.
-    pub(crate) fn finish(&self, record: &Record) -> bool {
-        self.state.live().totals.add(record)
+    pub(crate) fn finish(&self, record: &Record, reason: CloseReason) -> bool {
+        self.state.live().totals.add(record, reason)
     }
 
     pub(crate) fn state(&self) -> &Arc<ServerState> {
@@ -336,7 +373,7 @@ impl Drop for Slot {
         hand_over_point();
         let mut live = self.state.live();
         if let Some((_, record)) = live.connections.remove(&self.id) {
-            live.totals.add(&record);
+            live.totals.add(&record, CloseReason::Done);
         }
         if let Some(source) = self.source {
             live.sources.release(source);
@@ -376,7 +413,7 @@ mod tests {
             drain: Duration::ZERO,
         };
         let prefix = LogPrefix::default();
-        Arc::new(ServerState::new(prefix, timeouts, max_connections, None).unwrap())
+        Arc::new(ServerState::new(prefix, timeouts, max_connections, None, None).unwrap())
     }
 
     #[test]
@@ -410,7 +447,7 @@ mod tests {
             record.received(5);
             record.sent(7);
             match round {
-                0 => assert!(slot.finish(&record)),
+                0 => assert!(slot.finish(&record, CloseReason::Eof)),
                 1 => assert_eq!(state.finish_all().len(), 1),
                 _ => {}
             }

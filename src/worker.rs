@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 use crate::accept::outcome::Shortage;
 use crate::accept::{Lead, Waited, Watch, warn_of_shortage};
 use crate::connection::Connection;
-use crate::connection::close_reason::CloseReason;
 use crate::error::Error;
 use crate::hand_over::hand_over_point;
 use crate::reactor::carried::Carried;
 use crate::reactor::{Job, Reactors, Threads};
 use crate::state::ServerState;
+use crate::state::close_reason::CloseReason;
 use crate::state::shutdown::Phase;
 use crate::thread_limit;
 use handler::{Failure, HandlerFactory};
@@ -234,7 +234,8 @@ impl Crew {
             .this
             .upgrade()
             .ok_or_else(|| io::Error::other("the server has ended"))?;
-        let handle = thread_limit::spawn("connection", self.stack_size, {
+        let name = self.state.prefix.thread_name("connection");
+        let handle = thread_limit::spawn(&name, self.stack_size, {
             let seat = Arc::clone(&seat);
             move || crew.work(&seat)
         })?;

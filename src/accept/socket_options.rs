@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
-use crate::connection::canonical;
+use crate::state::record::canonical;
 
 /// The options of every connection of a server.
 #[derive(Clone, Copy, Debug)]

@@ -9,7 +9,8 @@ use rustix::net::RecvFlags;
 
 use super::Connection;
 use super::transfer::NO_SIGNAL;
-use crate::connection::close_reason::CloseReason;
+use crate::state::close_reason::CloseReason;
+use crate::state::closed::ClosedConnection;
 
 impl Connection {
     /// Receives what has arrived, without waiting.
@@ -71,8 +72,14 @@ impl Connection {
         self.stream().shutdown(Shutdown::Write).is_ok()
     }
 
-    /// Closes the descriptor, logs the connection's line, and gives the slot back.
-    pub(crate) fn close(self, reason: CloseReason) {
+    /// Closes the descriptor, logs the connection's line, tells the hook, and gives the slot back.
+    ///
+    /// The slot comes last, so that hooks that are slow hold up new connections instead of piling up.
+    pub(crate) fn close(self, reason: CloseReason) -> ClosedConnection {
+        if self.slot.state().has_close_hook() {
+            // The hook is told of the address, which is found out while there is a descriptor.
+            let _ = self.local_addr();
+        }
         let Self {
             stream,
             slot,
@@ -82,9 +89,11 @@ impl Connection {
         drop(stream);
         record.control.release();
         // A shutdown that has aborted the connection may have given up on its handler.
-        if slot.finish(&record) {
-            reason.log(&slot.state().prefix, &record);
+        let closed = ClosedConnection::new(&record, reason);
+        if slot.finish(&record, reason) {
+            slot.state().tell_closed(&closed);
         }
         drop(slot);
+        closed
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
-use crate::connection::close_reason::CloseReason;
+use crate::state::close_reason::CloseReason;
 use crate::state::timeouts::Timeouts;
 
 /// The limits that a handler can change, and what they are measured from.

@@ -1,6 +1,6 @@
 //! How far a connection is on the way to its end, as its reads and writes have found out. Pure.
 
-use crate::connection::close_reason::CloseReason;
+use crate::state::close_reason::CloseReason;
 
 /// The state of a connection while a handler has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

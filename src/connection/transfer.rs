@@ -12,8 +12,8 @@ use socket2::SockRef;
 
 use super::Connection;
 use super::progress::Progress;
-use crate::connection::close_reason::CloseReason;
 use crate::connection::limits::timed_out;
+use crate::state::close_reason::CloseReason;
 use crate::state::shutdown::Phase;
 use crate::state::timeouts::{BLOCKING_SLICE, DRAIN_GRACE, Timeouts, WRITE_RETRY};
 use crate::wake::wait;

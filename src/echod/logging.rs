@@ -66,7 +66,8 @@ pub(crate) fn start(level: LevelFilter, format: Format) -> io::Result<Log> {
     let print = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         // The library logs a handler's panic itself, with the peer.
-        if thread::current().name() != Some("connection") {
+        let of_a_handler = |name: &str| name.ends_with("connection");
+        if !thread::current().name().is_some_and(of_a_handler) {
             print(info);
         }
     }));

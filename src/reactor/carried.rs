@@ -7,10 +7,11 @@ use std::time::Instant;
 use super::remainder::Remainder;
 use super::step::{Moment, Ready, Step, Wait};
 use crate::connection::Connection;
-use crate::connection::close_reason::CloseReason;
 use crate::connection::limits::timed_out;
 use crate::connection::progress::Progress;
 use crate::connection::rest::{Rest, Wish};
+use crate::state::close_reason::CloseReason;
+use crate::state::closed::ClosedConnection;
 use crate::state::shutdown::Phase;
 use crate::state::timeouts::Timeouts;
 
@@ -214,8 +215,8 @@ impl Carried {
     }
 
     /// Closes the descriptor, logs the connection's line, and gives its slot back.
-    pub(crate) fn close(self) {
-        self.conn.close(self.remainder.reason());
+    pub(crate) fn close(self) -> ClosedConnection {
+        self.conn.close(self.remainder.reason())
     }
 
     /// Closes a connection that this process has failed to carry: a bug.

@@ -85,7 +85,8 @@ impl Reactor {
             .epoll
             .add(state.shutdown.stop(), STOP, interest(true, false))?;
         let event_loop = EventLoop::new(Arc::clone(&reactor));
-        thread_limit::spawn("reactor", None, move || event_loop.run())?;
+        let name = state.prefix.thread_name("reactor");
+        thread_limit::spawn(&name, None, move || event_loop.run())?;
         state.add_reactor(&reactor.waker);
         Ok(reactor)
     }
@@ -138,6 +139,11 @@ impl Reactor {
     pub(super) fn end(&self) {
         self.mailbox.end();
         self.waker.wake();
+    }
+
+    /// Returns whether closing a connection runs code of users.
+    pub(super) fn has_close_hook(&self) -> bool {
+        self.state.has_close_hook()
     }
 
     fn deliver(&self, entry: Entry) -> Result<(), Entry> {
@@ -348,9 +354,7 @@ impl EventLoop {
             match step {
                 Ok(Next::Wait(wait)) => return self.watch(token, wait),
                 Ok(Next::Close) => {
-                    if let Some(carried) = self.remove(token) {
-                        carried.close();
-                    }
+                    self.close(token);
                     return;
                 }
                 Ok(Next::Lend) => {
@@ -412,7 +416,7 @@ impl EventLoop {
     }
 
     /// Forgets a connection, whose descriptor the caller closes.
-    fn remove(&mut self, token: Token) -> Option<Box<Carried>> {
+    pub(super) fn remove(&mut self, token: Token) -> Option<Box<Carried>> {
         match self.forget(token)?.what {
             What::Carried(carried) => Some(carried),
             What::Rejected(_) => None,

@@ -72,6 +72,20 @@ impl EventLoop {
         }
         true
     }
+
+    /// Closes a connection. With a hook, which is code of users, that happens on a thread.
+    pub(super) fn close(&mut self, token: Token) {
+        let threads = self.reactor.threads.upgrade();
+        if let Some(threads) = threads.filter(|_| self.reactor.has_close_hook()) {
+            if let Some(carried) = self.take(token) {
+                threads.run(Box::new(move || {
+                    carried.close();
+                }));
+            }
+        } else if let Some(carried) = self.remove(token) {
+            carried.close();
+        }
+    }
 }
 
 /// Moves a stream on this thread, and brings the connection back.

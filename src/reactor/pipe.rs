@@ -13,8 +13,8 @@ use rustix::pipe::{SpliceFlags, fcntl_setpipe_size, splice};
 
 use super::remainder::{STREAM_MIN_READ, STREAM_READS};
 use crate::connection::Connection;
-use crate::connection::close_reason::CloseReason;
 use crate::semaphore::{Permit, Semaphore};
+use crate::state::close_reason::CloseReason;
 
 /// The most pipes of the process, so that they can't use up the descriptors that new connections
 /// need.

@@ -15,11 +15,12 @@ use super::pipe::Pipe;
 use super::step::{Ready, Wait};
 use super::{BUFFER, ReportError};
 use crate::connection::busy_poll::BusyPoll;
+use crate::state::closed::ClosedConnection;
 use crate::state::timeouts::BLOCKING_SLICE;
 use crate::wake::wait;
 
 /// Carries a connection to its close.
-pub(crate) fn carry(mut carried: Carried, report: ReportError<'_>) {
+pub(crate) fn carry(mut carried: Carried, report: ReportError<'_>) -> ClosedConnection {
     let busy_poll = BusyPoll::new(carried.conn.timeouts().busy_poll);
     let mut buffer = vec![0; BUFFER];
     let mut ready = Ready::default();

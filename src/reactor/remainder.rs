@@ -23,8 +23,8 @@ mod told;
 use std::time::{Duration, Instant};
 
 use super::step::{Moment, Ready, Step, Wait};
-use crate::connection::close_reason::CloseReason;
 use crate::connection::rest::Rest;
+use crate::state::close_reason::CloseReason;
 use crate::state::timeouts::{DRAIN_GRACE, Timeouts, WRITE_RETRY};
 
 /// A read of at least this many bytes may be part of a stream.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::connection::close_reason::CloseReason;
+use crate::state::close_reason::CloseReason;
 use crate::state::timeouts::Timeouts;
 
 /// What the driver does next.

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use crate::connection::canonical;
+use crate::state::record::canonical;
 
 /// Returns the places of `addrs` in the order in which to bind them: first those that may make
 /// others superfluous.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::accept::AtLimit;
 use crate::connection::Connection;
+use crate::state::CloseHook;
+use crate::state::closed::ClosedConnection;
 use crate::state::timeouts::{BLOCKING_SLICE, Timeouts};
 use crate::worker::handler::Failure;
 use crate::worker::session::Hooks;
@@ -34,6 +36,7 @@ pub struct Builder {
     pub(crate) stack_size: Option<usize>,
     pub(crate) reactors: Option<usize>,
     pub(crate) hooks: Hooks,
+    pub(crate) close_hook: Option<CloseHook>,
     pub(crate) at_limit: AtLimit,
     pub(crate) max_per_source: Option<usize>,
     pub(crate) keepalive: Option<Duration>,
@@ -81,6 +84,7 @@ impl Builder {
             stack_size: None,
             reactors: None,
             hooks: Hooks::default(),
+            close_hook: None,
             at_limit: AtLimit::Wait,
             max_per_source: None,
             keepalive: Some(Duration::from_secs(60)),
@@ -340,6 +344,42 @@ impl Builder {
         self.hooks.handle_error = Some(Box::new(hook));
         self
     }
+
+    /// Sets a hook that is told of each connection that has ended: for access logs, accounting and
+    /// metrics.
+    ///
+    /// It runs on a thread of the server, or in [`handle_request`](crate::TcpServer::handle_request) on the
+    /// caller's, after the descriptor was closed and before the connection's slot is free again. A slow
+    /// hook so holds up new connections at the limit, and nothing else. A stop waits for hooks as it
+    /// waits for connections; those of handlers that ignore an abort run on the thread in
+    /// [`serve_forever`](crate::TcpServer::serve_forever). A panic in the hook is logged, and goes no
+    /// further. Clients that are rejected at a limit are no connections: see
+    /// [`Totals::refused`](crate::Totals::refused).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), socketserver::Error> {
+    /// use socketserver::{CloseReason, TcpServer};
+    ///
+    /// let server = TcpServer::builder()
+    ///     .on_close(|closed| {
+    ///         if closed.reason() == CloseReason::Stalled {
+    ///             eprintln!("{} does not read", closed.peer_addr());
+    ///         }
+    ///     })
+    ///     .bind("127.0.0.1:0")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn on_close<F>(mut self, hook: F) -> Self
+    where
+        F: Fn(&ClosedConnection) + Send + Sync + 'static,
+    {
+        self.close_hook = Some(CloseHook(Box::new(hook)));
+        self
+    }
 }
 
 impl Default for Builder {
@@ -364,6 +404,7 @@ impl fmt::Debug for Builder {
             .field("reuse_port", &self.reuse_port)
             .field("socket_buffers", &self.socket_buffers)
             .field("hooks", &self.hooks)
+            .field("close_hook", &self.close_hook)
             .finish()
     }
 }

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::connection::close_reason::CloseReason;
 use crate::error::Error;
 use crate::state::ServerState;
+use crate::state::close_reason::CloseReason;
+use crate::state::closed::ClosedConnection;
 use crate::state::log_prefix::LogPrefix;
 use crate::state::shutdown::Phase;
 use crate::wake::wait;
@@ -51,7 +52,7 @@ pub(super) fn drain(state: &ServerState, crew: &Crew) -> Result<(), Error> {
     }
     // Every connection leaves its line and its bytes, even if its handler never returns.
     for record in state.finish_all() {
-        CloseReason::Shutdown.log(prefix, &record);
+        state.tell_closed(&ClosedConnection::new(&record, CloseReason::Shutdown));
     }
     Ok(())
 }

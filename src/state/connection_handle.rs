@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crate::connection::canonical;
 use crate::state::ServerState;
 use crate::state::record::Record;
+use crate::state::record::canonical;
 use crate::state::shared_stream::SharedStream;
 
 /// A handle to one connection, to close or wake it from any thread.

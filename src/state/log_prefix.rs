@@ -14,6 +14,16 @@ impl LogPrefix {
     }
 }
 
+impl LogPrefix {
+    /// Returns the name of a thread that does this for the server.
+    pub(crate) fn thread_name(&self, what: &str) -> String {
+        match &self.0 {
+            Some(name) => format!("{name} {what}"),
+            None => what.to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for LogPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {

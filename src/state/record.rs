@@ -59,3 +59,27 @@ impl Record {
         !self.finished.swap(true, Ordering::Relaxed)
     }
 }
+
+/// Shows an IPv4 address that arrived over an IPv6 socket (`::ffff:…`) as the IPv4 it is.
+pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
+    match addr {
+        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
+            SocketAddr::new(addr.ip().to_canonical(), addr.port())
+        }
+        _ => addr,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapped_address_is_shown_as_ipv4_and_others_are_left_alone() {
+        let canonical = |addr: &str| canonical(addr.parse().unwrap()).to_string();
+        assert_eq!(canonical("[::ffff:192.0.2.1]:7"), "192.0.2.1:7");
+        assert_eq!(canonical("[::1]:7"), "[::1]:7");
+        assert_eq!(canonical("[fe80::1%3]:7"), "[fe80::1%3]:7");
+        assert_eq!(canonical("192.0.2.1:7"), "192.0.2.1:7");
+    }
+}

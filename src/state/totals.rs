@@ -1,5 +1,6 @@
 //! What a server has done, in numbers.
 
+use crate::state::close_reason::CloseReason;
 use crate::state::log_prefix::LogPrefix;
 use crate::state::record::Record;
 
@@ -25,6 +26,7 @@ pub struct Totals {
     bytes_out: u64,
     pub(super) rejected: u64,
     pub(super) aborted: u64,
+    closed: [u64; CloseReason::COUNT],
 }
 
 impl Totals {
@@ -59,11 +61,22 @@ impl Totals {
         self.aborted
     }
 
-    /// Adds what went over a connection, unless its record was finished before. Returns whether it was
+    /// Returns how many connections have ended for this reason. Connections that were rejected at a
+    /// limit are not among them: they are [`refused`](Self::refused).
+    ///
+    /// The errors of handlers are those that ended for [`CloseReason::Error`], and the panics those for
+    /// [`CloseReason::Panic`].
+    #[must_use]
+    pub fn closed_by(&self, reason: CloseReason) -> u64 {
+        self.closed[reason as usize]
+    }
+
+    /// Adds a connection that has ended, unless its record was finished before. Returns whether it was
     /// not.
-    pub(super) fn add(&mut self, record: &Record) -> bool {
+    pub(super) fn add(&mut self, record: &Record, reason: CloseReason) -> bool {
         let is_first = record.finish();
         if is_first {
+            self.closed[reason as usize] += 1;
             self.bytes_in += record.bytes_in();
             self.bytes_out += record.bytes_out();
         }
@@ -78,6 +91,7 @@ impl Totals {
             bytes_out,
             rejected,
             aborted,
+            closed: _,
         } = *self;
         log::info!(
             service = prefix, connections, refused = rejected, "in" = bytes_in, out = bytes_out,

@@ -1,13 +1,20 @@
 //! A connection's life on its thread: verified, handled, and left to what carries its remainder.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::io::ErrorKind;
+use std::mem;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
+use log::Level;
+
+use crate::accept::outcome::WarnOnce;
+use crate::catch::catch;
 use crate::connection::Connection;
-use crate::connection::close_reason::CloseReason;
 use crate::connection::progress::Progress;
 use crate::connection::rest::Wish;
-use crate::worker::handler::{Failure, RequestHandler, catch, drive};
+use crate::state::close_reason::CloseReason;
+use crate::worker::handler::{Failure, RequestHandler, drive};
 
 pub(crate) type VerifyHook = Box<dyn Fn(&Connection) -> bool + Send + Sync>;
 pub(crate) type ErrorHook = Box<dyn Fn(&Connection, &Failure) + Send + Sync>;
@@ -17,6 +24,27 @@ pub(crate) type ErrorHook = Box<dyn Fn(&Connection, &Failure) + Send + Sync>;
 pub(crate) struct Hooks {
     pub(crate) verify: Option<VerifyHook>,
     pub(crate) handle_error: Option<ErrorHook>,
+    /// The errors that no hook is told of.
+    errors: Mutex<Errors>,
+}
+
+/// Errors of handlers, and when to warn of them.
+#[derive(Default)]
+struct Errors {
+    warned: WarnOnce,
+    /// How many there were after the last warning.
+    since: u64,
+}
+
+impl Errors {
+    /// Counts an error. Returns how many there were without a warning, if a warning is due.
+    fn count(&mut self, now: Instant) -> Option<u64> {
+        if self.warned.should_report(now) {
+            return Some(mem::take(&mut self.since));
+        }
+        self.since += 1;
+        None
+    }
 }
 
 impl Hooks {
@@ -69,34 +97,47 @@ impl Hooks {
             Some(hook) => {
                 if let Err(message) = catch(|| hook(conn, failure)) {
                     conn.end(CloseReason::Panic);
-                    log_failure(conn, &Failure::Panic(message));
+                    self.log_failure(conn, &Failure::Panic(message));
                 }
             }
             None if matches!(conn.reason(), CloseReason::Error | CloseReason::Panic) => {
-                log_failure(conn, failure);
+                self.log_failure(conn, failure);
             }
             // The reason in the connection's own line says it all.
             None => {}
         }
     }
-}
 
-/// A panic is a bug in the handler. An error is the end of one connection, and may be the
-/// client's doing, so it must not be able to fill the log.
-fn log_failure(conn: &Connection, failure: &Failure) {
-    let level = match failure {
-        Failure::Panic(_) => log::Level::Error,
-        Failure::Error(_) => log::Level::Debug,
-    };
-    // The text may quote the client, who must not be able to forge a line. To make it is to run
-    // the error's own code.
-    let text = catch(|| failure.to_string())
-        .unwrap_or_else(|message| format!("an error that panicked when displayed: {message}"));
-    let (prefix, peer) = (conn.prefix(), conn.peer_addr());
-    log::log!(
-        level, service = prefix, peer:%;
-        "{prefix}peer={peer} handler: {}", text.escape_debug()
-    );
+    /// Logs a failure that no hook is told of. A panic is a bug in the handler. An error is the end of
+    /// one connection, and may be the client's doing, so that it must not be able to fill the log: only
+    /// the first of an episode is a warning.
+    fn log_failure(&self, conn: &Connection, failure: &Failure) {
+        // The text may quote the client, which must not be able to forge a line. Making it runs the
+        // error's own code.
+        let text = catch(|| failure.to_string())
+            .unwrap_or_else(|message| format!("an error that panicked when displayed: {message}"));
+        let (prefix, peer, text) = (conn.prefix(), conn.peer_addr(), text.escape_debug());
+        let mut line = format!("{prefix}peer={peer} handler: {text}");
+        let level = match failure {
+            Failure::Panic(_) => Level::Error,
+            Failure::Error(_) => match self.count_error() {
+                None => Level::Debug,
+                Some(before) => {
+                    if before > 0 {
+                        let _ = write!(line, " ({before} more errors since the last warning)");
+                    }
+                    Level::Warn
+                }
+            },
+        };
+        log::log!(level, service = prefix, peer:%; "{line}");
+    }
+
+    /// Counts an error. Returns how many went without a warning before, if this one is warned of.
+    fn count_error(&self) -> Option<u64> {
+        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        errors.count(Instant::now())
+    }
 }
 
 impl fmt::Debug for Hooks {
@@ -104,6 +145,26 @@ impl fmt::Debug for Hooks {
         f.debug_struct("Hooks")
             .field("verify", &self.verify.is_some())
             .field("handle_error", &self.handle_error.is_some())
-            .finish()
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn errors_are_warned_of_once_an_episode_with_how_many_went_before() {
+        let mut errors = Errors::default();
+        let start = Instant::now();
+        assert_eq!(errors.count(start), Some(0));
+        for _ in 0..1000 {
+            assert_eq!(errors.count(start), None);
+        }
+        let later = start + 2 * WarnOnce::QUIET;
+        assert_eq!(errors.count(later), Some(1000));
+        assert_eq!(errors.count(later + Duration::from_secs(1)), None);
     }
 }

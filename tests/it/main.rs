@@ -18,6 +18,7 @@ mod binding;
 mod check;
 mod cli;
 mod clients;
+mod closed;
 mod conformance;
 mod daytime;
 mod echo;

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
-use socketserver::{Builder, EchoHandler, TcpServer, from_fn};
+use socketserver::{Builder, CloseReason, EchoHandler, TcpServer, from_fn};
 
 use crate::support::{TestServer, connect, eventually, exchange, ping};
 
@@ -245,12 +245,14 @@ fn handle_request_serves_exactly_one() {
     let first = connect(addr);
     let second = connect(addr);
     first.shutdown(Shutdown::Write).unwrap();
-    let served = server.handle_request(EchoHandler::new).unwrap();
-    assert_eq!(served, Some(first.local_addr().unwrap()));
+    let served = server.handle_request(EchoHandler::new).unwrap().unwrap();
+    assert_eq!(served.peer_addr(), first.local_addr().unwrap());
+    assert_eq!(served.local_addr(), Some(addr));
+    assert_eq!(served.reason(), CloseReason::Eof);
     // The second is still in the backlog, for the next call.
     second.shutdown(Shutdown::Write).unwrap();
-    let served = server.handle_request(EchoHandler::new).unwrap();
-    assert_eq!(served, Some(second.local_addr().unwrap()));
+    let served = server.handle_request(EchoHandler::new).unwrap().unwrap();
+    assert_eq!(served.peer_addr(), second.local_addr().unwrap());
 }
 
 #[test]
@@ -327,7 +329,10 @@ fn a_shutdown_ends_the_reads_of_handle_request() {
         assert_eq!(conn.read(&mut [0; 64])?, 0);
         conn.write_all(b"over")
     }));
-    assert_eq!(handled.unwrap(), Some(client.local_addr().unwrap()));
+    let handled = handled.unwrap().unwrap();
+    assert_eq!(handled.peer_addr(), client.local_addr().unwrap());
+    assert_eq!(handled.reason(), CloseReason::Shutdown);
+    assert_eq!((handled.bytes_in(), handled.bytes_out()), (0, 4));
     let mut over = [0; 4];
     (&client).read_exact(&mut over).unwrap();
 }

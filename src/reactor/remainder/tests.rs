@@ -10,10 +10,10 @@ mod world;
 
 use proptest::prelude::*;
 
-use crate::connection::close_reason::CloseReason::{
+use crate::connection::rest::Rest;
+use crate::state::close_reason::CloseReason::{
     self, Eof, Idle, Lifetime, Reset, Shutdown, Stalled,
 };
-use crate::connection::rest::Rest;
 use driver::{Outcome, run};
 use script::{Begin, End, Ms, Peer, Script, Socket, Times, quiet, script, time};
 

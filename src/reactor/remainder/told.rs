@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use super::{Blocked, Remainder, STREAM_MIN_READ, Stage, earlier};
-use crate::connection::close_reason::CloseReason;
 use crate::connection::rest::Rest;
 use crate::reactor::step::Moment;
+use crate::state::close_reason::CloseReason;
 
 impl Remainder {
     /// The driver has received this many bytes.

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use super::script::{Begin, Ms, Script, Times};
 use super::world::{Received, Sent, World};
-use crate::connection::close_reason::CloseReason;
 use crate::connection::rest::Rest;
 use crate::reactor::remainder::Remainder;
 use crate::reactor::step::{Moment, Ready, Step, Wait};
+use crate::state::close_reason::CloseReason;
 use crate::state::timeouts::Timeouts;
 
 /// The most steps that neither move bytes nor wait. The longest way is from a grace that is over

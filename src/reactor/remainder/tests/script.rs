@@ -4,8 +4,8 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use crate::connection::close_reason::CloseReason;
 use crate::connection::rest::Rest;
+use crate::state::close_reason::CloseReason;
 
 /// Milliseconds since the world began.
 pub(super) type Ms = u64;

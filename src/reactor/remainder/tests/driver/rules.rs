@@ -1,10 +1,10 @@
 //! What must hold while a driver drives.
 
 use super::{Outcome, Run};
-use crate::connection::close_reason::CloseReason;
 use crate::connection::rest::Rest;
 use crate::reactor::remainder::tests::script::{Begin, Ms};
 use crate::reactor::step::Wait;
+use crate::state::close_reason::CloseReason;
 use crate::state::timeouts::{DRAIN_GRACE, WRITE_RETRY};
 
 const GRACE: Ms = 10;

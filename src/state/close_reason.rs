@@ -1,0 +1,82 @@
+//! Why a connection ended.
+
+use std::fmt;
+
+use crate::state::closed::ClosedConnection;
+use crate::state::log_prefix::LogPrefix;
+
+/// The reason for the end of a connection, as the connection's line in the log shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// `done`: the handler was done before the peer was.
+    Done,
+    /// `eof`: the peer half-closed.
+    Eof,
+    /// `reset`: the peer reset the connection, or vanished.
+    Reset,
+    /// `idle`: the peer sent nothing for the [idle timeout](crate::Builder::idle_timeout).
+    Idle,
+    /// `stalled`: the peer took nothing for the [write timeout](crate::Builder::write_timeout).
+    Stalled,
+    /// `deadline`: the [deadline](crate::Connection::set_deadline) that the handler had set was over.
+    Deadline,
+    /// `lifetime`: the connection reached its [maximum lifetime](crate::Builder::max_lifetime).
+    Lifetime,
+    /// `closed`: [`ConnectionHandle::close`](crate::ConnectionHandle::close) asked for it.
+    Closed,
+    /// `aborted`: the handler, or a handle, [reset](crate::ConnectionHandle::abort) the connection.
+    Aborted,
+    /// `shutdown`: the server was asked to stop.
+    Shutdown,
+    /// `denied`: the [verify hook](crate::Builder::verify_request) said no.
+    Denied,
+    /// `error`: the handler, or a hook, returned an error.
+    Error,
+    /// `panic`: the handler, or a hook, panicked.
+    Panic,
+    /// `limit`: a limit was reached, so the connection was rejected.
+    Limit,
+}
+
+impl CloseReason {
+    /// How many there are.
+    pub(crate) const COUNT: usize = Self::Limit as usize + 1;
+
+    /// Returns whether the server ended the connection, on its own account.
+    pub(crate) fn is_the_servers(self) -> bool {
+        matches!(self, Self::Lifetime | Self::Closed | Self::Shutdown)
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Done => "done",
+            Self::Eof => "eof",
+            Self::Reset => "reset",
+            Self::Idle => "idle",
+            Self::Stalled => "stalled",
+            Self::Deadline => "deadline",
+            Self::Lifetime => "lifetime",
+            Self::Closed => "closed",
+            Self::Aborted => "aborted",
+            Self::Shutdown => "shutdown",
+            Self::Denied => "denied",
+            Self::Error => "error",
+            Self::Panic => "panic",
+            Self::Limit => "limit",
+        })
+    }
+}
+
+/// Logs the one line that every connection leaves.
+pub(crate) fn log_close(prefix: &LogPrefix, closed: &ClosedConnection) {
+    let (peer, reason) = (closed.peer_addr(), closed.reason());
+    let (bytes_in, bytes_out) = (closed.bytes_in(), closed.bytes_out());
+    let duration = closed.duration().as_secs_f64();
+    log::debug!(
+        service = prefix, peer:%, "in" = bytes_in, out = bytes_out, duration, reason:%;
+        "{prefix}{closed}"
+    );
+}
