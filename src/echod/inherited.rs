@@ -36,11 +36,9 @@ pub(crate) fn take() -> Result<Inherited, String> {
     let mut passed = passed()?;
     match kind(io::stdin()) {
         Some(Kind::TcpListener | Kind::TcpConnection) => {}
-        // Some programs give every child such a standard input, in place of a pipe. One that is also
-        // standard output is a client's, from a super-server.
-        Some(Kind::UnixConnection) if !is_same(io::stdin(), io::stdout()) => return passed.serve(),
+        // Some programs, `sshd(8)` among them, give every child such a standard input in place of a pipe.
+        Some(Kind::UnixConnection) | None => return passed.serve(),
         Some(kind) => return Err(format!("cannot serve standard input: it is {kind}")),
-        None => return passed.serve(),
     }
     passed.drop_if_on_stdin()?;
     take_stdin().map_err(|error| format!("cannot take the socket on standard input: {error}"))
