@@ -15,6 +15,7 @@ pub(crate) mod log_prefix;
 pub(crate) mod record;
 pub(crate) mod shared_stream;
 pub(crate) mod shutdown;
+mod slot;
 mod sources;
 pub(crate) mod timeouts;
 pub(crate) mod totals;
@@ -28,7 +29,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::catch::catch;
-use crate::hand_over::hand_over_point;
 use crate::state::close_reason::{CloseReason, log_close};
 use crate::state::closed::ClosedConnection;
 use crate::wake::Waker;
@@ -36,8 +36,9 @@ use connection_handle::ConnectionHandle;
 use log_prefix::LogPrefix;
 use record::Record;
 use shared_stream::SharedStream;
-use shutdown::{Phase, Shutdown};
-use sources::{Source, Sources};
+use shutdown::Shutdown;
+pub(crate) use slot::Slot;
+use sources::Sources;
 use timeouts::Timeouts;
 use totals::Totals;
 
@@ -217,11 +218,7 @@ impl ServerState {
         }
         live.slots += 1;
         live.next_id += 1;
-        Some(Slot {
-            state: Arc::clone(self),
-            id: live.next_id,
-            source: None,
-        })
+        Some(Slot::new(self, live.next_id))
     }
 
     /// Returns whether a slot is free. If none is, wakes the holder of the lead when one is.
@@ -314,92 +311,9 @@ impl ServerState {
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// The permission to hold one connection.
-#[derive(Debug)]
-pub(crate) struct Slot {
-    state: Arc<ServerState>,
-    id: u64,
-    source: Option<Source>,
-}
-
-impl Slot {
-    /// Counts the connection as one of its source's.
-    ///
-    /// # Errors
-    ///
-    /// The source has all the connections that one may have, this many.
-    pub(crate) fn claim_source(&mut self, peer: SocketAddr) -> Result<(), (Source, usize)> {
-        let Some(limit) = self.state.max_per_source else {
-            return Ok(());
-        };
-        let source = Source::from(peer);
-        if !self.state.live().sources.claim(source, limit) {
-            return Err((source, limit));
-        }
-        self.source = Some(source);
-        Ok(())
-    }
-
-    /// Enters the connection that has this slot, so that a shutdown can abort it.
-    pub(crate) fn attach(&self, stream: &Arc<SharedStream>, record: &Arc<Record>) {
-        let mut live = self.state.live();
-        live.totals.connections += 1;
-        let connection = (Arc::downgrade(stream), Arc::clone(record));
-        live.connections.insert(self.id, connection);
-        drop(live);
-        // Whoever aborts sets the phase first. So either it finds this connection in the table, or
-        // this connection finds the phase. Both may, and then the abort counts once.
-        if self.state.shutdown.phase() == Phase::Aborting && stream.abort() {
-            self.state.count_aborted();
-        }
-    }
-
-    /// Adds the bytes of the connection to the totals. Returns whether they were not there before.
-    pub(crate) fn finish(&self, record: &Record, reason: CloseReason) -> bool {
-        self.state.live().totals.add(record, reason)
-    }
-
-    pub(crate) fn state(&self) -> &Arc<ServerState> {
-        &self.state
-    }
-
-    pub(crate) fn id(&self) -> u64 {
-        self.id
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        hand_over_point();
-        let mut live = self.state.live();
-        if let Some((_, record)) = live.connections.remove(&self.id) {
-            live.totals.add(&record, CloseReason::Done);
-        }
-        if let Some(source) = self.source {
-            live.sources.release(source);
-        }
-        live.slots -= 1;
-        let wake_lead = live.slots < live.lead_waits_below;
-        if wake_lead {
-            live.lead_waits_below = 0;
-        }
-        let wake_supervisor = live.slots == 0 && live.supervisor_waits;
-        if wake_supervisor {
-            live.supervisor_waits = false;
-        }
-        drop(live);
-        hand_over_point();
-        if wake_lead {
-            self.state.shutdown.lead().wake();
-        }
-        if wake_supervisor {
-            self.state.shutdown.supervisor().wake();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::shutdown::Phase;
     use super::*;
 
     fn state(max_connections: usize) -> Arc<ServerState> {

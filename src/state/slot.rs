@@ -1,0 +1,104 @@
+//! The permission to hold one connection: taken before `accept(2)`, given back after the close.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::ServerState;
+use super::close_reason::CloseReason;
+use super::record::Record;
+use super::shared_stream::SharedStream;
+use super::shutdown::Phase;
+use super::sources::Source;
+use crate::hand_over::hand_over_point;
+
+/// The permission to hold one connection.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    state: Arc<ServerState>,
+    id: u64,
+    source: Option<Source>,
+}
+
+impl Slot {
+    pub(super) fn new(state: &Arc<ServerState>, id: u64) -> Self {
+        Self {
+            state: Arc::clone(state),
+            id,
+            source: None,
+        }
+    }
+
+    /// Counts the connection as one of its source's.
+    ///
+    /// # Errors
+    ///
+    /// The source has all the connections that one may have, this many.
+    pub(crate) fn claim_source(&mut self, peer: SocketAddr) -> Result<(), (Source, usize)> {
+        let Some(limit) = self.state.max_per_source else {
+            return Ok(());
+        };
+        let source = Source::from(peer);
+        if !self.state.live().sources.claim(source, limit) {
+            return Err((source, limit));
+        }
+        self.source = Some(source);
+        Ok(())
+    }
+
+    /// Enters the connection that has this slot, so that a shutdown can abort it.
+    pub(crate) fn attach(&self, stream: &Arc<SharedStream>, record: &Arc<Record>) {
+        let mut live = self.state.live();
+        live.totals.connections += 1;
+        let connection = (Arc::downgrade(stream), Arc::clone(record));
+        live.connections.insert(self.id, connection);
+        drop(live);
+        // Whoever aborts sets the phase first. So either it finds this connection in the table, or
+        // this connection finds the phase. Both may, and then the abort counts once.
+        if self.state.shutdown.phase() == Phase::Aborting && stream.abort() {
+            self.state.count_aborted();
+        }
+    }
+
+    /// Adds the bytes of the connection to the totals. Returns whether they were not there before.
+    pub(crate) fn finish(&self, record: &Record, reason: CloseReason) -> bool {
+        self.state.live().totals.add(record, reason)
+    }
+
+    pub(crate) fn state(&self) -> &Arc<ServerState> {
+        &self.state
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        hand_over_point();
+        let mut live = self.state.live();
+        if let Some((_, record)) = live.connections.remove(&self.id) {
+            live.totals.add(&record, CloseReason::Done);
+        }
+        if let Some(source) = self.source {
+            live.sources.release(source);
+        }
+        live.slots -= 1;
+        let wake_lead = live.slots < live.lead_waits_below;
+        if wake_lead {
+            live.lead_waits_below = 0;
+        }
+        let wake_supervisor = live.slots == 0 && live.supervisor_waits;
+        if wake_supervisor {
+            live.supervisor_waits = false;
+        }
+        drop(live);
+        hand_over_point();
+        if wake_lead {
+            self.state.shutdown.lead().wake();
+        }
+        if wake_supervisor {
+            self.state.shutdown.supervisor().wake();
+        }
+    }
+}
