@@ -20,6 +20,7 @@ mod cli;
 mod clients;
 mod closed;
 mod conformance;
+mod control;
 mod daytime;
 mod echo;
 mod examples;
