@@ -1,6 +1,7 @@
 //! What others ask of one connection: to close, or to wake its handler.
 
 use std::io;
+use std::mem;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -37,8 +38,10 @@ impl Control {
     /// Makes the handler's current or next wait return.
     pub(super) fn wake(&self) {
         let mut wake_up = self.lock();
-        wake_up.pending = true;
-        if let Some(waker) = &wake_up.waker {
+        // While one is pending the waker is awake already: a second system call would do nothing.
+        if !mem::replace(&mut wake_up.pending, true)
+            && let Some(waker) = &wake_up.waker
+        {
             waker.wake();
         }
     }
@@ -76,5 +79,33 @@ impl Control {
 
     fn lock(&self) -> MutexGuard<'_, WakeUp> {
         self.wake_up.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wake_ups_that_are_pending_are_one_write_and_none_is_lost() {
+        let control = Control::default();
+        let written = |waker: &Waker| rustix::io::ioctl_fionread(waker).unwrap();
+        // Before the first wait there is nothing to write to.
+        control.wake();
+        let waker = control.waker().unwrap();
+        assert_eq!(written(&waker), 1);
+        control.wake();
+        assert_eq!(written(&waker), 1);
+        assert!(control.take_wake_up(true));
+        assert_eq!(written(&waker), 0);
+        for _ in 0..3 {
+            control.wake();
+        }
+        assert_eq!(written(&waker), 1);
+        // The input has its turn, and the wake-up stays.
+        assert!(!control.take_wake_up(true));
+        control.wake();
+        assert_eq!(written(&waker), 1);
+        assert!(control.take_wake_up(true));
     }
 }
