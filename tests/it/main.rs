@@ -15,6 +15,7 @@
 
 mod accepting;
 mod binding;
+mod chat;
 mod check;
 mod cli;
 mod clients;

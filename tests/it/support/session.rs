@@ -38,6 +38,11 @@ impl Session {
         }
     }
 
+    /// Returns the number of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn types(&mut self, text: impl AsRef<[u8]>) {
         let keyboard = self.keyboard.as_mut().unwrap();
         keyboard.write_all(text.as_ref()).unwrap();
