@@ -54,22 +54,111 @@ use rest::Wish;
 /// for some 3 kB: within the [drain timeout](crate::Builder::drain_timeout) or the linger. A peer
 /// that was silent then is not lingered for.
 ///
-/// # Examples
+/// # Reading lines
+///
+/// [`lines`](std::io::BufRead::lines) and [`read_line`](std::io::BufRead::read_line) have two traps. A
+/// client that never ends its line fills the memory, and bytes that are not UTF-8 are an error.
+/// [`take`](Read::take) bounds a line if its limit is set again for each line, and
+/// [`read_until`](std::io::BufRead::read_until) reads any bytes:
 ///
 /// ```
 /// use socketserver::Connection;
-/// use std::io::{self, BufRead, BufReader, Write};
+/// use std::io::{self, BufRead, BufReader, Read, Write};
 ///
-/// /// Answers every line with its length.
+/// /// Answers every line with its length. A line has at most 1000 bytes.
 /// fn lengths(conn: &mut Connection) -> io::Result<()> {
 ///     let mut reply = &*conn;
-///     for line in BufReader::new(&*conn).lines() {
-///         writeln!(reply, "{}", line?.len())?;
+///     let mut input = BufReader::new(&*conn).take(0);
+///     let mut line = Vec::new();
+///     loop {
+///         input.set_limit(1000);
+///         if input.read_until(b'\n', &mut line)? == 0 {
+///             return Ok(());
+///         }
+///         if input.limit() == 0 && !line.ends_with(b"\n") {
+///             return writeln!(reply, "this line is too long");
+///         }
+///         let text = String::from_utf8_lossy(line.trim_ascii_end());
+///         writeln!(reply, "{}", text.chars().count())?;
+///         line.clear();
+///     }
+/// }
+/// ```
+///
+/// The reader borrows `&*conn`, so the handler can write meanwhile. A reader of `conn` itself borrows it
+/// exclusively, and then writing does not compile (E0499):
+///
+/// ```compile_fail,E0499
+/// # use socketserver::Connection;
+/// # use std::io::{self, BufRead, BufReader, Write};
+/// fn lengths(conn: &mut Connection) -> io::Result<()> {
+///     for line in BufReader::new(&mut *conn).split(b'\n') {
+///         writeln!(conn, "{}", line?.len())?;
 ///     }
 ///     Ok(())
 /// }
 /// ```
+///
+/// # Both directions at once
+///
+/// A connection is `Send` and `Sync`. Two threads of a [`scope`](std::thread::scope) can share it, one that
+/// reads and one that writes. The handler's thread is one of them:
+///
+/// ```
+/// use socketserver::Connection;
+/// use std::io;
+/// use std::net::{Shutdown, TcpStream};
+/// use std::thread;
+///
+/// /// Connects the client with another server.
+/// fn proxy(conn: &mut Connection) -> io::Result<()> {
+///     let (mut client, upstream) = (&*conn, TcpStream::connect("127.0.0.1:7007")?);
+///     thread::scope(|scope| {
+///         scope.spawn(|| {
+///             let copied = io::copy(&mut &upstream, &mut &*conn);
+///             // Without an end or an abort the client would wait for replies, and the copy below for
+///             // the client.
+///             if copied.and_then(|_| conn.shutdown_write()).is_err() {
+///                 conn.abort();
+///             }
+///         });
+///         let copied = io::copy(&mut client, &mut &upstream);
+///         upstream.shutdown(Shutdown::Write)?;
+///         copied.map(drop)
+///     })
+/// }
+/// ```
+///
+/// # Saying goodbye
+///
+/// An end of file may be the client's or the server's: [`is_ending`](Self::is_ending) tells which. At a stop
+/// the handler can still write, so it can say goodbye as its protocol asks. A handler that waits for more
+/// than its client uses [`wait`](Self::wait), which returns [`Closing`](crate::Wait::Closing) then.
+///
+/// ```
+/// use socketserver::Connection;
+/// use std::io::{self, Read, Write};
+///
+/// fn echo(conn: &mut Connection) -> io::Result<()> {
+///     let mut buffer = [0; 1024];
+///     loop {
+///         match conn.read(&mut buffer)? {
+///             0 if conn.is_ending() => return conn.write_all(b"421 closing, try later\r\n"),
+///             0 => return Ok(()),
+///             n => conn.write_all(&buffer[..n])?,
+///         }
+///     }
+/// }
+/// ```
+#[doc(alias = "BufReader")]
+#[doc(alias = "E0499")]
+#[doc(alias = "lines")]
+#[doc(alias = "read_line")]
+#[doc(alias = "read_until")]
 #[doc(alias = "rfile")]
+#[doc(alias = "scope")]
+#[doc(alias = "take")]
+#[doc(alias = "utf8")]
 #[doc(alias = "wfile")]
 #[derive(Debug)]
 pub struct Connection {

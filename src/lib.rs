@@ -70,7 +70,8 @@
 //! # What a server guarantees
 //!
 //! - A handler's error or panic ends its own connection and nothing else. For panics this needs
-//!   `panic = "unwind"`, Cargo's default: with `panic = "abort"` each ends the process.
+//!   `panic = "unwind"`, Cargo's default: with `panic = "abort"` each ends the process. A program can
+//!   [insist](RequestHandler) on it.
 //! - A connection is only accepted to be served by the thread that serves it. After a request to stop
 //!   none is.
 //! - No more than [`max_connections`](Builder::max_connections) are live at once; others wait in

@@ -164,6 +164,57 @@ impl TcpServer {
     ///
     /// A listener became unusable, for example because another process that shares it has shut
     /// it down. Connections are drained before the error is returned.
+    ///
+    /// # Examples
+    ///
+    /// Many threads call `factory` at the same time, so it is an `Fn`. It gives each handler a clone of what
+    /// they share, mostly of an [`Arc`]:
+    ///
+    /// ```no_run
+    /// # use socketserver::{Connection, RequestHandler, TcpServer};
+    /// # use std::io::{self, Write};
+    /// # use std::sync::Arc;
+    /// struct Motd {
+    ///     text: Arc<String>,
+    /// }
+    /// # impl RequestHandler for Motd {
+    /// #     fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
+    /// #         conn.write_all(self.text.as_bytes())
+    /// #     }
+    /// # }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let text = Arc::new(std::fs::read_to_string("/etc/motd")?);
+    /// let server = TcpServer::bind("127.0.0.1:7007")?;
+    /// server.serve_forever(move || Motd { text: Arc::clone(&text) })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Giving it away, to the first handler, does not compile (E0507):
+    ///
+    /// ```compile_fail,E0507
+    /// # use socketserver::{Connection, RequestHandler, TcpServer};
+    /// # use std::io::{self, Write};
+    /// # use std::sync::Arc;
+    /// # struct Motd {
+    /// #     text: Arc<String>,
+    /// # }
+    /// # impl RequestHandler for Motd {
+    /// #     fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
+    /// #         conn.write_all(self.text.as_bytes())
+    /// #     }
+    /// # }
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let text = Arc::new(std::fs::read_to_string("/etc/motd")?);
+    /// # let server = TcpServer::bind("127.0.0.1:7007")?;
+    /// server.serve_forever(move || Motd { text })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "E0507")]
+    #[doc(alias = "closure")]
+    #[doc(alias = "factory")]
     pub fn serve_forever<F, H>(self, factory: F) -> Result<Totals, Error>
     where
         F: Fn() -> H + Send + Sync + 'static,

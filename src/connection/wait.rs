@@ -32,8 +32,11 @@ impl Connection {
     /// returns [`Closing`](Wait::Closing) at once; reads then return what had arrived, and end of file.
     /// Where input and wake-ups both keep coming, each has its turn.
     ///
-    /// It looks at the socket. What a [`BufReader`](std::io::BufReader) holds already is no input any
-    /// more: ask its [`buffer`](std::io::BufReader::buffer) first.
+    /// It looks at the socket, which has two consequences for lines. A line that a
+    /// [`BufReader`](std::io::BufReader) holds already is no input any more: ask its
+    /// [`buffer`](std::io::BufReader::buffer) first. And input may be half a line:
+    /// [`read_line`](std::io::BufRead::read_line) would wait for the other half, and notice no wake-up. Call
+    /// [`fill_buf`](std::io::BufRead::fill_buf) instead, once after each wait. `examples/chat.rs` does both.
     ///
     /// The first wait of a connection takes two descriptors (a pipe, for the wake-ups), which are given back
     /// when the handler is done. A connection that is never waited on has none.

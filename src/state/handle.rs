@@ -45,9 +45,13 @@ impl ServerHandle {
     /// handlers end by themselves. Those that have not when the
     /// [drain timeout](crate::Builder::drain_timeout) is over are cut.
     ///
+    /// So an end of file need not be the client's. For a protocol that says goodbye, see
+    /// [`Connection`](crate::Connection#saying-goodbye).
+    ///
     /// The call never blocks. It may be made from any thread, a handler's too, before or while
     /// the server serves, and more than once. It does not wait for the end:
     /// [`serve_forever`](crate::TcpServer::serve_forever) returns then.
+    #[doc(alias = "goodbye")]
     #[doc(alias = "server_close")]
     pub fn shutdown(&self) {
         self.state.shutdown.request(Phase::Draining);

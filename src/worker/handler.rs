@@ -17,7 +17,13 @@ use crate::connection::Connection;
 /// may keep state of the connection in itself and needs to be neither `Send` nor `Sync`.
 ///
 /// A panic in any step, or as the handler is dropped, ends its connection and nothing else. This needs
-/// `panic = "unwind"`, Cargo's default.
+/// `panic = "unwind"`, Cargo's default. With `panic = "abort"` in a profile of the program's
+/// `Cargo.toml`, one panic ends all connections. A program can insist:
+///
+/// ```
+/// #[cfg(not(panic = "unwind"))]
+/// compile_error!("a panic must not end the server: build it with panic = \"unwind\"");
+/// ```
 ///
 /// # Examples
 ///
@@ -36,6 +42,9 @@ use crate::connection::Connection;
 /// }
 /// ```
 #[doc(alias = "BaseRequestHandler")]
+#[doc(alias = "abort")]
+#[doc(alias = "panic")]
+#[doc(alias = "unwind")]
 #[doc(alias = "StreamRequestHandler")]
 pub trait RequestHandler {
     /// Prepares the connection, before [`handle`](Self::handle). Does nothing by default.
@@ -55,6 +64,40 @@ pub trait RequestHandler {
     /// An error ends the connection, and is passed to the
     /// [error hook](crate::Builder::handle_error). Errors of reads and writes are best returned
     /// with `?`: the server tells a peer's reset from a fault.
+    ///
+    /// `?` does not convert other errors into an [`io::Error`] (E0277). [`io::Error::other`] does, also
+    /// those that are boxed as `Box<dyn Error + Send + Sync>`:
+    ///
+    /// ```
+    /// use socketserver::{Connection, RequestHandler};
+    /// use std::error::Error;
+    /// use std::io::{self, Write};
+    ///
+    /// fn price(item: &str) -> Result<u32, Box<dyn Error + Send + Sync>> {
+    ///     Ok(item.parse()?)
+    /// }
+    ///
+    /// struct Shop;
+    ///
+    /// impl RequestHandler for Shop {
+    ///     fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
+    ///         let price = price("12").map_err(io::Error::other)?;
+    ///         writeln!(conn, "{price}")
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// ```compile_fail,E0277
+    /// # use socketserver::Connection;
+    /// # use std::io::{self, Write};
+    /// fn handle(conn: &mut Connection) -> io::Result<()> {
+    ///     let price: u32 = "12".parse()?;
+    ///     writeln!(conn, "{price}")
+    /// }
+    /// ```
+    #[doc(alias = "E0277")]
+    #[doc(alias = "Error::other")]
+    #[doc(alias = "map_err")]
     fn handle(&mut self, conn: &mut Connection) -> io::Result<()>;
 
     /// Cleans up, after [`handle`](Self::handle). Does nothing by default.
@@ -95,6 +138,37 @@ pub trait RequestHandler {
 /// # Ok(())
 /// # }
 /// ```
+///
+/// Many threads call the function at the same time, so it is an `Fn`. It can change what connections share
+/// through an atomic or a [`Mutex`](std::sync::Mutex):
+///
+/// ```
+/// use socketserver::from_fn;
+/// use std::io::Write;
+/// use std::sync::atomic::{AtomicU64, Ordering};
+///
+/// let visits = AtomicU64::new(0);
+/// let factory = from_fn(move |conn| {
+///     let number = visits.fetch_add(1, Ordering::Relaxed) + 1;
+///     writeln!(conn, "you are number {number}")
+/// });
+/// ```
+///
+/// Changing a variable that it has captured does not compile (E0594):
+///
+/// ```compile_fail,E0594
+/// # use socketserver::from_fn;
+/// # use std::io::Write;
+/// let mut visits = 0;
+/// let factory = from_fn(move |conn| {
+///     visits += 1;
+///     writeln!(conn, "you are number {visits}")
+/// });
+/// ```
+#[doc(alias = "Arc")]
+#[doc(alias = "E0594")]
+#[doc(alias = "Mutex")]
+#[doc(alias = "closure")]
 pub fn from_fn<F>(handle: F) -> impl Fn() -> FnHandler<F>
 where
     F: Fn(&mut Connection) -> io::Result<()>,
