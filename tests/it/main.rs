@@ -37,6 +37,7 @@ mod notify;
 mod packaging;
 mod path;
 mod peers;
+mod redis;
 mod server;
 mod services;
 mod shutdown;
