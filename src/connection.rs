@@ -177,6 +177,8 @@ pub struct Connection {
     has_slices: AtomicBool,
     /// Whether writes do, too.
     sends_in_slices: AtomicBool,
+    /// Whether the handler has sent a FIN.
+    is_write_shut: AtomicBool,
 }
 
 impl Connection {
@@ -201,6 +203,7 @@ impl Connection {
             polls_first: AtomicBool::new(false),
             has_slices: AtomicBool::new(false),
             sends_in_slices: AtomicBool::new(sends_in_slices),
+            is_write_shut: AtomicBool::new(false),
         })
     }
 
@@ -214,6 +217,10 @@ impl Connection {
 
     pub(crate) fn accepted(&self) -> Instant {
         self.record.accepted
+    }
+
+    pub(crate) fn record(&self) -> &Arc<Record> {
+        &self.record
     }
 
     pub(crate) fn shared_stream(&self) -> &Arc<SharedStream> {
@@ -258,6 +265,10 @@ impl Connection {
     ///
     /// [`NotConnected`](io::ErrorKind::NotConnected): the peer has reset the connection.
     pub fn shutdown_write(&self) -> io::Result<()> {
+        // The kernel refuses a second call once the peer has closed, too.
+        if self.is_write_shut.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
         self.stream().shutdown(Shutdown::Write)
     }
 
@@ -456,8 +467,7 @@ impl Connection {
         match self.progress().reason(self.reason_to_close()) {
             CloseReason::Panic => CloseReason::Panic,
             // Whatever the handler has met since.
-            _ if self.stream.is_reset() => CloseReason::Aborted,
-            reason => reason,
+            reason => reason.unless_aborted(&self.record),
         }
     }
 

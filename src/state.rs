@@ -174,11 +174,6 @@ impl ServerState {
         }
     }
 
-    /// Counts a connection that was aborted on its own.
-    pub(crate) fn count_aborted(&self) {
-        self.live().totals.aborted += 1;
-    }
-
     pub(crate) fn max_connections(&self) -> usize {
         self.live().max_connections
     }
@@ -249,13 +244,13 @@ impl ServerState {
             .live()
             .connections
             .iter()
-            .filter_map(|(&id, (stream, record))| Some((id, stream.upgrade()?, record.peer)))
+            .filter_map(|(&id, (stream, record))| Some((id, stream.upgrade()?, Arc::clone(record))))
             .collect();
         left.sort_unstable_by_key(|&(id, ..)| id);
         let aborted: Vec<_> = left
             .iter()
-            .filter(|(_, stream, _)| stream.abort())
-            .map(|&(.., peer)| peer)
+            .filter(|(_, stream, record)| stream.abort(record))
+            .map(|(.., record)| record.peer)
             .collect();
         self.live().totals.aborted += aborted.len() as u64;
         aborted
@@ -380,9 +375,9 @@ mod tests {
         slots[0].attach(&before, &one);
         state.shutdown.request(Phase::Aborting);
         slots[1].attach(&after, &other);
-        assert!(!before.is_aborted() && after.is_aborted());
+        assert!(!one.is_aborted() && other.is_aborted());
         assert_eq!(state.abort(), [one.peer], "the other was aborted before");
-        assert!(before.is_aborted());
+        assert!(one.is_aborted());
         assert_eq!(state.totals().cut(), 2);
     }
 }

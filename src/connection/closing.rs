@@ -89,8 +89,9 @@ impl Connection {
         drop(stream);
         record.control.release();
         // A shutdown that has aborted the connection may have given up on its handler.
-        let closed = ClosedConnection::new(&record, reason);
-        if slot.finish(&record, reason) {
+        let is_first = slot.finish(&record, reason);
+        let closed = ClosedConnection::new(&record, reason.unless_aborted(&record));
+        if is_first {
             slot.state().tell_closed(&closed);
         }
         drop(slot);

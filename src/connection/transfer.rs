@@ -206,7 +206,7 @@ impl Connection {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Err(error),
             Err(error) => Err(self.failed(error)),
             Ok(0) => {
-                self.end(if self.stream.is_aborted() {
+                self.end(if self.record.is_aborted() {
                     self.reason_to_close()
                 } else {
                     CloseReason::Eof
@@ -306,7 +306,7 @@ impl Connection {
 
     /// Returns the reason that an error of the stream is for the end of the connection.
     pub(crate) fn reason_of(&self, error: &io::Error) -> CloseReason {
-        if self.stream.is_aborted() {
+        if self.record.is_aborted() {
             // We aborted the connection, so this is no reset by the peer.
             self.reason_to_close()
         } else if is_the_peers(error.kind()) {
@@ -333,7 +333,7 @@ impl Connection {
     /// Returns why the server ends the connection, if it does.
     pub(crate) fn reason_to_close(&self) -> CloseReason {
         match self.server.phase() {
-            _ if self.stream.is_reset() => CloseReason::Aborted,
+            _ if self.record.is_aborted_alone() => CloseReason::Aborted,
             Phase::Serving if self.record.control.is_closing() => CloseReason::Closed,
             Phase::Serving => CloseReason::Lifetime,
             Phase::Draining | Phase::Aborting => CloseReason::Shutdown,

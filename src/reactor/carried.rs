@@ -92,7 +92,7 @@ impl Carried {
 
     /// Takes the steps that can be taken now. `buffer` is scratch space.
     pub(crate) fn advance(&mut self, buffer: &mut [u8], now: Instant, ready: Ready) -> Next {
-        if self.conn.shared_stream().is_aborted() {
+        if self.conn.record().is_aborted() {
             self.remainder.abort(self.conn.reason_to_close());
         }
         self.remainder.ready(ready);

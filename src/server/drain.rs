@@ -52,7 +52,8 @@ pub(super) fn drain(state: &ServerState, crew: &Crew) -> Result<(), Error> {
     }
     // Every connection leaves its line and its bytes, even if its handler never returns.
     for record in state.finish_all() {
-        state.tell_closed(&ClosedConnection::new(&record, CloseReason::Shutdown));
+        let reason = CloseReason::Shutdown.unless_aborted(&record);
+        state.tell_closed(&ClosedConnection::new(&record, reason));
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::state::closed::ClosedConnection;
 use crate::state::log_prefix::LogPrefix;
+use crate::state::record::Record;
 
 /// The reason for the end of a connection, as the connection's line in the log shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +43,16 @@ pub enum CloseReason {
 impl CloseReason {
     /// How many there are.
     pub(crate) const COUNT: usize = Self::Limit as usize + 1;
+
+    /// Returns the reason that is logged: an abort of the connection alone replaces any other, as the
+    /// totals count it.
+    pub(crate) fn unless_aborted(self, record: &Record) -> Self {
+        if record.is_aborted_alone() {
+            Self::Aborted
+        } else {
+            self
+        }
+    }
 
     /// Returns whether the server ended the connection, on its own account.
     pub(crate) fn is_the_servers(self) -> bool {

@@ -125,19 +125,22 @@ impl ConnectionHandle {
     }
 
     /// Resets the connection (RST): what the peer has not received yet is lost, and reads and writes
-    /// of the handler fail, also those that are under way. It counts as aborted, and the reason in the log
-    /// is `aborted`.
+    /// of the handler fail, also those that are under way.
     ///
-    /// The call does not block, and a second one does nothing.
+    /// The reason in the log is `aborted`, whatever it would have been, also if the connection only
+    /// lingered. [`Totals::cut`](crate::Totals::cut) counts the connection once it has ended.
+    ///
+    /// The call does not block, and a second one does nothing. Neither does one for a connection that a
+    /// shutdown has aborted before.
     ///
     /// # Platform-specific behavior
     ///
     /// Except on Linux the peer may see a FIN first.
     pub fn abort(&self) {
-        if let Some(stream) = self.stream.upgrade()
-            && stream.reset()
-        {
-            self.state.count_aborted();
+        if let Some(stream) = self.stream.upgrade() {
+            // Afterwards the kernel no longer knows the address.
+            let _ = self.local_addr();
+            stream.reset(&self.record);
         }
     }
 

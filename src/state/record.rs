@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Instant;
 
 use super::control::Control;
@@ -20,10 +20,25 @@ pub(crate) struct Record {
     bytes_in: Counter,
     bytes_out: Counter,
     finished: AtomicBool,
+    /// What has become of the connection, as far as an abort is concerned: a [`Fate`].
+    fate: AtomicU8,
     pub(crate) control: Control,
 }
 
-// Relaxed is enough: the flag only decides which thread finishes the record.
+/// The first of these that happens to a connection is the one that counts and is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Nothing has happened yet.
+    Live,
+    /// The connection was aborted because the server stopped.
+    AbortedByStop,
+    /// This connection alone was aborted.
+    AbortedAlone,
+    /// The connection has left its line in the log.
+    Finished,
+}
+
+// Relaxed is enough throughout: the fields decide which thread comes first, and publish nothing else.
 impl Record {
     pub(crate) fn new(id: u64, peer: SocketAddr) -> Self {
         Self {
@@ -34,6 +49,7 @@ impl Record {
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
             finished: AtomicBool::new(false),
+            fate: AtomicU8::new(Fate::Live as u8),
             control: Control::default(),
         }
     }
@@ -56,7 +72,35 @@ impl Record {
 
     /// Finishes the record, and returns whether it was not finished before.
     pub(super) fn finish(&self) -> bool {
-        !self.finished.swap(true, Ordering::Relaxed)
+        let is_first = !self.finished.swap(true, Ordering::Relaxed);
+        // A later abort finds nothing to count, and the log agrees with the totals.
+        self.meet(Fate::Finished);
+        is_first
+    }
+
+    /// Decides the fate of the connection. Returns whether it was still open.
+    pub(super) fn meet(&self, fate: Fate) -> bool {
+        self.fate
+            .compare_exchange(
+                Fate::Live as u8,
+                fate as u8,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            )
+            .is_ok()
+    }
+
+    fn has_met(&self, fate: Fate) -> bool {
+        self.fate.load(Ordering::Relaxed) == fate as u8
+    }
+
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.has_met(Fate::AbortedByStop) || self.is_aborted_alone()
+    }
+
+    /// Returns whether this connection alone was aborted, by its handler or by a handle.
+    pub(crate) fn is_aborted_alone(&self) -> bool {
+        self.has_met(Fate::AbortedAlone)
     }
 }
 

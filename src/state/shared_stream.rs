@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
+use super::record::{Fate, Record};
+
 /// The stream of one connection. The descriptor is never duplicated, because a peer sees no end
 /// of file until the last duplicate is closed.
 #[derive(Debug)]
@@ -13,19 +15,14 @@ pub(crate) struct SharedStream {
     pub(crate) stream: TcpStream,
     /// Whether the handler is done and the peer has everything that was due to it.
     delivered: AtomicBool,
-    aborted: AtomicBool,
-    /// Whether it was this connection alone that was to be aborted.
-    reset: AtomicBool,
 }
 
-// Relaxed is enough throughout: no flag publishes anything but itself.
+// Relaxed is enough: the flag publishes nothing but itself.
 impl SharedStream {
     pub(crate) fn new(stream: TcpStream) -> Self {
         Self {
             stream,
             delivered: AtomicBool::new(false),
-            aborted: AtomicBool::new(false),
-            reset: AtomicBool::new(false),
         }
     }
 
@@ -36,34 +33,24 @@ impl SharedStream {
 
     /// Disconnects, whatever a thread or a reactor waits for there. Returns whether this is the
     /// first abort and the peer may have lost something by it.
-    pub(crate) fn abort(&self) -> bool {
+    pub(super) fn abort(&self, record: &Record) -> bool {
         // Read before the abort: afterwards its thread has nothing left to send.
         let delivered = self.delivered.load(Ordering::Relaxed);
-        let is_first = !self.aborted.swap(true, Ordering::Relaxed);
+        let is_first = record.meet(Fate::AbortedByStop);
         // `shutdown` fails if the peer has reset the connection, and then nothing blocks either.
         let _ = self.stream.shutdown(Shutdown::Both);
         is_first && !delivered
     }
 
-    /// Resets the connection, whatever a thread or a reactor waits for there. Returns whether this is
-    /// the first abort.
-    pub(crate) fn reset(&self) -> bool {
-        self.reset.store(true, Ordering::Relaxed);
-        let is_first = !self.aborted.swap(true, Ordering::Relaxed);
+    /// Resets the connection, whatever a thread or a reactor waits for there. The totals count the
+    /// abort when the record is finished.
+    pub(super) fn reset(&self, record: &Record) {
+        record.meet(Fate::AbortedAlone);
         // On Linux that sends a RST and wakes every sleeper (`connect(2)`, `AF_UNSPEC`). Elsewhere the
         // close sends the RST, because nothing may linger.
         if rustix::net::connect_unspec(&self.stream).is_err() {
             let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
             let _ = self.stream.shutdown(Shutdown::Both);
         }
-        is_first
-    }
-
-    pub(crate) fn is_reset(&self) -> bool {
-        self.reset.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn is_aborted(&self) -> bool {
-        self.aborted.load(Ordering::Relaxed)
     }
 }

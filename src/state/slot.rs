@@ -54,8 +54,8 @@ impl Slot {
         drop(live);
         // Whoever aborts sets the phase first. So either it finds this connection in the table, or
         // this connection finds the phase. Both may, and then the abort counts once.
-        if self.state.shutdown.phase() == Phase::Aborting && stream.abort() {
-            self.state.count_aborted();
+        if self.state.shutdown.phase() == Phase::Aborting && stream.abort(record) {
+            self.state.live().totals.aborted += 1;
         }
     }
 

@@ -55,7 +55,10 @@ impl Totals {
         self.rejected
     }
 
-    /// Returns how many connections a shutdown had to abort. Zero means that it was clean.
+    /// Returns how many connections were aborted: by a stop, if they lost something by it, and, among
+    /// those that have ended, by [`Connection::abort`](crate::Connection::abort) and
+    /// [`ConnectionHandle::abort`](crate::ConnectionHandle::abort). Without the latter, zero means that
+    /// the stop was clean.
     #[must_use]
     pub fn cut(&self) -> u64 {
         self.aborted
@@ -76,9 +79,10 @@ impl Totals {
     pub(super) fn add(&mut self, record: &Record, reason: CloseReason) -> bool {
         let is_first = record.finish();
         if is_first {
-            self.closed[reason as usize] += 1;
+            self.closed[reason.unless_aborted(record) as usize] += 1;
             self.bytes_in += record.bytes_in();
             self.bytes_out += record.bytes_out();
+            self.aborted += u64::from(record.is_aborted_alone());
         }
         is_first
     }

@@ -11,7 +11,7 @@ use socketserver::{
     CloseReason, Connection, ConnectionHandle, EchoHandler, Rest, TcpServer, Wait, from_fn,
 };
 
-use crate::support::{TestServer, connect, eventually, noise, ping, read_to_end};
+use crate::support::{PATIENCE, TestServer, connect, eventually, noise, ping, read_to_end};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -37,8 +37,8 @@ fn serve<T: Send + 'static>(
         }),
     );
     client(connect(server.addr));
-    let (value, took) = result.recv().unwrap();
-    (value, took, closed.recv().unwrap())
+    let (value, took) = result.recv_timeout(PATIENCE).unwrap();
+    (value, took, closed.recv_timeout(PATIENCE).unwrap())
 }
 
 fn kind<T>(result: io::Result<T>) -> ErrorKind {
