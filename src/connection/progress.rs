@@ -10,8 +10,8 @@ pub(crate) enum Progress {
     /// The handler has asked, and was told that the server ends the connection.
     Told,
     /// A read has noticed that the server ends the connection. This much of the input that had
-    /// arrived by then is still to be read.
-    Draining { unread: u64 },
+    /// arrived by then is still to be read. `told`: the handler has asked as well.
+    Draining { unread: u64, told: bool },
     /// The connection has ended. `silent`: when the server ended it, the peer had sent nothing.
     Ended { reason: CloseReason, silent: bool },
 }
@@ -41,15 +41,20 @@ impl Progress {
 
     /// Notes that the handler was told of the end.
     pub(crate) fn tell(&mut self) {
-        if *self == Self::Open {
-            *self = Self::Told;
+        match self {
+            Self::Open => *self = Self::Told,
+            Self::Draining { told, .. } => *told = true,
+            Self::Told | Self::Ended { .. } => {}
         }
     }
 
     /// Notes what had arrived when the server ended the connection, unless another thread has.
     pub(crate) fn drain(&mut self, arrived: u64) {
         if !matches!(self, Self::Draining { .. }) {
-            *self = Self::Draining { unread: arrived };
+            *self = Self::Draining {
+                unread: arrived,
+                told: *self == Self::Told,
+            };
         }
     }
 
@@ -57,7 +62,7 @@ impl Progress {
     pub(crate) fn received(&mut self, n: u64) {
         match self {
             // Two threads may have read at the same time.
-            Self::Draining { unread } => *unread = unread.saturating_sub(n),
+            Self::Draining { unread, .. } => *unread = unread.saturating_sub(n),
             // A handler may read on after a timeout, and then that was not the end.
             Self::Ended {
                 reason: CloseReason::Idle | CloseReason::Stalled | CloseReason::Deadline,
@@ -71,8 +76,8 @@ impl Progress {
     /// reason to end connections at this time.
     pub(crate) fn reason(self, why: CloseReason) -> CloseReason {
         match self {
-            Self::Open | Self::Draining { .. } => CloseReason::Done,
-            Self::Told => why,
+            Self::Open | Self::Draining { told: false, .. } => CloseReason::Done,
+            Self::Told | Self::Draining { told: true, .. } => why,
             Self::Ended { reason, .. } => reason,
         }
     }
@@ -103,9 +108,30 @@ mod tests {
         progress.drain(10);
         progress.received(4);
         progress.drain(99);
-        assert_eq!(progress, Progress::Draining { unread: 6 });
+        assert_eq!(unread(progress), 6);
         progress.received(7);
-        assert_eq!(progress, Progress::Draining { unread: 0 });
+        assert_eq!(unread(progress), 0);
+    }
+
+    fn unread(progress: Progress) -> u64 {
+        match progress {
+            Progress::Draining { unread, .. } => unread,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_handler_that_is_told_of_the_end_leaves_because_of_it_whatever_it_reads() {
+        let mut progress = Progress::Open;
+        progress.drain(1);
+        assert_eq!(progress.reason(WHY), CloseReason::Done);
+        progress.tell();
+        progress.received(1);
+        assert_eq!(progress.reason(WHY), WHY);
+        let mut progress = Progress::Open;
+        progress.tell();
+        progress.drain(1);
+        assert_eq!(progress.reason(WHY), WHY);
     }
 
     #[test]

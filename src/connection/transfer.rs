@@ -167,11 +167,11 @@ impl Connection {
         loop {
             match self.progress() {
                 Progress::Ended { reason, .. } if reason.is_the_servers() => return Ok(0),
-                Progress::Draining { unread: 0 } => {
+                Progress::Draining { unread: 0, .. } => {
                     self.end(self.reason_to_close());
                     return Ok(0);
                 }
-                Progress::Draining { unread } => {
+                Progress::Draining { unread, .. } => {
                     let most = usize::try_from(unread).unwrap_or(usize::MAX);
                     return self.receive_once(|| attempt(most));
                 }

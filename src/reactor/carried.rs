@@ -48,7 +48,7 @@ impl Carried {
         // How much input that had arrived at a stop the handler has left unread, if it noticed.
         let left = match progress {
             Progress::Open | Progress::Told => Some(None),
-            Progress::Draining { unread } => Some(Some(unread)),
+            Progress::Draining { unread, .. } => Some(Some(unread)),
             Progress::Ended { reason, .. } => match reason {
                 CloseReason::Eof
                 | CloseReason::Idle
