@@ -93,18 +93,24 @@ impl Reactor {
 
     /// Takes a connection, which waits for `wait`, or returns it if that is impossible.
     pub(super) fn enter(&self, carried: Box<Carried>, wait: Wait) -> Result<(), Box<Carried>> {
+        let record = Arc::clone(carried.conn.record());
         let entry = Entry {
             watched: interest(wait.input, wait.room),
             alarm: wait.until,
             what: What::Carried(carried),
         };
-        match self.deliver(entry) {
-            Err(Entry {
-                what: What::Carried(carried),
-                ..
-            }) => Err(carried),
-            _ => Ok(()),
+        if let Err(Entry {
+            what: What::Carried(carried),
+            ..
+        }) = self.deliver(entry)
+        {
+            return Err(carried);
         }
+        // A close that was requested meanwhile has woken the loop before there was anything to find.
+        if record.control.is_closing() {
+            self.waker.wake();
+        }
+        Ok(())
     }
 
     /// Takes a rejected connection, and drops its input until the peer's FIN or the end of the
@@ -269,11 +275,15 @@ impl EventLoop {
             if let Some(alarm) = entry.alarm {
                 self.alarms.insert((alarm, token));
             }
-            let is_rejected = matches!(entry.what, What::Rejected(_));
+            let must_be_told = match &entry.what {
+                What::Rejected(_) => {
+                    self.rejected.push_back(token);
+                    false
+                }
+                What::Carried(carried) => stopped || carried.conn.is_asked_to_close(),
+            };
             self.entries.insert(token, entry);
-            if is_rejected {
-                self.rejected.push_back(token);
-            } else if stopped {
+            if must_be_told {
                 self.advance(token, now, Ready::default());
             }
         }
