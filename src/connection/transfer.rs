@@ -143,7 +143,7 @@ impl Connection {
         failed.map_or(Ok(()), |reason| Err(self.time_out(reason)))
     }
 
-    fn check_deadline(&self) -> io::Result<()> {
+    pub(super) fn check_deadline(&self) -> io::Result<()> {
         let limits = *self.lock_limits();
         // Without a deadline there is no need for the time.
         if limits.deadline.is_some() && limits.is_past_deadline(Instant::now()) {

@@ -30,7 +30,12 @@ impl Connection {
     /// So one handler serves its client, others who have something for that client, a stop and a clock,
     /// without a second thread and without polling. Once the connection is to come to its end, every wait
     /// returns [`Closing`](Wait::Closing) at once; reads then return what had arrived, and end of file.
-    /// Where input and wake-ups both keep coming, each has its turn.
+    /// Where input and wake-ups both keep coming, each has its turn. The deadline and, while there is no
+    /// input, the idle timeout come before both, so that wake-ups can't hold them up. A wake-up that comes
+    /// with a failure is for the next wait.
+    ///
+    /// Several threads of a handler may wait at the same time. A wake-up makes one of them return, input
+    /// and the end of the connection all of them.
     ///
     /// It looks at the socket, which has two consequences for lines. A line that a
     /// [`BufReader`](std::io::BufReader) holds already is no input any more: ask its
@@ -39,7 +44,8 @@ impl Connection {
     /// [`fill_buf`](std::io::BufRead::fill_buf) instead, once after each wait. `examples/chat.rs` does both.
     ///
     /// The first wait of a connection takes two descriptors (a pipe, for the wake-ups), which are given back
-    /// when the handler is done. A connection that is never waited on has none.
+    /// when the handler is done. A connection that is never waited on has none. If the process is out of
+    /// descriptors, a wait may be tried again, and no wake-up is lost.
     ///
     /// # Errors
     ///
@@ -80,6 +86,8 @@ impl Connection {
             if self.is_ending() {
                 return Ok(Wait::Closing);
             }
+            // Input and wake-ups that keep coming must not hold up the deadline.
+            self.check_deadline()?;
             let mut fds = [
                 PollFd::new(self.stream(), PollFlags::IN),
                 PollFd::new(&*waker, PollFlags::IN),
@@ -90,6 +98,11 @@ impl Connection {
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
             wait(&mut fds, left)?;
             let has_input = !fds[0].revents().is_empty();
+            // First the limits: wake-ups that keep coming, and waits without patience, must not hold
+            // them up.
+            if !has_input {
+                self.check_wait()?;
+            }
             if control.take_wake_up(has_input) {
                 return Ok(Wait::Woken);
             }
@@ -99,7 +112,6 @@ impl Connection {
             if until.is_some_and(|until| Instant::now() >= until) {
                 return Ok(Wait::TimedOut);
             }
-            self.check_wait()?;
         }
     }
 }
