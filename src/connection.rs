@@ -40,9 +40,10 @@ use rest::Wish;
 /// Both traits are also implemented for `&Connection`, as they are for `&TcpStream`, so one part
 /// of a handler can read through a [`BufReader`](std::io::BufReader) while another writes.
 ///
-/// A read returns end of file (0 bytes) when the peer has half-closed, and also once a shutdown
-/// was requested, or the connection's [lifetime](crate::Builder::max_lifetime) is over, and
-/// everything that had arrived by then has been read.
+/// A read returns end of file (0 bytes) when the peer has half-closed. A read also does so once
+/// everything has been read that had arrived when the server began to end the connection: because a
+/// shutdown or a [close](ConnectionHandle::close) was requested, or because the
+/// [lifetime](crate::Builder::max_lifetime) of the connection was over.
 ///
 /// After the handler the server closes the connection: FIN, then what still arrives is read and
 /// dropped until the peer's FIN or the end of the [linger](crate::Builder::linger), and only then
@@ -170,6 +171,10 @@ pub struct Connection {
     progress: Mutex<Progress>,
     wish: Mutex<Option<Wish>>,
     limits: Mutex<Limits>,
+    /// How long the connection may live: the server's setting, until the handler has left a deadline.
+    lifetime: Option<Duration>,
+    /// Whether the handler is done.
+    is_left: bool,
     busy_poll: BusyPoll,
     /// Whether messages are so far apart that a read waits in `poll(2)` at once.
     polls_first: AtomicBool,
@@ -187,9 +192,9 @@ impl Connection {
         let stream = Arc::new(SharedStream::new(stream));
         let record = Arc::new(Record::new(slot.id(), peer));
         slot.attach(&stream, &record);
-        let timeouts = &slot.state().timeouts;
+        let timeouts = slot.state().timeouts;
         let busy_poll = BusyPoll::new(timeouts.busy_poll);
-        let limits = Mutex::new(Limits::new(timeouts));
+        let limits = Mutex::new(Limits::new(&timeouts));
         let sends_in_slices = timeouts.send_timeout().is_some();
         Box::new(Self {
             server: ServerHandle::new(Arc::clone(slot.state())),
@@ -199,6 +204,8 @@ impl Connection {
             progress: Mutex::new(Progress::Open),
             wish: Mutex::default(),
             limits,
+            lifetime: timeouts.lifetime,
+            is_left: false,
             busy_poll,
             polls_first: AtomicBool::new(false),
             has_slices: AtomicBool::new(false),
@@ -243,8 +250,10 @@ impl Connection {
         self.handle().local_addr()
     }
 
-    /// Returns the number of the connection. A server counts its connections from 1, and uses no number
-    /// again.
+    /// Returns the number of the connection.
+    ///
+    /// A server counts its connections from 1 in the order in which it accepts them, and uses no number
+    /// again. A number is left out if its connection could not be served.
     #[must_use]
     pub fn id(&self) -> u64 {
         self.record.id
@@ -283,8 +292,10 @@ impl Connection {
     /// the server's [`idle_timeout`](crate::Builder::idle_timeout).
     ///
     /// It is about input: a peer that only receives is idle. For proxies and downloads see
-    /// [`set_output_is_activity`](Self::set_output_is_activity). A read that has failed so may be tried again,
-    /// and then waits as long once more.
+    /// [`set_output_is_activity`](Self::set_output_is_activity). The time runs from the first read or
+    /// [`wait`](Self::wait) that finds no input, and begins again when input arrives. A read that has
+    /// failed may be tried again, and then waits as long once more. If two threads wait, one of them may
+    /// fail alone.
     ///
     /// It also holds after the handler, for what [`continue_with`](Self::continue_with) leaves to the server.
     ///
@@ -312,21 +323,20 @@ impl Connection {
     /// }
     /// ```
     pub fn set_idle_timeout(&self, timeout: impl Into<Option<Duration>>) {
-        let mut limits = self.lock_limits();
-        limits.idle = timeout.into();
-        limits.are_own = true;
+        self.lock_limits().idle = timeout.into();
     }
 
-    /// Sets when reads and writes fail with [`TimedOut`](io::ErrorKind::TimedOut), however often bytes
-    /// drip in, or `None` for never. Set it for a phase, a TLS handshake or a login, and take it back after
-    /// that.
+    /// Sets when reads, writes and [waits](Self::wait) fail with [`TimedOut`](io::ErrorKind::TimedOut),
+    /// however often bytes drip in, or `None` for never. Set a deadline for a phase, such as a TLS
+    /// handshake or a login, and take it back after that.
     ///
-    /// A deadline in the past fails the next call. After a failure the calls fail until the deadline is moved
-    /// or taken back; then the handler may go on. It holds for calls that begin afterwards: a write that
+    /// A deadline in the past fails the next call, even if input has arrived. Calls fail until the deadline
+    /// is moved or taken back; then the handler may go on. If the handler reads no more after a failure,
+    /// the reason in the log is `deadline`. A deadline holds for calls that begin afterwards: a write that
     /// another thread has begun may not notice.
     ///
     /// What [`continue_with`](Self::continue_with) leaves to the server ends at a deadline as at the
-    /// [lifetime](crate::Builder::max_lifetime), with that as its reason.
+    /// [lifetime](crate::Builder::max_lifetime): what had arrived is echoed, and the reason is `lifetime`.
     ///
     /// # Examples
     ///
@@ -345,11 +355,16 @@ impl Connection {
     /// }
     /// ```
     pub fn set_deadline(&self, deadline: impl Into<Option<Instant>>) {
-        let mut limits = self.lock_limits();
-        limits.deadline = deadline.into();
-        limits.are_own = true;
-        if limits.deadline.is_some() && !self.sends_in_slices.swap(true, Ordering::Relaxed) {
-            drop(limits);
+        let deadline = deadline.into();
+        self.lock_limits().deadline = deadline;
+        if deadline.is_some() {
+            self.send_in_slices();
+        }
+    }
+
+    /// Makes blocking writes return after the blocking slice, from the next one on.
+    pub(crate) fn send_in_slices(&self) {
+        if !self.sends_in_slices.swap(true, Ordering::Relaxed) {
             // It fails only where the peer has gone, and then no call blocks.
             let _ = SockRef::from(self.stream()).set_write_timeout(Some(BLOCKING_SLICE));
         }
@@ -390,7 +405,8 @@ impl Connection {
         &self.server
     }
 
-    /// Returns whether the connection is to come to its end, because a shutdown was requested or its
+    /// Returns whether the connection is to come to its end: because a shutdown or a
+    /// [close](ConnectionHandle::close) was requested, or because its
     /// [lifetime](crate::Builder::max_lifetime) is over.
     ///
     /// A read tells by an end of file. A handler that only writes asks here, and returns.
@@ -444,14 +460,33 @@ impl Connection {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the limits that hold after the handler.
+    /// Takes leave of the handler: what is only for handlers ends, and its deadline becomes the end of
+    /// the connection's lifetime.
+    pub(crate) fn leave_handler(&mut self) {
+        self.is_left = true;
+        self.record.control.release();
+        let deadline = self.lock_limits().deadline.take();
+        let age = deadline.map(|deadline| deadline.saturating_duration_since(self.accepted()));
+        self.lifetime = self.lifetime.into_iter().chain(age).min();
+    }
+
+    /// Returns the timeouts of this connection, as they hold after the handler.
     pub(crate) fn own_timeouts(&self) -> Timeouts {
-        let limits = *self.lock_limits();
-        if limits.are_own {
-            limits.apply_to(*self.timeouts(), self.record.accepted)
-        } else {
-            *self.timeouts()
+        Timeouts {
+            idle: self.lock_limits().idle,
+            lifetime: self.lifetime,
+            ..*self.timeouts()
         }
+    }
+
+    /// Returns when a connection without a handler gives up what is due to the peer, because its close
+    /// was requested.
+    pub(crate) fn close_end(&self) -> Option<Instant> {
+        let since = self.record.control.closing_since()?;
+        let Timeouts {
+            drain, lingering, ..
+        } = *self.timeouts();
+        since.checked_add(drain.max(lingering))
     }
 
     fn update_progress(&self, update: impl FnOnce(&mut Progress)) {

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::time::{Duration, Instant};
 
 use crate::state::close_reason::CloseReason;
-use crate::state::timeouts::Timeouts;
+use crate::state::timeouts::{BLOCKING_SLICE, Timeouts};
 
 /// The limits that a handler can change, and what they are measured from.
 #[derive(Clone, Copy, Debug)]
@@ -17,8 +17,6 @@ pub(crate) struct Limits {
     pub(crate) quiet_since: Option<Instant>,
     /// When something was last sent, if that counts.
     pub(crate) last_sent: Option<Instant>,
-    /// Whether the handler has ever changed a limit.
-    pub(crate) are_own: bool,
 }
 
 impl Limits {
@@ -29,7 +27,6 @@ impl Limits {
             output_is_activity: timeouts.output_is_activity,
             quiet_since: None,
             last_sent: None,
-            are_own: false,
         }
     }
 
@@ -61,19 +58,13 @@ impl Limits {
         Some(CloseReason::Idle)
     }
 
-    pub(crate) fn is_past_deadline(&self, now: Instant) -> bool {
-        self.deadline.is_some_and(|deadline| now >= deadline)
+    /// Returns whether a blocking slice could miss the deadline.
+    pub(crate) fn is_deadline_near(&self, now: Instant) -> bool {
+        self.is_past_deadline(now + BLOCKING_SLICE)
     }
 
-    /// Returns the limits that hold once the handler is done, for a connection accepted at `accepted`:
-    /// then the deadline ends the connection as its lifetime does.
-    pub(crate) fn apply_to(&self, mut timeouts: Timeouts, accepted: Instant) -> Timeouts {
-        timeouts.idle = self.idle;
-        let deadline = self
-            .deadline
-            .map(|deadline| deadline.saturating_duration_since(accepted));
-        timeouts.lifetime = timeouts.lifetime.into_iter().chain(deadline).min();
-        timeouts
+    pub(crate) fn is_past_deadline(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| now >= deadline)
     }
 }
 
@@ -98,7 +89,6 @@ mod tests {
             output_is_activity: false,
             quiet_since: None,
             last_sent: None,
-            are_own: false,
         }
     }
 

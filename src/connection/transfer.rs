@@ -15,7 +15,7 @@ use super::progress::Progress;
 use crate::connection::limits::timed_out;
 use crate::state::close_reason::CloseReason;
 use crate::state::shutdown::Phase;
-use crate::state::timeouts::{BLOCKING_SLICE, DRAIN_GRACE, Timeouts, WRITE_RETRY};
+use crate::state::timeouts::{BLOCKING_SLICE, DRAIN_GRACE, WRITE_RETRY};
 use crate::wake::wait;
 
 /// Apple's systems have no such flag. There it is an option that the standard library sets on
@@ -29,8 +29,8 @@ impl Connection {
     /// Reads, however long the peer takes to send something.
     pub(super) fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
-            self.check_deadline()?;
-            if let Some(n) = self.receive_soon(buf)? {
+            let may_block = self.check_deadline()?;
+            if let Some(n) = self.receive_soon(buf, may_block)? {
                 return Ok(n);
             }
             self.wait_for_input()?;
@@ -38,29 +38,25 @@ impl Connection {
     }
 
     /// Reads what arrives within the blocking slice. Returns `None` if the peer is silent: then
-    /// [`wait_for_input`](Self::wait_for_input) sleeps on.
-    fn receive_soon(&self, buf: &mut [u8]) -> io::Result<Option<usize>> {
+    /// [`wait_for_input`](Self::wait_for_input) sleeps on. Without `may_block` the slice would be too
+    /// long.
+    fn receive_soon(&self, buf: &mut [u8], may_block: bool) -> io::Result<Option<usize>> {
         let mut receive = |most: usize, flags| {
             let most = buf.len().min(most);
             let (_, n) = rustix::net::recv(self.stream(), &mut buf[..most], flags)?;
             Ok(n)
         };
-        if !self.should_close() {
+        if may_block && !self.should_close() {
             let mut try_once = || self.receive_once(|| receive(usize::MAX, RecvFlags::DONTWAIT));
             if let Some(received) = self.busy_poll.wait(&mut try_once) {
                 return received.map(Some);
             }
         }
-        // Blocking here would only cost another wake-up where messages are far apart, and would be
-        // too long where a deadline is near.
-        let is_near = self
-            .lock_limits()
-            .deadline
-            .is_some_and(|deadline| deadline < Instant::now() + BLOCKING_SLICE);
-        let flags = if is_near || self.polls_first.load(Ordering::Relaxed) {
-            RecvFlags::DONTWAIT
-        } else {
+        // Blocking here would only cost another wake-up where messages are far apart.
+        let flags = if may_block && !self.polls_first.load(Ordering::Relaxed) {
             RecvFlags::empty()
+        } else {
+            RecvFlags::DONTWAIT
         };
         self.receive_soon_by(|most| receive(most, flags))
     }
@@ -143,13 +139,18 @@ impl Connection {
         failed.map_or(Ok(()), |reason| Err(self.time_out(reason)))
     }
 
-    pub(super) fn check_deadline(&self) -> io::Result<()> {
+    /// Fails if the deadline is over. Returns whether the deadline leaves time for a blocking slice.
+    pub(super) fn check_deadline(&self) -> io::Result<bool> {
         let limits = *self.lock_limits();
         // Without a deadline there is no need for the time.
-        if limits.deadline.is_some() && limits.is_past_deadline(Instant::now()) {
+        if limits.deadline.is_none() {
+            return Ok(true);
+        }
+        let now = Instant::now();
+        if limits.is_past_deadline(now) {
             return Err(self.time_out(CloseReason::Deadline));
         }
-        Ok(())
+        Ok(!limits.is_deadline_near(now))
     }
 
     /// Notes that a limit of time ends the connection, and returns the error that says so.
@@ -224,26 +225,32 @@ impl Connection {
 
     /// Writes some, however long the peer takes to make room.
     pub(super) fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        self.send_by(|| Ok(rustix::net::send(self.stream(), buf, NO_SIGNAL)?))
+        self.send_by(|may_block| {
+            let flags = if may_block {
+                NO_SIGNAL
+            } else {
+                NO_SIGNAL | SendFlags::DONTWAIT
+            };
+            Ok(rustix::net::send(self.stream(), buf, flags)?)
+        })
     }
 
-    /// Writes some by `attempt`, however long the peer takes to make room.
+    /// Writes some by `attempt`, however long the peer takes to make room. The closure is told whether
+    /// there is time for a blocking slice.
     pub(crate) fn send_by(
         &self,
-        mut attempt: impl FnMut() -> io::Result<usize>,
+        mut attempt: impl FnMut(bool) -> io::Result<usize>,
     ) -> io::Result<usize> {
         self.prepare_to_block();
         let mut blocked_since = None;
         loop {
-            if self
-                .timeouts()
-                .write_deadline()
-                .is_some_and(|deadline| self.record.accepted.elapsed() >= deadline)
+            if let Some((end, reason)) = self.write_end()
+                && Instant::now() >= end
             {
-                return Err(self.time_out(CloseReason::Lifetime));
+                return Err(self.time_out(reason));
             }
-            self.check_deadline()?;
-            match attempt() {
+            let may_block = self.check_deadline()?;
+            match attempt(may_block) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     let since = *blocked_since.get_or_insert_with(Instant::now);
                     self.wait_for_room(since, error)?;
@@ -275,19 +282,37 @@ impl Connection {
             return Err(would_block);
         }
         self.check_write_timeout(blocked_since)?;
-        let Timeouts { write, .. } = *self.timeouts();
-        let deadline = self.lock_limits().deadline;
-        let deadlines = [
-            write.map(|write| write.saturating_sub(blocked_since.elapsed())),
+        let ends = [
             self.timeouts()
-                .write_deadline()
-                .map(|age| age.saturating_sub(self.record.accepted.elapsed())),
-            deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())),
-            Some(WRITE_RETRY),
+                .write
+                .and_then(|write| blocked_since.checked_add(write)),
+            self.write_end().map(|(end, _)| end),
+            self.lock_limits().deadline,
         ];
-        let timeout = deadlines.into_iter().flatten().min();
-        self.wait_for(PollFlags::OUT, timeout.unwrap_or(WRITE_RETRY));
+        let now = Instant::now();
+        let left = ends
+            .into_iter()
+            .flatten()
+            .map(|end| end.saturating_duration_since(now))
+            .min();
+        let timeout = left.map_or(WRITE_RETRY, |left| left.min(WRITE_RETRY));
+        self.wait_for(PollFlags::OUT, timeout);
         Ok(())
+    }
+
+    /// Returns when writes fail whatever the peer does, and for which reason.
+    fn write_end(&self) -> Option<(Instant, CloseReason)> {
+        let lingering = self.timeouts().lingering;
+        let lifetime_end = self
+            .lifetime_end()
+            .and_then(|end| end.checked_add(lingering));
+        // A handler may ignore a close. What the server carries may not.
+        let close_end = self.is_left.then(|| self.close_end()).flatten();
+        let ends = [
+            lifetime_end.map(|end| (end, CloseReason::Lifetime)),
+            close_end.map(|end| (end, CloseReason::Closed)),
+        ];
+        ends.into_iter().flatten().min_by_key(|&(end, _)| end)
     }
 
     fn check_write_timeout(&self, blocked_since: Instant) -> io::Result<()> {
@@ -327,7 +352,7 @@ impl Connection {
     }
 
     pub(super) fn lifetime_end(&self) -> Option<Instant> {
-        self.record.accepted.checked_add(self.timeouts().lifetime?)
+        self.record.accepted.checked_add(self.lifetime?)
     }
 
     /// Returns why the server ends the connection, if it does.

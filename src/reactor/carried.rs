@@ -42,7 +42,8 @@ pub(crate) enum Next {
 
 impl Carried {
     /// Takes over a connection whose handler is done.
-    pub(crate) fn new(conn: Box<Connection>, wish: Option<Wish>, now: Instant) -> Self {
+    pub(crate) fn new(mut conn: Box<Connection>, wish: Option<Wish>, now: Instant) -> Self {
+        conn.leave_handler();
         let accepted = conn.accepted();
         let progress = conn.progress();
         // How much input that had arrived at a stop the handler has left unread, if it noticed.
@@ -232,9 +233,12 @@ impl AsFd for Carried {
 }
 
 fn moment<'t>(conn: &Connection, timeouts: &'t Timeouts, now: Instant) -> Moment<'t> {
+    let stopping = conn.server().phase() != Phase::Serving;
     Moment {
         now,
-        stopping: conn.server().phase() != Phase::Serving,
+        stopping,
+        // A stop has a bound of its own.
+        close_end: conn.close_end().filter(|_| !stopping),
         asked_to_close: conn.is_asked_to_close(),
         timeouts,
     }

@@ -259,6 +259,10 @@ impl Remainder {
         if deadline.is_some_and(|end| moment.now >= end) {
             return self.give_up(CloseReason::Lifetime, moment);
         }
+        if is_past(moment.close_end, moment) {
+            return self.give_up(CloseReason::Closed, moment);
+        }
+        let deadline = earlier(deadline, moment.close_end);
         let Some(Blocked { since, tried }) = self.blocked else {
             return Step::Send;
         };
@@ -315,7 +319,12 @@ impl Remainder {
             }
             // The drain timeout is the bound. What is not delivered by then is aborted, and
             // counted.
-            CloseReason::Shutdown | CloseReason::Closed => drain.max(lingering),
+            CloseReason::Shutdown => drain.max(lingering),
+            // The same time, but from the request on, and for all waits together.
+            CloseReason::Closed => {
+                self.deadline = moment.close_end;
+                drain.max(lingering)
+            }
             // All waits after the lifetime together take no longer than the lingering time.
             CloseReason::Lifetime => {
                 self.deadline = add(self.accepted, moment.timeouts.write_deadline());

@@ -64,5 +64,8 @@ pub(crate) struct Moment<'t> {
     pub(crate) stopping: bool,
     /// Whether that, or the close of this connection alone, has been requested.
     pub(crate) asked_to_close: bool,
+    /// When the server gives up what is due to the peer, if the close of this connection alone was
+    /// requested.
+    pub(crate) close_end: Option<Instant>,
     pub(crate) timeouts: &'t Timeouts,
 }

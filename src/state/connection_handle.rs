@@ -116,8 +116,16 @@ impl ConnectionHandle {
     /// [`wait`](crate::Connection::wait) returns [`Closing`](crate::Wait::Closing). The reason in the log
     /// is `closed`.
     ///
-    /// The call does not block, and a second one does nothing. A handler that ignores the request goes
-    /// on; [`abort`](Self::abort) ends its connection all the same.
+    /// The peer gets what is due to it, then FIN. A connection that its handler has left to the server
+    /// has the [drain timeout](crate::Builder::drain_timeout) for that, or the
+    /// [linger](crate::Builder::linger) if that is longer. What the peer has not taken by then is lost.
+    ///
+    /// A handler that ignores the request goes on, and so does a write that is blocked: without a [write
+    /// timeout](crate::Builder::write_timeout) a peer that takes nothing holds it up. Then
+    /// [`abort`](Self::abort) ends the connection all the same.
+    ///
+    /// The call does not block. A second one does nothing, and neither does one during a shutdown, which
+    /// then remains the reason.
     pub fn close(&self) {
         if let Some(stream) = self.stream.upgrade() {
             self.state.close(&stream, &self.record);

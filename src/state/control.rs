@@ -2,15 +2,17 @@
 
 use std::io;
 use std::mem;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Instant;
 
+use crate::hand_over::hand_over_point;
 use crate::wake::Waker;
 
 /// The requests to one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Control {
-    closing: AtomicBool,
+    /// When the close was requested.
+    closing: OnceLock<Instant>,
     wake_up: Mutex<WakeUp>,
 }
 
@@ -27,21 +29,25 @@ struct WakeUp {
 impl Control {
     /// Requests the close. Returns whether nobody has before.
     pub(super) fn close(&self) -> bool {
-        // Release pairs with the acquire in `is_closing`.
-        !self.closing.swap(true, Ordering::Release)
+        self.closing.set(Instant::now()).is_ok()
     }
 
     pub(crate) fn is_closing(&self) -> bool {
-        self.closing.load(Ordering::Acquire)
+        self.closing_since().is_some()
+    }
+
+    /// Returns when the close was requested.
+    pub(crate) fn closing_since(&self) -> Option<Instant> {
+        self.closing.get().copied()
     }
 
     /// Makes the handler's current or next wait return.
     pub(super) fn wake(&self) {
         let mut wake_up = self.lock();
-        // While one is pending the waker is awake already: a second system call would do nothing.
-        if !mem::replace(&mut wake_up.pending, true)
-            && let Some(waker) = &wake_up.waker
-        {
+        // A wake-up that is pending has woken the waker already, and one is enough.
+        let is_first = !mem::replace(&mut wake_up.pending, true);
+        hand_over_point();
+        if is_first && let Some(waker) = &wake_up.waker {
             waker.wake();
         }
     }

@@ -97,6 +97,7 @@ impl<'s> Run<'s> {
             now: base,
             stopping: world.is_stopped(),
             asked_to_close: world.is_stopped(),
+            close_end: None,
             timeouts: &timeouts,
         };
         let (remainder, owed) = match script.begin {
@@ -267,6 +268,7 @@ impl<'s> Run<'s> {
             now,
             stopping: self.world.is_stopped(),
             asked_to_close: self.world.is_stopped(),
+            close_end: None,
             timeouts: &timeouts,
         };
         let mut steps = 0;
