@@ -1,6 +1,7 @@
 //! What the tests share: servers and daemons that end with their test, clients that don't hang.
 
 mod daemon;
+mod lines;
 #[cfg(target_os = "linux")]
 mod refused;
 mod server;
@@ -15,6 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub(crate) use daemon::{Daemon, finish};
+pub(crate) use lines::{Lines, field, logged};
 #[cfg(target_os = "linux")]
 pub(crate) use refused::refused;
 pub(crate) use server::TestServer;
@@ -70,6 +72,21 @@ pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     fastrand::Rng::with_seed(seed).fill(&mut bytes);
     bytes
+}
+
+/// Fails unless what `measure` measures takes at least `time`, and at least once of twenty times no more
+/// than `slack` longer: other tests keep the machine busy.
+pub(crate) fn assert_takes(time: Duration, slack: Duration, measure: impl Fn() -> Duration) {
+    let mut all = Vec::new();
+    for _ in 0..20 {
+        let taken = measure();
+        assert!(taken >= time, "too early: {taken:?}");
+        if taken <= time + slack {
+            return;
+        }
+        all.push(taken);
+    }
+    panic!("never within {slack:?} of {time:?}: {all:?}");
 }
 
 /// Waits until `condition` holds, and fails if it doesn't within [`PATIENCE`].

@@ -1,0 +1,153 @@
+//! The idle timeout that a handler sets for its connection, and what counts as activity.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socketserver::{Builder, Connection, Rest, TcpServer, from_fn};
+
+use crate::support::{PATIENCE, TestServer, connect, logged, ping, read_to_end};
+
+const IDLE: Duration = Duration::from_millis(200);
+
+/// Returns how long each of two reads waits for a silent client before it times out, at a server whose
+/// idle timeout is `of_server`, after `prepare`.
+fn silent_reads(
+    of_server: Option<Duration>,
+    prepare: impl Fn(&Connection) + Send + Sync + 'static,
+) -> [Duration; 2] {
+    let (sender, times) = mpsc::channel();
+    let builder = TcpServer::builder().idle_timeout(of_server);
+    let server = TestServer::with(
+        builder,
+        from_fn(move |conn| {
+            prepare(conn);
+            let times = [(); 2].map(|()| {
+                let start = Instant::now();
+                let error = conn.read(&mut [0]).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::TimedOut);
+                start.elapsed()
+            });
+            sender.send(times).unwrap();
+            Ok(())
+        }),
+    );
+    let _client = connect(server.addr);
+    times.recv_timeout(PATIENCE).unwrap()
+}
+
+#[test]
+fn a_handlers_own_idle_timeout_replaces_the_servers() {
+    for of_server in [None, Some(IDLE / 4), Some(PATIENCE)] {
+        for time in silent_reads(of_server, |conn| conn.set_idle_timeout(IDLE)) {
+            assert!(time >= IDLE, "{time:?}");
+            assert!(time < PATIENCE / 2, "{time:?}");
+        }
+    }
+}
+
+#[test]
+fn a_read_that_is_tried_again_waits_as_long_once_more() {
+    for time in silent_reads(Some(IDLE), |_| {}) {
+        assert!(time >= IDLE, "{time:?}");
+    }
+}
+
+#[test]
+fn a_handler_can_wait_for_ever_where_the_server_would_not() {
+    let server = TestServer::with(
+        TcpServer::builder().idle_timeout(IDLE / 4),
+        from_fn(|conn| {
+            conn.set_idle_timeout(None);
+            // The end of the wait shows that several timeouts have passed.
+            conn.wait(IDLE)?;
+            conn.write_all(b"x")?;
+            io::copy(&mut &*conn, &mut &*conn).map(drop)
+        }),
+    );
+    let client = connect(server.addr);
+    (&client).read_exact(&mut [0]).unwrap();
+    ping(&client, b"hello");
+}
+
+#[test]
+fn the_idle_timeout_of_a_handler_holds_after_it() {
+    for (of_server, own) in [(None, Some(IDLE)), (Some(PATIENCE), Some(IDLE))] {
+        let (builder, lines) = logged();
+        let builder = builder.idle_timeout(of_server);
+        let server = TestServer::with(
+            builder,
+            from_fn(move |conn| {
+                conn.set_idle_timeout(own);
+                conn.continue_with(Rest::Echo, &[]);
+                Ok(())
+            }),
+        );
+        let client = connect(server.addr);
+        ping(&client, b"hello");
+        let start = Instant::now();
+        assert_eq!(read_to_end(&client).unwrap(), b"");
+        assert!(start.elapsed() >= IDLE / 2, "{:?}", start.elapsed());
+        assert!(start.elapsed() < PATIENCE / 2);
+        assert_eq!(lines.reason_after(client), "idle");
+    }
+}
+
+/// Sends a byte now and then, for several idle timeouts, while another thread waits for input, as a
+/// proxy does. Returns how the wait for input ended.
+fn download(conn: &Connection) -> io::Result<usize> {
+    thread::scope(|scope| {
+        let (stop, stopped) = mpsc::channel::<()>();
+        scope.spawn(move || {
+            let mut conn = conn;
+            for _ in 0..20 {
+                if conn.write_all(b"x").is_err() || stopped.recv_timeout(IDLE / 4) == Ok(()) {
+                    return;
+                }
+            }
+            // The client answers with the end.
+            let _ = conn.write_all(b"!");
+        });
+        let mut conn = conn;
+        let read = conn.read(&mut [0]);
+        // The writer may be done already.
+        let _ = stop.send(());
+        read
+    })
+}
+
+/// Lets a client download, and returns how the wait for its input ended.
+fn downloaded(
+    builder: Builder,
+    prepare: impl Fn(&Connection) + Send + Sync + 'static,
+) -> io::Result<usize> {
+    let (sender, result) = mpsc::channel();
+    let server = TestServer::with(
+        builder.idle_timeout(IDLE),
+        from_fn(move |conn| {
+            prepare(conn);
+            sender.send(download(conn)).unwrap();
+            Ok(())
+        }),
+    );
+    let mut client: TcpStream = connect(server.addr);
+    let mut byte = [0];
+    while client.read(&mut byte).unwrap() > 0 && byte != *b"!" {}
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    result.recv_timeout(PATIENCE).unwrap()
+}
+
+#[test]
+fn output_puts_the_idle_timeout_off_only_where_it_counts() {
+    let error = downloaded(TcpServer::builder(), |_| {}).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+    let counts = || TcpServer::builder().output_is_activity(true);
+    assert_eq!(downloaded(counts(), |_| {}).unwrap(), 0);
+    let set = |conn: &Connection| conn.set_output_is_activity(true);
+    assert_eq!(downloaded(TcpServer::builder(), set).unwrap(), 0);
+    let unset = |conn: &Connection| conn.set_output_is_activity(false);
+    let error = downloaded(counts(), unset).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
+}

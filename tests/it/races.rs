@@ -1,0 +1,102 @@
+//! Threads that close, abort and wake connections while clients come and go and the server stops.
+//!
+//! For longer than a second: `RACE_SECONDS=30 cargo test --test it races`.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socketserver::{Connection, Rest, ServerHandle, Wait, from_fn};
+
+use crate::support::{PATIENCE, TestServer, field, logged, read_to_end};
+
+/// Closes, aborts and wakes the live connections at random, until it is stopped.
+fn interfere(server: &ServerHandle, stopped: &AtomicBool) {
+    while !stopped.load(Ordering::Relaxed) {
+        for conn in server.connections() {
+            match fastrand::u8(0..8) {
+                0 => conn.close(),
+                1 => conn.abort(),
+                2 | 3 => conn.wake(),
+                _ => thread::yield_now(),
+            }
+        }
+    }
+}
+
+/// A handler that waits for all there is, and then leaves an echo to the server.
+fn wait_then_echo(conn: &mut Connection) -> io::Result<()> {
+    let mut buffer = [0; 256];
+    conn.set_deadline(Instant::now() + Duration::from_millis(50));
+    for _ in 0..4 {
+        match conn.wait(Duration::from_millis(5))? {
+            Wait::Input => {
+                let n = conn.read(&mut buffer)?;
+                conn.write_all(&buffer[..n])?;
+            }
+            Wait::Closing => return Ok(()),
+            _ => {}
+        }
+    }
+    conn.continue_with(Rest::Echo, &[]);
+    Ok(())
+}
+
+#[test]
+fn whatever_threads_do_to_live_connections_ends_them_and_adds_up() {
+    let (builder, lines) = logged();
+    let given = std::env::var("RACE_SECONDS");
+    let seconds = given.map_or(1, |seconds| seconds.parse().unwrap());
+    let server = TestServer::with(builder.drain_timeout(PATIENCE), from_fn(wait_then_echo));
+    let stopped = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| interfere(&server.handle, &stopped));
+        }
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while let Ok(client) = TcpStream::connect(server.addr) {
+                    visit(&client);
+                    if stopped.load(Ordering::Relaxed) {
+                        break;
+                    }
+                }
+            });
+        }
+        // How long the race goes on.
+        thread::sleep(Duration::from_secs(seconds));
+        server.handle.shutdown();
+        stopped.store(true, Ordering::Relaxed);
+    });
+    let totals = server.join();
+    let lines = lines.all();
+    let sum = |name| {
+        let numbers = lines.iter().map(|line| field(line, name).unwrap());
+        numbers.map(|n| n.parse::<u64>().unwrap()).sum::<u64>()
+    };
+    let aborted = lines
+        .iter()
+        .filter(|line| field(line, "reason") == Some("aborted"));
+    assert_eq!(totals.connections(), lines.len() as u64);
+    assert_eq!(
+        (totals.bytes_in(), totals.bytes_out()),
+        (sum("in"), sum("out"))
+    );
+    assert_eq!(totals.cut(), aborted.count() as u64);
+    assert!(totals.cut() > 0 && totals.cut() < totals.connections());
+}
+
+/// Sends something, and takes what comes until the connection ends.
+fn visit(mut client: &TcpStream) {
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    // It fails if the connection was aborted already.
+    let _ = client.write_all(&[0; 200]);
+    if fastrand::bool() {
+        let _ = client.shutdown(Shutdown::Write);
+    }
+    if let Err(error) = read_to_end(client) {
+        assert_ne!(error.kind(), ErrorKind::WouldBlock, "it hangs");
+    }
+}
