@@ -10,6 +10,7 @@
 )]
 
 mod economy;
+mod handles;
 mod interrupted;
 mod panics;
 mod pipes;
