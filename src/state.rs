@@ -29,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::catch::catch;
+use crate::hand_over::hand_over_point;
 use crate::state::close_reason::{CloseReason, log_close};
 use crate::state::closed::ClosedConnection;
 use crate::wake::Waker;
@@ -137,11 +138,13 @@ impl ServerState {
         if !record.control.close() {
             return;
         }
+        hand_over_point();
         // Release pairs with the acquire in `close_requests`.
         self.close_requests.fetch_add(1, Ordering::Release);
         for reactor in self.reactors().iter() {
             reactor.wake();
         }
+        hand_over_point();
         if self.shutdown.sleepers().wake_once().is_err() {
             // Without a descriptor for that, this wakes its reader, too. But the kernel then answers
             // what the peer sends after the FIN with a reset.

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use crate::hand_over::hand_over_point;
+
 /// Sleeps until one of `fds` is ready or `timeout` is over. Returns whether one is ready.
 pub(crate) fn wait(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<bool> {
     let start = Instant::now();
@@ -121,6 +123,7 @@ impl Broadcast {
             &mut *self.0.write().unwrap_or_else(PoisonError::into_inner),
             next,
         );
+        hand_over_point();
         before.wake();
         Ok(())
     }

@@ -23,6 +23,8 @@ pub(crate) enum Wish {
     BlockingEcho,
     /// Greet, then leave the echo to the server.
     GreetedEcho,
+    /// Echo whatever a wait finds.
+    WaitingEcho,
     Panic,
     Return,
 }
@@ -65,6 +67,7 @@ impl Wish {
             Self::Echo => Some(b'e'),
             Self::BlockingEcho => Some(b'b'),
             Self::GreetedEcho => Some(b'g'),
+            Self::WaitingEcho => Some(b'w'),
             Self::Panic => Some(b'p'),
             Self::Return => Some(b'r'),
         }
@@ -80,6 +83,7 @@ impl Client {
             Wish::Echo,
             Wish::BlockingEcho,
             Wish::GreetedEcho,
+            Wish::WaitingEcho,
             Wish::Panic,
             Wish::Return,
         ];
@@ -209,7 +213,9 @@ impl Client {
     /// Everything that may come back.
     fn due(&self) -> Vec<u8> {
         match self.wish {
-            Wish::None | Wish::Echo | Wish::BlockingEcho => self.payload.clone(),
+            Wish::None | Wish::Echo | Wish::BlockingEcho | Wish::WaitingEcho => {
+                self.payload.clone()
+            }
             Wish::GreetedEcho => [GREETING, &self.payload].concat(),
             Wish::Panic | Wish::Return => Vec::new(),
         }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use fastrand::Rng;
 use socketserver::{
     AtLimit, Connection, EchoHandler, Error, RequestHandler, Rest, ServerHandle, TcpServer, Totals,
+    Wait,
 };
 
 use crate::client::{Client, GREETING, Report, Wish};
@@ -42,10 +43,42 @@ impl RequestHandler for Wishes {
                 }
                 conn.write_all(&buffer[..n])?;
             }
+        } else if is(Wish::WaitingEcho) {
+            echo_by_waits(conn)?;
         } else if is(Wish::Panic) {
             std::panic::panic_any(PANIC);
         }
         Ok(())
+    }
+}
+
+/// Echoes what waits find, and what had arrived at the end.
+fn echo_by_waits(conn: &mut Connection) -> io::Result<()> {
+    let mut buffer = [0; 4096];
+    loop {
+        if conn.wait(PATIENCE * 6)? == Wait::Woken {
+            continue;
+        }
+        let n = conn.read(&mut buffer)?;
+        if n == 0 {
+            return Ok(());
+        }
+        conn.write_all(&buffer[..n])?;
+    }
+}
+
+/// Closes, aborts and wakes live connections at random, until the clients are done.
+fn interfere(handle: &ServerHandle, rng: &mut Rng, are_done: &AtomicBool) {
+    while !are_done.load(Ordering::Relaxed) {
+        for conn in handle.connections() {
+            match rng.u8(0..12) {
+                0 => conn.close(),
+                1 => conn.abort(),
+                2..6 => conn.wake(),
+                _ => thread::yield_now(),
+            }
+        }
+        thread::sleep(Duration::from_micros(rng.u64(0..2000)));
     }
 }
 
@@ -58,6 +91,14 @@ enum Stop {
     GracefulThenNow,
 }
 
+const STOPS: [Stop; 5] = [
+    Stop::Graceful,
+    Stop::Graceful,
+    Stop::Twice,
+    Stop::Now,
+    Stop::GracefulThenNow,
+];
+
 /// Plays a round.
 pub(crate) fn play(seed: u64) -> Result<(), String> {
     let mut rng = Rng::with_seed(seed);
@@ -69,7 +110,9 @@ pub(crate) fn play(seed: u64) -> Result<(), String> {
         may_end[index].then(|| Duration::from_millis(rng.u64(20..200)))
     };
     let (idle, write, lifetime) = (short(0), short(1), short(2));
-    let is_cut_short = may_end.contains(&true);
+    // Interference cuts connections short, as limits do.
+    let are_done = AtomicBool::new(rng.u8(0..4) > 0);
+    let is_cut_short = !are_done.load(Ordering::Relaxed) || may_end.contains(&true);
     // Nobody needs a drain timeout beyond the patience, unless a wake-up is lost.
     let drain = if rng.bool() {
         Duration::from_millis(rng.u64(50..500))
@@ -108,14 +151,7 @@ pub(crate) fn play(seed: u64) -> Result<(), String> {
         .map(|_| Client::new(&mut rng, wishes, stops_late))
         .collect();
     let stops = Duration::from_micros(rng.u64(0..60_000));
-    let all = [
-        Stop::Graceful,
-        Stop::Graceful,
-        Stop::Twice,
-        Stop::Now,
-        Stop::GracefulThenNow,
-    ];
-    let stop = *rng.choice(&all).unwrap();
+    let stop = *rng.choice(&STOPS).unwrap();
 
     // An address of its own: otherwise a client that comes after the stop could meet the server of
     // another round, which was given the same port.
@@ -139,6 +175,7 @@ pub(crate) fn play(seed: u64) -> Result<(), String> {
             .iter()
             .map(|client| scope.spawn(|| client.play(addr, &stopped, is_cut_short, rejects)))
             .collect();
+        scope.spawn(|| interfere(&handle, &mut rng, &are_done));
         let stop_now = || {
             stopped.store(true, Ordering::SeqCst);
             request(&handle, stop);
@@ -153,6 +190,7 @@ pub(crate) fn play(seed: u64) -> Result<(), String> {
             .into_iter()
             .map(|client| client.join().unwrap())
             .collect();
+        are_done.store(true, Ordering::Relaxed);
         if stops_late {
             stop_now();
         }
