@@ -175,6 +175,8 @@ pub struct Connection {
     lifetime: Option<Duration>,
     /// Whether the handler is done.
     is_left: bool,
+    /// Whether the handler has sent a FIN.
+    has_sent_fin: AtomicBool,
     busy_poll: BusyPoll,
     /// Whether messages are so far apart that a read waits in `poll(2)` at once.
     polls_first: AtomicBool,
@@ -182,8 +184,6 @@ pub struct Connection {
     has_slices: AtomicBool,
     /// Whether writes do, too.
     sends_in_slices: AtomicBool,
-    /// Whether the handler has sent a FIN.
-    is_write_shut: AtomicBool,
 }
 
 impl Connection {
@@ -206,11 +206,11 @@ impl Connection {
             limits,
             lifetime: timeouts.lifetime,
             is_left: false,
+            has_sent_fin: AtomicBool::new(false),
             busy_poll,
             polls_first: AtomicBool::new(false),
             has_slices: AtomicBool::new(false),
             sends_in_slices: AtomicBool::new(sends_in_slices),
-            is_write_shut: AtomicBool::new(false),
         })
     }
 
@@ -275,7 +275,7 @@ impl Connection {
     /// [`NotConnected`](io::ErrorKind::NotConnected): the peer has reset the connection.
     pub fn shutdown_write(&self) -> io::Result<()> {
         // The kernel refuses a second call once the peer has closed, too.
-        if self.is_write_shut.swap(true, Ordering::Relaxed) {
+        if self.has_sent_fin.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
         self.stream().shutdown(Shutdown::Write)

@@ -2,6 +2,7 @@
 //! none of which blocks. The order of the steps is the [remainder](crate::reactor)'s.
 
 use std::net::Shutdown;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use rustix::event::PollFlags;
@@ -41,8 +42,12 @@ impl Connection {
     }
 
     /// Makes the stream writable only once everything has left this machine
-    /// (`TCP_NOTSENT_LOWAT`, `tcp(7)`). Returns whether the system can do that.
+    /// (`TCP_NOTSENT_LOWAT`, `tcp(7)`). Returns whether that can be told.
     pub(crate) fn mark_unsent(&self) -> bool {
+        // After a FIN the kernel calls every stream writable, so nothing can be told from that.
+        if self.has_sent_fin.load(Ordering::Relaxed) {
+            return false;
+        }
         #[cfg(any(target_os = "linux", target_os = "android"))]
         return socket2::SockRef::from(self.stream())
             .set_tcp_notsent_lowat(1)

@@ -1,4 +1,4 @@
-//! What other threads see of a connection, and how they close and abort it.
+//! What other threads see of a connection, and how they close it.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -19,7 +19,7 @@ fn copy(conn: &mut Connection) -> io::Result<()> {
 }
 
 /// Returns the handle of the connection with this client.
-fn handle_of(server: &ServerHandle, client: &TcpStream) -> ConnectionHandle {
+pub(crate) fn handle_of(server: &ServerHandle, client: &TcpStream) -> ConnectionHandle {
     let peer = client.local_addr().unwrap();
     let mut handle = None;
     eventually("the connection", || {
@@ -31,7 +31,7 @@ fn handle_of(server: &ServerHandle, client: &TcpStream) -> ConnectionHandle {
 }
 
 /// Connects a client that has room for little.
-fn connect_narrow(addr: SocketAddr) -> TcpStream {
+pub(crate) fn connect_narrow(addr: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(&addr.into()).unwrap();
@@ -41,7 +41,7 @@ fn connect_narrow(addr: SocketAddr) -> TcpStream {
 }
 
 /// Sends until nothing has been taken for a moment, and returns how much was taken.
-fn fill(mut client: &TcpStream, block: &[u8]) -> usize {
+pub(crate) fn fill(mut client: &TcpStream, block: &[u8]) -> usize {
     client.set_nonblocking(true).unwrap();
     let mut sent = 0;
     let mut last = Instant::now();
@@ -259,109 +259,6 @@ fn a_close_while_a_shutdown_drains_changes_nothing() {
     assert!(!echo.is_empty() && echo.len() <= sent);
     assert_eq!(lines.reason(&client), "shutdown");
     assert_eq!(server.join().cut(), 0);
-}
-
-/// Sees that the client was reset.
-fn assert_reset(client: &TcpStream) {
-    let error = read_to_end(client).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-}
-
-#[test]
-fn an_abort_wakes_a_reader_and_a_blocked_writer_at_once() {
-    let (builder, lines) = logged();
-    let (sender, errors) = mpsc::channel();
-    let server = TestServer::with(
-        builder,
-        from_fn(move |conn| {
-            let conn = &*conn;
-            thread::scope(|scope| {
-                let writer = scope.spawn(|| {
-                    let mut conn = conn;
-                    loop {
-                        if let Err(error) = conn.write_all(&[0; 1 << 14]) {
-                            return error;
-                        }
-                    }
-                });
-                let read = (&mut &*conn).read(&mut [0]);
-                sender.send((read, writer.join().unwrap())).unwrap();
-            });
-            Ok(())
-        }),
-    );
-    let client = connect(server.addr);
-    let handle = handle_of(&server.handle, &client);
-    let local = client.peer_addr().unwrap();
-    // The writer is blocked.
-    let mut before = 0;
-    eventually("a stall", || {
-        let now = handle.bytes_out();
-        thread::park_timeout(Duration::from_millis(100));
-        std::mem::replace(&mut before, now) == now && now > 0
-    });
-    handle.abort();
-    handle.abort();
-    let start = Instant::now();
-    let (read, write) = errors.recv_timeout(PATIENCE).unwrap();
-    assert!(start.elapsed() < PATIENCE / 2);
-    assert!(read.is_err() || read.unwrap() == 0);
-    assert_ne!(write.kind(), ErrorKind::TimedOut);
-    assert_reset(&client);
-    assert_eq!(lines.reason(&client), "aborted");
-    // The kernel has forgotten the address.
-    assert_eq!(handle.local_addr().unwrap(), local);
-    handle.abort();
-    assert_eq!(server.stop().cut(), 1);
-}
-
-#[test]
-fn an_abort_in_the_reactor_is_counted_once_and_logged() {
-    let (builder, lines) = logged();
-    let server = TestServer::with(builder, EchoHandler::new);
-    let idle = connect(server.addr);
-    ping(&idle, b"hello");
-    let stalled = connect_narrow(server.addr);
-    fill(&stalled, &noise(6, 1 << 20));
-    for client in [&idle, &stalled] {
-        let handle = handle_of(&server.handle, client);
-        handle.abort();
-        handle.abort();
-        assert_eq!(lines.reason(client), "aborted");
-        assert_reset(client);
-    }
-    assert_eq!(server.stop().cut(), 2);
-}
-
-#[test]
-fn an_abort_of_a_lingering_connection_is_counted_once_and_logged() {
-    let (builder, lines) = logged();
-    let builder = builder.linger(PATIENCE);
-    let server = TestServer::with(builder, from_fn(|conn| conn.write_all(b"bye")));
-    let client = connect(server.addr);
-    assert_eq!(read_to_end(&client).unwrap(), b"bye");
-    let handle = handle_of(&server.handle, &client);
-    handle.abort();
-    handle.abort();
-    assert_eq!(lines.reason(&client), "aborted");
-    assert_eq!(server.stop().cut(), 1);
-}
-
-#[test]
-fn a_handler_can_abort_its_own_connection() {
-    let (builder, lines) = logged();
-    let server = TestServer::with(
-        builder,
-        from_fn(|conn| {
-            conn.abort();
-            assert!(conn.write_all(b"too late").is_err());
-            Ok(())
-        }),
-    );
-    let client = connect(server.addr);
-    assert_reset(&client);
-    assert_eq!(lines.reason(&client), "aborted");
-    assert_eq!(server.stop().cut(), 1);
 }
 
 #[test]

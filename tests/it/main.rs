@@ -13,6 +13,7 @@
     reason = "`server` and `served`, and one line where one line will do"
 )]
 
+mod aborts;
 mod accepting;
 mod binding;
 mod chat;
