@@ -140,6 +140,10 @@ impl Client {
         let stream = match TcpStream::connect_timeout(&addr, PATIENCE) {
             Ok(stream) => stream,
             Err(error) if is_end(&error) && has_stopped() => return Ok(report),
+            // An abort may be faster than the end of the handshake here.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset && is_cut_short => {
+                return Ok(report);
+            }
             Err(error) => return Err(fail("cannot connect", &error)),
         };
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
