@@ -59,7 +59,7 @@
 //! one: delivering the end of a reply, the FIN, waiting for the peer's own FIN. A handler that only
 //! has to echo or to drop what still comes leaves that to the server, too, with
 //! [`Connection::continue_with`]: [`EchoHandler`] is that one call. A *reactor*, one loop for
-//! thousands of connections, does it all (`epoll(7)`). Such a connection takes about 0.5 KiB.
+//! thousands of connections, does it all (`epoll(7)`). Such a connection takes less than 1 KiB.
 //!
 //! # Services
 //!
