@@ -8,7 +8,7 @@ use std::io::{self, Error, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::mpsc::channel;
 use std::time::Duration;
-use std::{process, thread};
+use std::{env, process, thread};
 
 /// How long connecting may take, and how long the conversation after it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -89,6 +89,13 @@ pub(crate) fn within<T: Send + 'static>(
     let (done, result) = channel();
     thread::spawn(move || done.send(work()));
     result.recv_timeout(time).ok()
+}
+
+/// Returns an argument of the command line, or `default` if it was left out.
+pub(crate) fn argument(number: usize, default: &str) -> String {
+    env::args()
+        .nth(number)
+        .unwrap_or_else(|| default.to_owned())
 }
 
 /// Makes text of what a server has sent. Escapes whatever else it sent, which a terminal would obey.

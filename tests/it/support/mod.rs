@@ -38,6 +38,35 @@ pub(crate) fn example(name: &str) -> Command {
     Command::new(path)
 }
 
+/// Runs an example of a server that takes its address as an argument. The log has its connections.
+pub(crate) fn serving(name: &str, args: &[&str]) -> (Session, SocketAddr) {
+    let mut command = example(name);
+    let server = Session::start(command.args(args).env("RUST_LOG", "debug"));
+    let addr = server.listening_addr();
+    (server, addr)
+}
+
+/// Sends `bytes` one by one, ten a second, until the server ends the connection. Returns how long that
+/// took, or `None` if the server took all of them.
+pub(crate) fn drip(addr: SocketAddr, bytes: &[u8]) -> Option<Duration> {
+    let mut stream = connect(addr);
+    stream
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    let start = Instant::now();
+    for byte in bytes {
+        if stream.write_all(&[*byte]).is_err() {
+            return Some(start.elapsed());
+        }
+        match stream.read(&mut [0]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(1..) => return None,
+            Ok(0) | Err(_) => return Some(start.elapsed()),
+        }
+    }
+    None
+}
+
 /// Connects, with timeouts that turn a hang into a failure.
 pub(crate) fn connect(addr: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&addr, PATIENCE).unwrap();

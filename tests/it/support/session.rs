@@ -1,4 +1,5 @@
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -63,8 +64,27 @@ impl Session {
         }
     }
 
-    pub(crate) fn gets(self, signal: Signal) {
+    /// Waits until the program has logged the address that it listens on.
+    pub(crate) fn listening_addr(&self) -> SocketAddr {
+        let mark = "listening on ";
+        let mut addr = None;
+        eventually("the address in the log", || {
+            let text = self.stderr.text();
+            let line = text
+                .split_once(mark)
+                .and_then(|(_, rest)| rest.split_once('\n'));
+            addr = line.map(|(addr, _)| addr.parse().unwrap());
+            addr.is_some()
+        });
+        addr.unwrap()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    pub(crate) fn gets(self, signal: Signal) {
+        self.signal(signal);
         self.ends();
     }
 }
