@@ -93,7 +93,7 @@ fn is_of_kubernetes(name: &str, value: &str) -> bool {
     if name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT") {
         return true;
     }
-    match name.rsplit_once("_PORT") {
+    match name.split_once("_PORT") {
         // As in tcp://10.0.0.1:7, which a person would not write.
         Some((_, "")) => value.contains("://"),
         // As in _7_TCP_ADDR.
