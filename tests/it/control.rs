@@ -146,39 +146,6 @@ fn limits_of_the_handler_hold_for_what_the_server_goes_on_with() {
 }
 
 #[test]
-fn output_that_counts_keeps_a_download_from_being_idle() {
-    for counts in [false, true] {
-        let (result, ..) = serve(
-            move |conn| {
-                conn.set_idle_timeout(ms(150));
-                conn.set_output_is_activity(counts);
-                let conn = &*conn;
-                thread::scope(|scope| {
-                    let reading = scope.spawn(move || (&mut &*conn).read(&mut [0]));
-                    let (_open, never) = mpsc::channel::<()>();
-                    for _ in 0..10 {
-                        if (&mut &*conn).write_all(b"x").is_err() || reading.is_finished() {
-                            break;
-                        }
-                        let _ = never.recv_timeout(ms(50));
-                    }
-                    conn.shutdown_write().unwrap();
-                    reading.join().unwrap().map_err(|error| error.kind())
-                })
-            },
-            |client| drop(read_to_end(&client)),
-        );
-        // With all ten written, the client closes.
-        let expected = if counts {
-            Ok(0)
-        } else {
-            Err(ErrorKind::TimedOut)
-        };
-        assert_eq!(result, expected, "{counts}");
-    }
-}
-
-#[test]
 fn a_wait_tells_input_from_wake_ups_from_time() {
     let (waits, ..) = serve(
         |conn| {

@@ -98,8 +98,8 @@ fn the_idle_timeout_of_a_handler_holds_after_it() {
 /// Between two bytes of a download: little, because another test may keep the machine busy for longer.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The idle timeout of a download, which goes on for three of them.
-const IDLE_DOWNLOAD: Duration = Duration::from_millis(500);
+/// The idle timeout of a download, which goes on for one and a half of them.
+const IDLE_DOWNLOAD: Duration = Duration::from_secs(2);
 
 /// Sends a byte now and then, for several idle timeouts, while another thread waits for input, as a
 /// proxy does. Returns how the wait for input ended.
@@ -108,7 +108,7 @@ fn download(conn: &Connection) -> io::Result<usize> {
         let (stop, stopped) = mpsc::channel::<()>();
         scope.spawn(move || {
             let mut conn = conn;
-            for _ in 0..30 {
+            for _ in 0..60 {
                 if conn.write_all(b"x").is_err() || stopped.recv_timeout(PAUSE) == Ok(()) {
                     return;
                 }
