@@ -100,16 +100,18 @@ fn an_abort_of_a_lingering_connection_is_counted_once_and_logged() {
 #[test]
 fn a_handler_can_abort_its_own_connection() {
     let (builder, lines) = logged();
+    let (sender, written) = mpsc::channel();
     let server = TestServer::with(
         builder,
-        from_fn(|conn| {
+        from_fn(move |conn| {
             conn.abort();
-            assert!(conn.write_all(b"too late").is_err());
+            sender.send(conn.write_all(b"too late")).unwrap();
             Ok(())
         }),
     );
     let client = connect(server.addr);
     assert_reset(&client);
+    assert!(written.recv_timeout(PATIENCE).unwrap().is_err());
     assert_eq!(lines.reason(&client), "aborted");
     assert_eq!(server.stop().cut(), 1);
 }
