@@ -164,14 +164,17 @@ fn a_client_is_reset_when_its_upstream_is() {
 
 #[test]
 fn a_client_that_sends_is_reset_when_its_upstream_is() {
-    let Relay {
-        proxy,
-        client,
-        upstream,
-    } = Relay::start();
-    is_reset_while_it_sends(&client, upstream);
-    proxy.stderr.wait_for("reason=aborted");
-    proxy.gets(Signal::TERM);
+    // Mostly one thread of the proxy gets the error, at times the other.
+    for _ in 0..20 {
+        let Relay {
+            proxy,
+            client,
+            upstream,
+        } = Relay::start();
+        is_reset_while_it_sends(&client, upstream);
+        proxy.stderr.wait_for("reason=aborted");
+        proxy.gets(Signal::TERM);
+    }
 }
 
 #[test]
@@ -190,13 +193,16 @@ fn an_upstream_is_reset_when_its_client_is() {
 
 #[test]
 fn an_upstream_that_sends_is_reset_when_its_client_is() {
-    let Relay {
-        proxy,
-        client,
-        upstream,
-    } = Relay::start();
-    is_reset_while_it_sends(&upstream, client);
-    proxy.gets(Signal::TERM);
+    // Mostly one thread of the proxy gets the error, at times the other.
+    for _ in 0..20 {
+        let Relay {
+            proxy,
+            client,
+            upstream,
+        } = Relay::start();
+        is_reset_while_it_sends(&upstream, client);
+        proxy.gets(Signal::TERM);
+    }
 }
 
 /// Checks that the proxy makes a reset of the other side's reset, and not an end of file.
@@ -291,7 +297,7 @@ fn both_sides_are_closed_when_nothing_has_gone_either_way_for_the_idle_timeout()
             relay.client.shutdown(end).unwrap();
         }
         let start = Instant::now();
-        while start.elapsed() < Duration::from_millis(2500) {
+        while start.elapsed() < Duration::from_secs(3) {
             passes(&relay.upstream, &relay.client, b"news");
             thread::park_timeout(Duration::from_millis(500));
         }
