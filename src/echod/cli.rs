@@ -1,5 +1,6 @@
 //! The command line: every flag, its environment variable, its default, and its help.
 
+pub(crate) mod commands;
 mod source;
 pub(crate) mod usage;
 mod values;
@@ -13,20 +14,30 @@ use log::LevelFilter;
 use socketserver::Builder;
 
 use crate::address::ListenAddr;
-use crate::generate::Part;
 use crate::help;
 use crate::logging::Format;
 use crate::service::{self, Service};
+use commands::Command;
 use source::Given;
 pub(crate) use source::log_format;
-use values::{count, duration, positive, size, times};
+use values::{count, duration, size, times};
 
 /// A TCP echo server: it sends back whatever it receives (RFC 862).
 ///
 /// It runs in the foreground, logs to standard error, and stops at Ctrl-C.
 #[derive(Debug, Parser)]
-#[command(name = "echod", version, after_help = help::after_help(), max_term_width = 100)]
+#[command(
+    name = "echod",
+    version,
+    after_help = help::daemon(),
+    max_term_width = 100,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true
+)]
 pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
     /// Listen here; may be given several times, or with commas
     #[arg(
         short,
@@ -131,24 +142,6 @@ pub(crate) struct Cli {
     /// Print each address on a line of standard output once all listen, then close it
     #[arg(long, env = "ECHOD_PRINT_ADDR", value_parser = BoolishValueParser::new())]
     pub(crate) print_addr: bool,
-
-    /// Serve nothing: see whether there is an echo at this address, and exit
-    #[arg(long, value_name = "ADDR")]
-    pub(crate) check: Option<ListenAddr>,
-
-    /// Give up a check after this long; looking its name up comes on top
-    #[arg(
-        long,
-        value_name = "DUR",
-        env = "ECHOD_CHECK_TIMEOUT",
-        value_parser = positive,
-        default_value = "3s"
-    )]
-    pub(crate) check_timeout: Duration,
-
-    /// Print the manual, or a shell's completions, and exit
-    #[arg(long, value_name = "PART", value_enum, hide = true)]
-    pub(crate) generate: Option<Part>,
 
     /// Log lines of text, or JSON objects
     #[arg(

@@ -1,4 +1,4 @@
-//! `--generate`: the manual and the shells' completions, made from the definition of the command
+//! `echod generate`: the manual and the shells' completions, made from the definition of the command
 //! line for whoever packages the daemon.
 
 use std::io::{self, Write};
@@ -9,24 +9,24 @@ use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
 use crate::cli::Cli;
-use crate::help::{EXAMPLES, RUST_LOG, SECTIONS};
+use crate::help::{EXAMPLES, PROBE_EXAMPLES, PROBE_SECTIONS, RUST_LOG, SECTIONS, Section};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Part {
+pub(crate) enum Artifact {
     Man,
     Bash,
     Zsh,
     Fish,
 }
 
-/// Writes `part` to standard output.
-pub(crate) fn print(part: Part) -> io::Result<()> {
+/// Writes the `artifact` to standard output.
+pub(crate) fn print(artifact: Artifact) -> io::Result<()> {
     let mut text = Vec::new();
-    match part {
-        Part::Man => write_manual(&mut text)?,
-        Part::Bash => complete(Shell::Bash, &mut text),
-        Part::Zsh => complete(Shell::Zsh, &mut text),
-        Part::Fish => complete(Shell::Fish, &mut text),
+    match artifact {
+        Artifact::Man => write_manual(&mut text)?,
+        Artifact::Bash => complete(Shell::Bash, &mut text),
+        Artifact::Zsh => complete(Shell::Zsh, &mut text),
+        Artifact::Fish => complete(Shell::Fish, &mut text),
     }
     let mut stdout = io::stdout().lock();
     stdout.write_all(&text)?;
@@ -44,7 +44,9 @@ fn complete(shell: Shell, text: &mut Vec<u8>) {
 }
 
 fn write_manual(text: &mut Vec<u8>) -> io::Result<()> {
-    let command = Cli::command();
+    let mut command = Cli::command();
+    // Before that, an argument of a subcommand can't be displayed.
+    command.build();
     let rest = sections(&command);
     let man = Man::new(command)
         .title("ECHOD")
@@ -64,10 +66,10 @@ fn write_manual(text: &mut Vec<u8>) -> io::Result<()> {
 fn sections(command: &Command) -> Roff {
     let mut page = Roff::new();
     for section in SECTIONS {
-        page.control("SH", [&*section.title.to_uppercase()]);
-        for (term, meaning) in section.entries {
-            entry(&mut page, term, meaning);
-        }
+        write_section(&mut page, section);
+    }
+    if let Some(probe) = command.find_subcommand("probe") {
+        write_probe(&mut page, probe);
     }
     page.control("SH", ["ENVIRONMENT"]);
     for arg in command.get_arguments() {
@@ -86,12 +88,7 @@ fn sections(command: &Command) -> Roff {
         entry(&mut page, path, meaning);
     }
     page.control("SH", ["EXAMPLES"]);
-    // As it is, without filling.
-    page.control("EX", []);
-    for line in EXAMPLES.lines() {
-        page.text([roman(line)]);
-    }
-    page.control("EE", []);
+    write_examples(&mut page, EXAMPLES);
     page.control("SH", ["SEE ALSO"]);
     page.text([
         bold("nc"),
@@ -102,6 +99,54 @@ fn sections(command: &Command) -> Roff {
         roman("(5), RFC 862"),
     ]);
     page
+}
+
+fn write_section(page: &mut Roff, section: &Section) {
+    page.control("SH", [&*section.title.to_uppercase()]);
+    for (term, meaning) in section.entries {
+        entry(page, term, meaning);
+    }
+}
+
+/// The subcommand has no page of its own.
+fn write_probe(page: &mut Roff, probe: &Command) {
+    page.control("SH", ["PROBE"]);
+    page.text([bold("echod probe"), roman(" [OPTIONS] ADDR")]);
+    page.control("PP", []);
+    let about = probe.get_long_about().or(probe.get_about());
+    for paragraph in about
+        .map(ToString::to_string)
+        .unwrap_or_default()
+        .split("\n\n")
+    {
+        page.text([roman(paragraph)]);
+        page.control("PP", []);
+    }
+    for arg in probe.get_arguments() {
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let default = arg.get_default_values().first();
+        let default = default.map_or_else(String::new, |default| {
+            format!(" [default: {}]", default.to_string_lossy())
+        });
+        let short = arg
+            .get_short()
+            .map_or_else(String::new, |short| format!("-{short}, "));
+        entry(page, &format!("{short}{arg}"), &format!("{help}{default}"));
+    }
+    for section in PROBE_SECTIONS {
+        write_section(page, section);
+    }
+    page.control("PP", []);
+    write_examples(page, PROBE_EXAMPLES);
+}
+
+fn write_examples(page: &mut Roff, examples: &str) {
+    // As it is, without filling.
+    page.control("EX", []);
+    for line in examples.lines() {
+        page.text([roman(line)]);
+    }
+    page.control("EE", []);
 }
 
 const FILES: [(&str, &str); 4] = [

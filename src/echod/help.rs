@@ -15,7 +15,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             ("127.0.0.1:7007", "one address"),
             (
                 ":7, *:7",
-                "all, IPv4 and IPv6; to --check, those of the loopback",
+                "all, IPv4 and IPv6; to a probe, those of the loopback",
             ),
             ("localhost:echo", "a name, and a service by name"),
             ("[::1]:7007", "IPv6, in brackets"),
@@ -74,17 +74,12 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section {
         title: "Exit status",
         entries: &[
-            ("0", "a clean stop; with --check, a right echo"),
+            ("0", "a clean stop"),
             (
                 "1",
                 "it could not start, or a listener failed; any failure that is not below",
             ),
             ("2", "the command line or a variable is wrong"),
-            ("3", "--check: the name or the service is not known"),
-            ("4", "--check: the connection was refused"),
-            ("5", "--check: it took too long"),
-            ("6", "--check: the connection was reset"),
-            ("7", "--check: other bytes came back, or more, or fewer"),
             (
                 "8",
                 "the stop took longer than --drain-timeout, or was asked for twice, and connections \
@@ -94,24 +89,82 @@ pub(crate) const SECTIONS: &[Section] = &[
     },
 ];
 
+pub(crate) const PROBE_SECTIONS: &[Section] = &[
+    Section {
+        title: "Output",
+        entries: &[
+            (
+                "sent",
+                "connections that were tried: the sum of right, wrong and lost",
+            ),
+            ("right", "the same bytes came back, and then the end"),
+            ("wrong", "other bytes came back, or more, or fewer"),
+            ("lost", "no answer: not connected, too late, or reset"),
+            ("connect", "time until the connection was established"),
+            (
+                "echo",
+                "time from the first byte that was sent to the last that came back",
+            ),
+            (
+                "--format json",
+                "has the same names, with times in seconds; failures are counted by their text",
+            ),
+        ],
+    },
+    Section {
+        title: "Exit status of a probe",
+        entries: &[
+            ("0", "every connection was right"),
+            (
+                "1",
+                "any failure that is not below; Ctrl-C before the first probe ended",
+            ),
+            ("2", "the command line is wrong"),
+            ("3", "the name or the service is not known"),
+            ("4", "the connection was refused"),
+            ("5", "it took too long"),
+            ("6", "the connection was reset"),
+            ("7", "other bytes came back, or more, or fewer"),
+            ("several", "of several failures, the highest code counts"),
+        ],
+    },
+];
+
 pub(crate) const EXAMPLES: &str = "\
 echod &
 printf 'hello\\n' | nc -N 127.0.0.1 7007
-echod --check 127.0.0.1:7007
+echod probe 127.0.0.1:7007
 ";
 
 pub(crate) const RUST_LOG: &str = "if set, decides what is logged instead of -v and -q.";
 
-/// Returns it all as `--help` shows it.
-pub(crate) fn after_help() -> String {
+pub(crate) const PROBE_EXAMPLES: &str = "\
+echod probe localhost:7007
+echod probe localhost:7007 --count 100 --interval 100ms
+echod probe localhost:7007 --connections 1000 --timeout 10s
+";
+
+/// Returns what `echod --help` shows below the flags.
+pub(crate) fn daemon() -> String {
+    let mut text = list(SECTIONS, EXAMPLES);
+    // A `String` takes whatever is written to it.
+    let _ = write!(text, "\nRUST_LOG, {RUST_LOG}");
+    text
+}
+
+/// Returns what `echod probe --help` shows below the flags.
+pub(crate) fn probe() -> String {
+    list(PROBE_SECTIONS, PROBE_EXAMPLES)
+}
+
+fn list(sections: &[Section], examples: &str) -> String {
     let mut text = String::new();
-    for Section { title, entries } in SECTIONS {
+    for Section { title, entries } in sections {
         let width = entries
             .iter()
             .map(|(term, _)| term.len())
             .max()
             .unwrap_or(0);
-        // A `String` takes whatever is written to it.
         let _ = writeln!(text, "{title}:");
         for (term, meaning) in *entries {
             let _ = writeln!(text, "  {term:width$}  {meaning}");
@@ -119,9 +172,8 @@ pub(crate) fn after_help() -> String {
         text.push('\n');
     }
     let _ = writeln!(text, "Try it:");
-    for line in EXAMPLES.lines() {
+    for line in examples.lines() {
         let _ = writeln!(text, "  {line}");
     }
-    let _ = write!(text, "\nRUST_LOG, {RUST_LOG}");
     text
 }

@@ -2,7 +2,6 @@
 //! other services, with a command line, a log and signals.
 
 mod address;
-mod check;
 mod cli;
 mod generate;
 mod help;
@@ -10,6 +9,7 @@ mod inherited;
 mod limits;
 mod listeners;
 mod logging;
+mod probe;
 mod run;
 mod service;
 mod signals;
@@ -27,11 +27,11 @@ use std::sync::Arc;
 use log::LevelFilter;
 use socketserver::TcpServer;
 
-use crate::address::ListenAddr;
-use crate::check::Failure;
+use crate::cli::commands::Command;
 use crate::cli::{Cli, usage};
 use crate::inherited::Inherited;
 use crate::logging::Log;
+use crate::probe::Failure;
 use crate::run::Handles;
 use crate::service::Service;
 
@@ -40,13 +40,13 @@ const ABORTED: u8 = 8;
 
 fn main() -> ExitCode {
     match Cli::read() {
-        Ok(cli) => match (cli.generate, &cli.check) {
-            (Some(part), _) => command(generate::print(part).map_err(cannot_print)),
-            (None, Some(target)) => command(check(target, &cli)),
-            (None, None) => daemon(&cli),
+        Ok(cli) => match &cli.command {
+            None => daemon(&cli),
+            Some(Command::Probe(options)) => command(probe::run(options)),
+            Some(Command::Generate { artifact }) => print(|| generate::print(*artifact)),
         },
         // The help, or the version.
-        Err(answer) if !answer.use_stderr() => command(answer.print().map_err(cannot_print)),
+        Err(answer) if !answer.use_stderr() => print(|| answer.print()),
         Err(error) => match logging::start(LevelFilter::Error, cli::log_format()) {
             Ok(log) => fail(log, &error),
             Err(_) => error.exit(),
@@ -54,21 +54,19 @@ fn main() -> ExitCode {
     }
 }
 
-/// Ends what is no daemon.
-fn command(result: Result<(), Box<dyn Error>>) -> ExitCode {
-    let Err(error) = result else {
-        return ExitCode::SUCCESS;
-    };
-    // With standard error closed there is nobody to tell.
-    let _ = writeln!(io::stderr(), "echod: {}", reason(&*error));
-    error
-        .downcast_ref::<Failure>()
-        .map_or(ExitCode::FAILURE, Failure::exit_code)
+/// Ends what is not the daemon, with the exit code that it returned, or with that of its error.
+fn command(result: Result<u8, Box<dyn Error>>) -> ExitCode {
+    ExitCode::from(result.unwrap_or_else(|error| {
+        // With standard error closed nobody reads it.
+        let _ = writeln!(io::stderr(), "echod: {}", reason(&*error));
+        error
+            .downcast_ref::<Failure>()
+            .map_or(1, Failure::exit_code)
+    }))
 }
 
-fn check(target: &ListenAddr, cli: &Cli) -> Result<(), Box<dyn Error>> {
-    let outcome = check::check(target, cli.check_timeout)?;
-    writeln!(io::stdout(), "{outcome}").map_err(cannot_print)
+fn print(text: impl FnOnce() -> io::Result<()>) -> ExitCode {
+    command(text().map(|()| 0).map_err(cannot_print))
 }
 
 fn daemon(cli: &Cli) -> ExitCode {

@@ -25,11 +25,6 @@ fn fail(args: &[&str]) -> (Option<i32>, String) {
 fn bad_usage_names_the_flag_and_the_cause_and_exits_with_2() {
     for (args, flag, cause) in [
         (["--idle-timeout", "soon"], "--idle-timeout", "such as"),
-        (
-            ["--check-timeout", "0"],
-            "--check-timeout",
-            "greater than 0",
-        ),
         (["--write-timeout", "-1s"], "--write-timeout", "such as"),
         (["--drain-timeout", "5"], "--drain-timeout", "such as"),
         (["--max-connections", "0"], "--max-connections", "1 or more"),

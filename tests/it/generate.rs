@@ -1,4 +1,4 @@
-//! `--generate`: the manual, as its formatters take it, and the completions, as the shells do.
+//! `echod generate`: the manual, as its formatters take it, and the completions, as the shells do.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,10 +11,10 @@ use crate::support::{Daemon, available, words};
 struct Generated(PathBuf);
 
 impl Generated {
-    /// Makes `part`, in a file of this `name` in a folder of its own.
-    fn new(part: &str, name: &str) -> Self {
+    /// Makes `artifact`, in a file of this `name` in a folder of its own.
+    fn new(artifact: &str, name: &str) -> Self {
         let output = Daemon::command()
-            .args(["--generate", part])
+            .args(["generate", artifact])
             .output()
             .unwrap();
         assert!(output.status.success() && output.stderr.is_empty());
@@ -76,6 +76,9 @@ fn the_manual_is_well_formed_and_names_what_the_help_names() {
             "SERVICES",
             "SIGNALS",
             "EXIT STATUS",
+            "PROBE",
+            "OUTPUT",
+            "EXIT STATUS OF A PROBE",
             "ENVIRONMENT",
             "FILES",
             "EXAMPLES",
@@ -85,6 +88,11 @@ fn the_manual_is_well_formed_and_names_what_the_help_names() {
     );
     let help = Daemon::command().arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
+    let probe = Daemon::command()
+        .args(["probe", "--help"])
+        .output()
+        .unwrap();
+    let help = help + &String::from_utf8(probe.stdout).unwrap();
     for word in words(&help, "--").chain(words(&help, "ECHOD_")) {
         assert!(page.contains(word), "{word} is not in:\n{page}");
     }
@@ -110,7 +118,7 @@ fn bash_completes_flags_and_values() {
     assert_eq!(complete("echod --lis"), "--listen\n");
     assert_eq!(complete("echod --at-limit ''"), "wait refuse\n");
     // There is a file, the script itself.
-    for flag in ["--listen", "-c", "--idle-timeout", "--check"] {
+    for flag in ["--listen", "-c", "--idle-timeout", "--max-lifetime"] {
         assert_eq!(complete(&format!("echod {flag} ''")), "\n", "{flag}");
     }
 }

@@ -8,6 +8,6 @@ for signal in KILL ABRT ILL; do
     kill -$signal "$pid"
     eventually ended
     # Who comes now waits in the backlog.
-    echod --check 127.0.0.1:7 --check-timeout 20s
+    echod probe 127.0.0.1:7 --timeout 20s
 done
 [ "$(property echod.service NRestarts)" = 3 ]

@@ -41,7 +41,7 @@ connect() {
 }
 
 echoes() {
-    echod --check "$1" --check-timeout 20s > /dev/null
+    echod probe "$1" --timeout 20s > /dev/null
 }
 
 # Whether what unit $1 has logged matches $2; more arguments are options.

@@ -14,7 +14,7 @@ fn build(version: &str) -> String {
     fs::create_dir_all(format!("{PROJECT}/target")).unwrap();
     for part in ["man", "bash", "zsh", "fish"] {
         let echod = env!("CARGO_BIN_EXE_echod");
-        let output = Command::new(echod).args(["--generate", part]).output();
+        let output = Command::new(echod).args(["generate", part]).output();
         let path = format!("{PROJECT}/target/echod.{part}");
         fs::write(path, output.unwrap().stdout).unwrap();
     }

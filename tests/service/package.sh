@@ -40,7 +40,7 @@ since=$(property echod.socket ActiveEnterTimestampMonotonic)
 (
     clients=0
     while [ -e /run/upgrading ]; do
-        echod --check 127.0.0.1:7 --check-timeout 20s > /dev/null
+        echod probe 127.0.0.1:7 --timeout 20s > /dev/null
         clients=$((clients + 1))
     done
     echo "$clients clients meanwhile"

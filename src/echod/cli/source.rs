@@ -36,13 +36,17 @@ impl Given {
 
 impl Cli {
     /// Reads the command line of this process, and its environment. An empty variable is as good as
-    /// none.
+    /// none. A subcommand has no use for the environment, which may be that of the daemon.
     ///
     /// # Errors
     ///
     /// Something is wrong, or help was asked for.
     pub(crate) fn read() -> Result<Self, Error> {
-        let command = Self::command().mut_args(without_empty_variable);
+        let command = if is_subcommand() {
+            Self::command().mut_args(without_variable)
+        } else {
+            Self::command().mut_args(without_empty_variable)
+        };
         match command.clone().try_get_matches() {
             Ok(matches) => {
                 let mut cli = Self::from_arg_matches(&matches)?;
@@ -90,6 +94,12 @@ pub(crate) fn log_format() -> Format {
         .ok()
         .and_then(|matches| matches.get_one("log_format").copied())
         .unwrap_or(Format::Text)
+}
+
+/// Returns whether the command line begins with a subcommand, which takes no flags before its name.
+fn is_subcommand() -> bool {
+    let first = env::args_os().nth(1);
+    first.is_some_and(|first| Cli::command().find_subcommand(first).is_some())
 }
 
 fn variable(arg: &Arg) -> Option<String> {

@@ -1,4 +1,4 @@
-//! `--check`: what it says, and its exit code, of servers of every kind.
+//! `echod probe`: what it says, and its exit code, of servers of every kind.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -16,25 +16,21 @@ use crate::support::{
     Daemon, PATIENCE, TestServer, available, connect, finish, ping, read_to_end, skip,
 };
 
-/// Runs a check, and returns its exit code, and what it printed and logged.
-fn check(target: &str, args: &[&str]) -> (Option<i32>, String, String) {
+/// Runs a probe, and returns its exit code, and what it printed and logged.
+fn probe(target: &str, args: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Daemon::command();
     let Output {
         status,
         stdout,
         stderr,
-    } = command
-        .args(["--check", target])
-        .args(args)
-        .output()
-        .unwrap();
+    } = command.args(["probe", target]).args(args).output().unwrap();
     let [stdout, stderr] = [stdout, stderr].map(|text| String::from_utf8(text).unwrap());
     (status.code(), stdout, stderr)
 }
 
 /// Expects `code`, and one line that says so.
 fn fails(target: &str, args: &[&str], code: i32, what: &str, cause: &str) {
-    let (status, stdout, stderr) = check(target, args);
+    let (status, stdout, stderr) = probe(target, args);
     assert_eq!(status, Some(code), "{target}: {stderr}");
     assert_eq!(stdout, "");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
@@ -59,10 +55,10 @@ fn an_echo_is_found_by_every_form_of_its_address() {
     let port = daemon.addr.port();
     // Where IPv6 comes first, nobody listens: the next address must be tried.
     for host in ["127.0.0.1", "localhost", "", "0.0.0.0"] {
-        let (code, stdout, stderr) = check(&format!("{host}:{port}"), &[]);
+        let (code, stdout, stderr) = probe(&format!("{host}:{port}"), &[]);
         assert_eq!(code, Some(0), "{host}: {stderr}");
         assert_eq!(stderr, "");
-        let found = format!(":{port} echoes: 1024 bytes in ");
+        let found = format!(":{port} echoes 1024 bytes: connect ");
         assert!(stdout.contains(&found), "{stdout}");
         assert!(stdout.ends_with(" ms\n"), "{stdout}");
         assert_eq!(stdout.lines().count(), 1);
@@ -76,9 +72,9 @@ fn an_echo_on_ipv6_is_found() {
     let daemon = Daemon::spawn(Daemon::command().args(["--listen", "[::1]:0"]));
     let port = daemon.addr.port();
     for host in ["[::1]", ""] {
-        let (code, stdout, stderr) = check(&format!("{host}:{port}"), &[]);
+        let (code, stdout, stderr) = probe(&format!("{host}:{port}"), &[]);
         assert_eq!(code, Some(0), "{stderr}");
-        assert!(stdout.starts_with(&format!("[::1]:{port} echoes: ")));
+        assert!(stdout.starts_with(&format!("[::1]:{port} echoes 1024 bytes: ")));
     }
 }
 
@@ -108,7 +104,7 @@ fn a_listener_that_never_answers_is_5() {
     let what = format!("no echo from {addr}");
     fails(
         &addr.to_string(),
-        &["--check-timeout=100ms"],
+        &["--timeout=100ms"],
         5,
         &what,
         "timed out",
@@ -131,7 +127,7 @@ fn a_black_hole_is_5() {
     let what = format!("cannot connect to {addr}");
     fails(
         &addr.to_string(),
-        &["--check-timeout=200ms"],
+        &["--timeout=200ms"],
         5,
         &what,
         "timed out",
@@ -147,17 +143,17 @@ fn the_timeout_is_for_all_bytes_together() {
     thread::scope(|scope| {
         scope.spawn(move || {
             let (mut client, _) = listener.accept().unwrap();
-            // A byte at a time, until the check is over: it would take minutes in all.
+            // A byte at a time, until the probe is over: it would take minutes in all.
             let pace = Duration::from_millis(200);
             while is_over.recv_timeout(pace) == Err(RecvTimeoutError::Timeout) {
                 let mut byte = [0];
-                // They fail once the check has given up.
+                // They fail once the probe has given up.
                 let _ = client.read_exact(&mut byte);
                 let _ = client.write_all(&byte);
             }
         });
         let what = format!("no echo from {addr}");
-        let args = ["--check-timeout=1s"];
+        let args = ["--timeout=1s"];
         fails(&addr.to_string(), &args, 5, &what, "timed out");
         drop(over);
     });
@@ -194,7 +190,7 @@ fn answer_is_wrong(answer: fn(&mut Vec<u8>), cause: &str) {
 fn wrong_bytes_more_and_fewer_are_7() {
     answer_is_wrong(|bytes| bytes[1023] ^= 1, "other bytes came back");
     answer_is_wrong(|bytes| bytes.push(0), "more than 1024 bytes came back");
-    answer_is_wrong(|bytes| bytes.truncate(1023), "it ended after 1023 of 1024");
+    answer_is_wrong(|bytes| bytes.truncate(1023), "ended after 1023 of 1024");
 }
 
 #[test]
@@ -216,7 +212,7 @@ fn a_server_that_refuses_at_its_limit_is_7() {
     let daemon = Daemon::start(&["--max-connections=1", "--at-limit=refuse"]);
     let inside = connect(daemon.addr);
     ping(&inside, b"x");
-    is_wrong(daemon.addr, "it ended after 0 of 1024 bytes");
+    is_wrong(daemon.addr, "ended after 0 of 1024 bytes");
 }
 
 #[test]
@@ -235,9 +231,9 @@ fn an_echo_behind_a_forwarder_that_takes_a_half_close_for_a_close_is_found() {
                 echo.shutdown(Shutdown::Both).unwrap();
             });
         });
-        let (code, stdout, stderr) = check(&addr, &[]);
+        let (code, stdout, stderr) = probe(&addr, &[]);
         assert_eq!(code, Some(0), "{stderr}");
-        assert!(stdout.contains(" echoes: "), "{stdout}");
+        assert!(stdout.contains(" echoes 1024 bytes: "), "{stdout}");
     });
 }
 
@@ -254,7 +250,7 @@ fn a_refusal_tells_more_than_an_address_that_this_machine_cannot_use() {
                   echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6 && \
                   printf '127.0.0.1 both\n::1 both\n' >\"$1\" && \
                   mount --bind \"$1\" /etc/hosts && \
-                  exec \"$0\" --check both:7007";
+                  exec \"$0\" probe both:7007";
     let hosts = std::env::temp_dir().join(format!("hosts-{}", std::process::id()));
     let output = Command::new("unshare")
         .args(["--net", "--mount", "sh", "-c", script])
@@ -272,23 +268,23 @@ fn a_refusal_tells_more_than_an_address_that_this_machine_cannot_use() {
 #[test]
 fn a_malformed_address_is_2() {
     for args in [["7007"], ["::1:7007"]] {
-        let (code, _, stderr) = check(args[0], &[]);
+        let (code, _, stderr) = probe(args[0], &[]);
         assert_eq!(code, Some(2), "{stderr}");
-        assert!(stderr.contains("--check"), "{stderr}");
+        assert!(stderr.contains("<ADDR>"), "{stderr}");
     }
-    let (code, _, stderr) = check(":7", &["--check-timeout=0"]);
+    let (code, _, stderr) = probe(":7", &["--timeout=0"]);
     assert_eq!(code, Some(2), "{stderr}");
 }
 
 #[test]
-fn a_check_does_nothing_else_of_the_daemon() {
+fn a_probe_does_nothing_else_of_the_daemon() {
     let daemon = Daemon::start(&[]);
     // A container's health check has the environment of its daemon.
     let output = Daemon::command()
         .env("ECHOD_LISTEN", daemon.addr.to_string())
         .env("ECHOD_PRINT_ADDR", "true")
         .env("ECHOD_VERBOSE", "2")
-        .args(["--check", &daemon.addr.to_string()])
+        .args(["probe", &daemon.addr.to_string()])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(0));
@@ -298,43 +294,43 @@ fn a_check_does_nothing_else_of_the_daemon() {
 }
 
 #[test]
-fn a_check_answers_the_connection_it_is_started_on() {
+fn a_probe_answers_the_connection_it_is_started_on() {
     let daemon = Daemon::start(&[]);
     // As xinetd starts it, for a load balancer that asks by connecting.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = connect(listener.local_addr().unwrap());
     let (server, _) = listener.accept().unwrap();
-    let mut checking = Daemon::command()
-        .args(["--check", &daemon.addr.to_string()])
+    let mut probing = Daemon::command()
+        .args(["probe", &daemon.addr.to_string()])
         .stdin(OwnedFd::from(server.try_clone().unwrap()))
         .stdout(OwnedFd::from(server))
         .spawn()
         .unwrap();
-    assert!(finish(&mut checking).success());
+    assert!(finish(&mut probing).success());
     let answer = String::from_utf8(read_to_end(&client).unwrap()).unwrap();
-    assert!(answer.contains(" echoes: "), "{answer:?}");
+    assert!(answer.contains(" echoes 1024 bytes: "), "{answer:?}");
 }
 
 #[test]
-fn a_check_that_is_stopped_did_not_succeed() {
+fn a_probe_that_is_stopped_did_not_succeed() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap().to_string();
-    let mut checking = Daemon::command()
-        .args(["--check", &addr, "--check-timeout=1h"])
+    let mut probing = Daemon::command()
+        .args(["probe", &addr, "--timeout=1h"])
         .stdin(Stdio::null())
         .spawn()
         .unwrap();
     // It is under way.
     let _client = listener.accept().unwrap();
-    kill_process(Pid::from_child(&checking), Signal::TERM).unwrap();
-    assert!(!finish(&mut checking).success());
+    kill_process(Pid::from_child(&probing), Signal::TERM).unwrap();
+    assert!(!finish(&mut probing).success());
 }
 
 #[test]
-fn a_check_that_nobody_can_be_told_of_did_not_succeed() {
+fn a_probe_that_nobody_can_be_told_of_did_not_succeed() {
     let daemon = Daemon::start(&[]);
     let output = Command::new("sh")
-        .args(["-c", "exec \"$0\" --check \"$1\" >/dev/full"])
+        .args(["-c", "exec \"$0\" probe \"$1\" >/dev/full"])
         .args([env!("CARGO_BIN_EXE_echod"), &daemon.addr.to_string()])
         .output()
         .unwrap();
@@ -353,7 +349,7 @@ fn a_socket_that_is_connected_to_itself_is_no_echo() {
     // A client has no port to take but the one that it connects to.
     let script = "ip link set lo up && \
                   echo 7007 7007 >/proc/sys/net/ipv4/ip_local_port_range && \
-                  exec \"$0\" --check 127.0.0.1:7007";
+                  exec \"$0\" probe 127.0.0.1:7007";
     let output = Command::new("unshare")
         .args(["--net", "sh", "-c", script, env!("CARGO_BIN_EXE_echod")])
         .output()
