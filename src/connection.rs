@@ -166,7 +166,6 @@ pub struct Connection {
     // Fields drop in this order: the descriptor is closed before its slot is given back.
     stream: Arc<SharedStream>,
     slot: Slot,
-    server: ServerHandle,
     record: Arc<Record>,
     progress: Mutex<Progress>,
     wish: Mutex<Option<Wish>>,
@@ -197,7 +196,6 @@ impl Connection {
         let limits = Mutex::new(Limits::new(&timeouts));
         let sends_in_slices = timeouts.send_timeout().is_some();
         Box::new(Self {
-            server: ServerHandle::new(Arc::clone(slot.state())),
             stream,
             slot,
             record,
@@ -374,9 +372,7 @@ impl Connection {
     /// only while nothing goes either way. Until then it is as
     /// [`output_is_activity`](crate::Builder::output_is_activity) says.
     pub fn set_output_is_activity(&self, counts: bool) {
-        let mut limits = self.lock_limits();
-        limits.output_is_activity = counts;
-        limits.last_sent = None;
+        self.lock_limits().output_is_activity = counts;
     }
 
     /// Returns the stream, for its options.
@@ -402,7 +398,7 @@ impl Connection {
     /// Returns the handle of the server that accepted this connection.
     #[must_use]
     pub fn server(&self) -> &ServerHandle {
-        &self.server
+        self.slot.server()
     }
 
     /// Returns whether the connection is to come to its end: because a shutdown or a

@@ -13,10 +13,8 @@ pub(crate) struct Limits {
     pub(crate) deadline: Option<Instant>,
     /// Whether output counts as activity, too.
     pub(crate) output_is_activity: bool,
-    /// Since when a read has waited for input.
+    /// Since when a read has waited for input, or has seen output that counts.
     pub(crate) quiet_since: Option<Instant>,
-    /// When something was last sent, if that counts.
-    pub(crate) last_sent: Option<Instant>,
 }
 
 impl Limits {
@@ -26,7 +24,6 @@ impl Limits {
             deadline: None,
             output_is_activity: timeouts.output_is_activity,
             quiet_since: None,
-            last_sent: None,
         }
     }
 
@@ -35,10 +32,14 @@ impl Limits {
         self.quiet_since.get_or_insert(now);
     }
 
+    /// Lets a wait that has begun start again at `now`, because of output that counts.
+    pub(crate) fn put_off(&mut self, now: Instant) {
+        self.quiet_since = self.quiet_since.and(Some(now));
+    }
+
     /// Returns when the idle timeout is over.
     fn idle_end(&self) -> Option<Instant> {
-        let since = self.quiet_since.max(self.last_sent)?;
-        since.checked_add(self.idle?)
+        self.quiet_since?.checked_add(self.idle?)
     }
 
     /// Returns when a wait for input must end.
@@ -88,7 +89,6 @@ mod tests {
             deadline: None,
             output_is_activity: false,
             quiet_since: None,
-            last_sent: None,
         }
     }
 
@@ -120,8 +120,10 @@ mod tests {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut limits = limits(10);
+        limits.put_off(start);
+        assert_eq!(limits.end(), None, "no read waits");
         limits.begin_to_wait(start);
-        limits.last_sent = Some(after(8));
+        limits.put_off(after(8));
         assert_eq!(limits.end(), Some(after(18)));
         assert_eq!(limits.fail_wait(after(10)), None);
     }

@@ -102,7 +102,7 @@ impl Connection {
     ///
     /// The peer has sent nothing for the idle timeout.
     fn wait_for_input(&self) -> io::Result<()> {
-        let sleepers = self.server.state().shutdown.sleepers().current();
+        let sleepers = self.slot.state().shutdown.sleepers().current();
         if self.should_close() {
             return Ok(());
         }
@@ -265,7 +265,7 @@ impl Connection {
                 Ok(n) => {
                     let mut limits = self.lock_limits();
                     if limits.output_is_activity {
-                        limits.last_sent = Some(Instant::now());
+                        limits.put_off(Instant::now());
                     }
                     drop(limits);
                     self.record.sent(n);
@@ -348,7 +348,7 @@ impl Connection {
 
     /// Returns whether a stop of the server, or the close of this connection, was requested.
     pub(crate) fn is_asked_to_close(&self) -> bool {
-        self.server.phase() != Phase::Serving || self.record.control.is_closing()
+        self.server().phase() != Phase::Serving || self.record.control.is_closing()
     }
 
     pub(super) fn lifetime_end(&self) -> Option<Instant> {
@@ -357,7 +357,7 @@ impl Connection {
 
     /// Returns why the server ends the connection, if it does.
     pub(crate) fn reason_to_close(&self) -> CloseReason {
-        match self.server.phase() {
+        match self.server().phase() {
             _ if self.record.is_aborted_alone() => CloseReason::Aborted,
             Phase::Serving if self.record.control.is_closing() => CloseReason::Closed,
             Phase::Serving => CloseReason::Lifetime,

@@ -82,7 +82,7 @@ impl Connection {
             .into()
             .and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
-            let sleepers = self.server.state().shutdown.sleepers().current();
+            let sleepers = self.slot.state().shutdown.sleepers().current();
             if self.is_ending() {
                 return Ok(Wait::Closing);
             }

@@ -44,7 +44,6 @@ impl Carried {
     /// Takes over a connection whose handler is done.
     pub(crate) fn new(mut conn: Box<Connection>, wish: Option<Wish>, now: Instant) -> Self {
         conn.leave_handler();
-        let accepted = conn.accepted();
         let progress = conn.progress();
         // How much input that had arrived at a stop the handler has left unread, if it noticed.
         let left = match progress {
@@ -69,7 +68,7 @@ impl Carried {
             _ => wish,
         };
         let (remainder, owed) = if let (Some(Wish { rest, unread }), Some(left)) = (wish, left) {
-            let remainder = Remainder::carry(rest, unread.len(), accepted, now);
+            let remainder = Remainder::carry(rest, unread.len(), now);
             let remainder = match left {
                 Some(left) => remainder.with_arrived(left, progress.is_silent()),
                 None => remainder,
@@ -80,7 +79,7 @@ impl Carried {
             let timeouts = conn.own_timeouts();
             let moment = moment(&conn, &timeouts, now);
             let silent = progress.is_silent();
-            let remainder = Remainder::close(conn.reason(), silent, accepted, &moment);
+            let remainder = Remainder::close(conn.reason(), silent, &moment);
             (remainder, Vec::new())
         };
         Self {
@@ -236,6 +235,7 @@ fn moment<'t>(conn: &Connection, timeouts: &'t Timeouts, now: Instant) -> Moment
     let stopping = conn.server().phase() != Phase::Serving;
     Moment {
         now,
+        accepted: conn.accepted(),
         stopping,
         // A stop has a bound of its own.
         close_end: conn.close_end().filter(|_| !stopping),

@@ -38,7 +38,6 @@ pub(crate) const STREAM_READS: u32 = 8;
 pub(crate) struct Remainder {
     stage: Stage,
     rest: Rest,
-    accepted: Instant,
     /// Bytes that were received and that the socket has not taken back yet.
     owed: usize,
     ready: Ready,
@@ -102,11 +101,10 @@ enum Stage {
 impl Remainder {
     /// Begins with a connection that its handler has left to the server with `owed` bytes to
     /// send back first.
-    pub(crate) fn carry(rest: Rest, owed: usize, accepted: Instant, now: Instant) -> Self {
+    pub(crate) fn carry(rest: Rest, owed: usize, now: Instant) -> Self {
         Self {
             stage: Stage::Carry,
             rest,
-            accepted,
             owed: match rest {
                 Rest::Echo => owed,
                 Rest::Discard => 0,
@@ -136,13 +134,8 @@ impl Remainder {
 
     /// Begins with a connection that has ended. `silent`: when the server ended it, the peer had
     /// sent nothing.
-    pub(crate) fn close(
-        reason: CloseReason,
-        silent: bool,
-        accepted: Instant,
-        moment: &Moment<'_>,
-    ) -> Self {
-        let mut remainder = Self::carry(Rest::Discard, 0, accepted, moment.now);
+    pub(crate) fn close(reason: CloseReason, silent: bool, moment: &Moment<'_>) -> Self {
+        let mut remainder = Self::carry(Rest::Discard, 0, moment.now);
         remainder.silent = silent;
         remainder.end(reason, moment);
         remainder
@@ -181,7 +174,7 @@ impl Remainder {
                 {
                     return self.next_send(moment);
                 }
-                Stage::Carry if self.is_over(moment) => {
+                Stage::Carry if is_over(moment) => {
                     let until = moment.now.checked_add(DRAIN_GRACE);
                     self.stage = Stage::Grace { until };
                 }
@@ -250,12 +243,12 @@ impl Remainder {
             self.end(CloseReason::Idle, moment);
             return Step::TimedOut(CloseReason::Idle);
         }
-        let lifetime_end = add(self.accepted, moment.timeouts.lifetime);
+        let lifetime_end = add(moment.accepted, moment.timeouts.lifetime);
         wait(true, false, earlier(idle_end, lifetime_end))
     }
 
     fn next_send(&mut self, moment: &Moment<'_>) -> Step {
-        let deadline = add(self.accepted, moment.timeouts.write_deadline());
+        let deadline = add(moment.accepted, moment.timeouts.write_deadline());
         if deadline.is_some_and(|end| moment.now >= end) {
             return self.give_up(CloseReason::Lifetime, moment);
         }
@@ -295,12 +288,6 @@ impl Remainder {
         )
     }
 
-    /// Returns whether the server ends the connection now.
-    fn is_over(&self, moment: &Moment<'_>) -> bool {
-        let lifetime_end = add(self.accepted, moment.timeouts.lifetime);
-        moment.asked_to_close || is_past_some(lifetime_end, moment)
-    }
-
     fn end(&mut self, reason: CloseReason, moment: &Moment<'_>) {
         self.reason = reason;
         let Timeouts {
@@ -327,7 +314,7 @@ impl Remainder {
             }
             // All waits after the lifetime together take no longer than the lingering time.
             CloseReason::Lifetime => {
-                self.deadline = add(self.accepted, moment.timeouts.write_deadline());
+                self.deadline = add(moment.accepted, moment.timeouts.write_deadline());
                 lingering
             }
             _ => Duration::ZERO,
@@ -338,6 +325,12 @@ impl Remainder {
             marked: false,
         };
     }
+}
+
+/// Returns whether the server ends a connection now.
+fn is_over(moment: &Moment<'_>) -> bool {
+    let lifetime_end = add(moment.accepted, moment.timeouts.lifetime);
+    moment.asked_to_close || is_past_some(lifetime_end, moment)
 }
 
 /// Returns why the server ends a connection now.

@@ -60,6 +60,8 @@ pub(crate) struct Ready {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment<'t> {
     pub(crate) now: Instant,
+    /// When the connection was accepted.
+    pub(crate) accepted: Instant,
     /// Whether a stop of the server has been requested.
     pub(crate) stopping: bool,
     /// Whether that, or the close of this connection alone, has been requested.

@@ -32,7 +32,7 @@ impl ClosedConnection {
         Self {
             id: record.id,
             peer: record.peer,
-            local: record.local.get().copied(),
+            local: record.local.get().map(|local| **local),
             bytes_in: record.bytes_in(),
             bytes_out: record.bytes_out(),
             duration,

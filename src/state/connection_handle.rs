@@ -84,12 +84,12 @@ impl ConnectionHandle {
     /// [`NotConnected`](io::ErrorKind::NotConnected): the connection has ended, and nobody had asked
     /// before.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        if let Some(&local) = self.record.local.get() {
-            return Ok(local);
+        if let Some(local) = self.record.local.get() {
+            return Ok(**local);
         }
         let stream = self.stream.upgrade().ok_or(io::ErrorKind::NotConnected)?;
         let local = canonical(stream.stream.local_addr()?);
-        Ok(*self.record.local.get_or_init(|| local))
+        Ok(**self.record.local.get_or_init(|| Box::new(local)))
     }
 
     /// Returns how many bytes were received so far.

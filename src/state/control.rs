@@ -8,9 +8,13 @@ use std::time::Instant;
 use crate::hand_over::hand_over_point;
 use crate::wake::Waker;
 
-/// The requests to one connection.
+/// The requests to one connection. Most connections get none, so the first request makes the room for
+/// all: an idle connection must take little.
 #[derive(Debug, Default)]
-pub(crate) struct Control {
+pub(crate) struct Control(OnceLock<Box<Requests>>);
+
+#[derive(Debug, Default)]
+struct Requests {
     /// When the close was requested.
     closing: OnceLock<Instant>,
     wake_up: Mutex<WakeUp>,
@@ -29,7 +33,7 @@ struct WakeUp {
 impl Control {
     /// Requests the close. Returns whether nobody has before.
     pub(super) fn close(&self) -> bool {
-        self.closing.set(Instant::now()).is_ok()
+        self.requests().closing.set(Instant::now()).is_ok()
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -38,7 +42,7 @@ impl Control {
 
     /// Returns when the close was requested.
     pub(crate) fn closing_since(&self) -> Option<Instant> {
-        self.closing.get().copied()
+        self.0.get()?.closing.get().copied()
     }
 
     /// Makes the handler's current or next wait return.
@@ -80,9 +84,21 @@ impl Control {
 
     /// Gives the descriptors of the wake-ups back: the handler is done.
     pub(crate) fn release(&self) {
-        self.lock().waker = None;
+        if let Some(requests) = self.0.get() {
+            requests.lock().waker = None;
+        }
     }
 
+    fn lock(&self) -> MutexGuard<'_, WakeUp> {
+        self.requests().lock()
+    }
+
+    fn requests(&self) -> &Requests {
+        self.0.get_or_init(Box::default)
+    }
+}
+
+impl Requests {
     fn lock(&self) -> MutexGuard<'_, WakeUp> {
         self.wake_up.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -14,8 +14,8 @@ use super::counter::Counter;
 pub(crate) struct Record {
     pub(crate) id: u64,
     pub(crate) peer: SocketAddr,
-    /// Known once somebody has asked for it.
-    pub(crate) local: OnceLock<SocketAddr>,
+    /// Known once somebody has asked for it. In a box, because few do.
+    pub(crate) local: OnceLock<Box<SocketAddr>>,
     pub(crate) accepted: Instant,
     bytes_in: Counter,
     bytes_out: Counter,

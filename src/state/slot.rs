@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::ServerState;
 use super::close_reason::CloseReason;
+use super::handle::ServerHandle;
 use super::record::Record;
 use super::shared_stream::SharedStream;
 use super::shutdown::Phase;
@@ -14,7 +15,7 @@ use crate::hand_over::hand_over_point;
 /// The permission to hold one connection.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    state: Arc<ServerState>,
+    server: ServerHandle,
     id: u64,
     source: Option<Source>,
 }
@@ -22,7 +23,7 @@ pub(crate) struct Slot {
 impl Slot {
     pub(super) fn new(state: &Arc<ServerState>, id: u64) -> Self {
         Self {
-            state: Arc::clone(state),
+            server: ServerHandle::new(Arc::clone(state)),
             id,
             source: None,
         }
@@ -34,11 +35,11 @@ impl Slot {
     ///
     /// The source has all the connections that one may have, this many.
     pub(crate) fn claim_source(&mut self, peer: SocketAddr) -> Result<(), (Source, usize)> {
-        let Some(limit) = self.state.max_per_source else {
+        let Some(limit) = self.state().max_per_source else {
             return Ok(());
         };
         let source = Source::from(peer);
-        if !self.state.live().sources.claim(source, limit) {
+        if !self.state().live().sources.claim(source, limit) {
             return Err((source, limit));
         }
         self.source = Some(source);
@@ -47,25 +48,29 @@ impl Slot {
 
     /// Enters the connection that has this slot, so that a shutdown can abort it.
     pub(crate) fn attach(&self, stream: &Arc<SharedStream>, record: &Arc<Record>) {
-        let mut live = self.state.live();
+        let mut live = self.state().live();
         live.totals.connections += 1;
         let connection = (Arc::downgrade(stream), Arc::clone(record));
         live.connections.insert(self.id, connection);
         drop(live);
         // Whoever aborts sets the phase first. So either it finds this connection in the table, or
         // this connection finds the phase. Both may, and then the abort counts once.
-        if self.state.shutdown.phase() == Phase::Aborting && stream.abort(record) {
-            self.state.live().totals.aborted += 1;
+        if self.state().shutdown.phase() == Phase::Aborting && stream.abort(record) {
+            self.state().live().totals.aborted += 1;
         }
     }
 
     /// Adds the bytes of the connection to the totals. Returns whether they were not there before.
     pub(crate) fn finish(&self, record: &Record, reason: CloseReason) -> bool {
-        self.state.live().totals.add(record, reason)
+        self.state().live().totals.add(record, reason)
     }
 
     pub(crate) fn state(&self) -> &Arc<ServerState> {
-        &self.state
+        self.server.state()
+    }
+
+    pub(crate) fn server(&self) -> &ServerHandle {
+        &self.server
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -76,7 +81,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         hand_over_point();
-        let mut live = self.state.live();
+        let mut live = self.state().live();
         if let Some((_, record)) = live.connections.remove(&self.id) {
             live.totals.add(&record, CloseReason::Done);
         }
@@ -95,10 +100,10 @@ impl Drop for Slot {
         drop(live);
         hand_over_point();
         if wake_lead {
-            self.state.shutdown.lead().wake();
+            self.state().shutdown.lead().wake();
         }
         if wake_supervisor {
-            self.state.shutdown.supervisor().wake();
+            self.state().shutdown.supervisor().wake();
         }
     }
 }

@@ -42,6 +42,7 @@ struct Run<'s> {
     world: World<'s>,
     timeouts: Timeouts,
     base: Instant,
+    accepted: Instant,
     remainder: Remainder,
     /// What was received and is not sent, in the driver's memory.
     owed: Range<usize>,
@@ -95,23 +96,19 @@ impl<'s> Run<'s> {
         world.advance_to(0);
         let moment = Moment {
             now: base,
+            accepted,
             stopping: world.is_stopped(),
             asked_to_close: world.is_stopped(),
             close_end: None,
             timeouts: &timeouts,
         };
         let (remainder, owed) = match script.begin {
-            Begin::Carry { unread } => (
-                Remainder::carry(script.rest, unread, accepted, base),
-                unread,
-            ),
+            Begin::Carry { unread } => (Remainder::carry(script.rest, unread, base), unread),
             Begin::Arrived { unread, left, .. } => {
-                let remainder = Remainder::carry(script.rest, unread, accepted, base);
+                let remainder = Remainder::carry(script.rest, unread, base);
                 (remainder.with_arrived(left as u64, false), unread)
             }
-            Begin::Close { reason, silent, .. } => {
-                (Remainder::close(reason, silent, accepted, &moment), 0)
-            }
+            Begin::Close { reason, silent, .. } => (Remainder::close(reason, silent, &moment), 0),
         };
         let most = match script.begin {
             Begin::Arrived { left, .. } => Some(world.received() + left),
@@ -126,6 +123,7 @@ impl<'s> Run<'s> {
             world,
             timeouts,
             base,
+            accepted,
             remainder,
             last_owed: (!owed.is_empty()).then_some(0),
             owed,
@@ -266,6 +264,7 @@ impl<'s> Run<'s> {
         let now = self.at(now_ms);
         let moment = &Moment {
             now,
+            accepted: self.accepted,
             stopping: self.world.is_stopped(),
             asked_to_close: self.world.is_stopped(),
             close_end: None,
