@@ -19,7 +19,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
-use socket2::SockRef;
 
 use crate::state::Slot;
 use crate::state::close_reason::CloseReason;
@@ -28,7 +27,7 @@ use crate::state::handle::ServerHandle;
 use crate::state::log_prefix::LogPrefix;
 use crate::state::record::Record;
 use crate::state::shared_stream::SharedStream;
-use crate::state::timeouts::{BLOCKING_SLICE, Timeouts};
+use crate::state::timeouts::Timeouts;
 use crate::wake::wait;
 use busy_poll::BusyPoll;
 use limits::Limits;
@@ -285,96 +284,6 @@ impl Connection {
         self.handle().abort();
     }
 
-    /// Sets how long a read waits for input before it fails with
-    /// [`TimedOut`](io::ErrorKind::TimedOut), or `None` for no limit, from the next read on. Until then it is
-    /// the server's [`idle_timeout`](crate::Builder::idle_timeout).
-    ///
-    /// It is about input: a peer that only receives is idle. For proxies and downloads see
-    /// [`set_output_is_activity`](Self::set_output_is_activity). The time runs from the first read or
-    /// [`wait`](Self::wait) that finds no input, and begins again when input arrives. A read that has
-    /// failed may be tried again, and then waits as long once more. If two threads wait, one of them may
-    /// fail alone.
-    ///
-    /// It also holds after the handler, for what [`continue_with`](Self::continue_with) leaves to the server.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use socketserver::Connection;
-    /// use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-    /// use std::time::Duration;
-    ///
-    /// /// Reminds a client that says nothing, and gives up the second time.
-    /// fn ask(mut conn: &Connection) -> io::Result<String> {
-    ///     conn.set_idle_timeout(Duration::from_secs(30));
-    ///     let mut name = String::new();
-    ///     let mut input = BufReader::new(conn.take(1000));
-    ///     writeln!(conn, "who are you?")?;
-    ///     match input.read_line(&mut name) {
-    ///         Err(error) if error.kind() == ErrorKind::TimedOut => {
-    ///             writeln!(conn, "are you there?")?;
-    ///             input.read_line(&mut name)?;
-    ///         }
-    ///         read => drop(read?),
-    ///     }
-    ///     Ok(name)
-    /// }
-    /// ```
-    pub fn set_idle_timeout(&self, timeout: impl Into<Option<Duration>>) {
-        self.lock_limits().idle = timeout.into();
-    }
-
-    /// Sets when reads, writes and [waits](Self::wait) fail with [`TimedOut`](io::ErrorKind::TimedOut),
-    /// however often bytes drip in, or `None` for never. Set a deadline for a phase, such as a TLS
-    /// handshake or a login, and take it back after that.
-    ///
-    /// A deadline in the past fails the next call, even if input has arrived. Calls fail until the deadline
-    /// is moved or taken back; then the handler may go on. If the handler reads no more after a failure,
-    /// the reason in the log is `deadline`. A deadline holds for calls that begin afterwards: a write that
-    /// another thread has begun may not notice.
-    ///
-    /// What [`continue_with`](Self::continue_with) leaves to the server ends at a deadline as at the
-    /// [lifetime](crate::Builder::max_lifetime): what had arrived is echoed, and the reason is `lifetime`.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use socketserver::Connection;
-    /// use std::io::{self, Read};
-    /// use std::time::{Duration, Instant};
-    ///
-    /// /// Reads a header of 4 bytes, which must be there within 5 s.
-    /// fn header(conn: &mut Connection) -> io::Result<[u8; 4]> {
-    ///     let mut header = [0; 4];
-    ///     conn.set_deadline(Instant::now() + Duration::from_secs(5));
-    ///     conn.read_exact(&mut header)?;
-    ///     conn.set_deadline(None);
-    ///     Ok(header)
-    /// }
-    /// ```
-    pub fn set_deadline(&self, deadline: impl Into<Option<Instant>>) {
-        let deadline = deadline.into();
-        self.lock_limits().deadline = deadline;
-        if deadline.is_some() {
-            self.send_in_slices();
-        }
-    }
-
-    /// Makes blocking writes return after the blocking slice, from the next one on.
-    pub(crate) fn send_in_slices(&self) {
-        if !self.sends_in_slices.swap(true, Ordering::Relaxed) {
-            // It fails only where the peer has gone, and then no call blocks.
-            let _ = SockRef::from(self.stream()).set_write_timeout(Some(BLOCKING_SLICE));
-        }
-    }
-
-    /// Sets whether what is sent counts as activity, as what is received does: then the idle timeout runs
-    /// only while nothing goes either way. Until then it is as
-    /// [`output_is_activity`](crate::Builder::output_is_activity) says.
-    pub fn set_output_is_activity(&self, counts: bool) {
-        self.lock_limits().output_is_activity = counts;
-    }
-
     /// Returns the stream, for its options.
     ///
     /// Safe to call are the getters, such as [`local_addr`](TcpStream::local_addr),
@@ -452,10 +361,6 @@ impl Connection {
         self.update_progress(|progress| progress.end(reason));
     }
 
-    fn lock_limits(&self) -> MutexGuard<'_, Limits> {
-        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes leave of the handler: what is only for handlers ends, and its deadline becomes the end of
     /// the connection's lifetime.
     pub(crate) fn leave_handler(&mut self) {
@@ -464,15 +369,6 @@ impl Connection {
         let deadline = self.lock_limits().deadline.take();
         let age = deadline.map(|deadline| deadline.saturating_duration_since(self.accepted()));
         self.lifetime = self.lifetime.into_iter().chain(age).min();
-    }
-
-    /// Returns the timeouts of this connection, as they hold after the handler.
-    pub(crate) fn own_timeouts(&self) -> Timeouts {
-        Timeouts {
-            idle: self.lock_limits().idle,
-            lifetime: self.lifetime,
-            ..*self.timeouts()
-        }
     }
 
     /// Returns when a connection without a handler gives up what is due to the peer, because its close

@@ -1,8 +1,13 @@
 //! The time limits of one connection: those of its server, until the handler sets others.
 
 use std::io::{self, ErrorKind};
+use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use socket2::SockRef;
+
+use super::Connection;
 use crate::state::close_reason::CloseReason;
 use crate::state::timeouts::{BLOCKING_SLICE, Timeouts};
 
@@ -66,6 +71,144 @@ impl Limits {
 
     pub(crate) fn is_past_deadline(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| now >= deadline)
+    }
+}
+
+impl Connection {
+    /// Sets how long a read waits for input before it fails with
+    /// [`TimedOut`](io::ErrorKind::TimedOut), or `None` for no limit, from the next read on. Until then it is
+    /// the server's [`idle_timeout`](crate::Builder::idle_timeout).
+    ///
+    /// It is about input: a peer that only receives is idle. For proxies and downloads see
+    /// [`set_output_is_activity`](Self::set_output_is_activity). The time runs from the first read or
+    /// [`wait`](Self::wait) that finds no input, and begins again when input arrives. A read that has
+    /// failed may be tried again, and then waits as long once more. If two threads wait, one of them may
+    /// fail alone.
+    ///
+    /// It also holds after the handler, for what [`continue_with`](Self::continue_with) leaves to the server.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use socketserver::Connection;
+    /// use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+    /// use std::time::Duration;
+    ///
+    /// /// Reminds a client that says nothing, and gives up the second time.
+    /// fn ask(mut conn: &Connection) -> io::Result<String> {
+    ///     conn.set_idle_timeout(Duration::from_secs(30));
+    ///     let mut name = String::new();
+    ///     let mut input = BufReader::new(conn.take(1000));
+    ///     writeln!(conn, "who are you?")?;
+    ///     match input.read_line(&mut name) {
+    ///         Err(error) if error.kind() == ErrorKind::TimedOut => {
+    ///             writeln!(conn, "are you there?")?;
+    ///             input.read_line(&mut name)?;
+    ///         }
+    ///         read => drop(read?),
+    ///     }
+    ///     Ok(name)
+    /// }
+    /// ```
+    pub fn set_idle_timeout(&self, timeout: impl Into<Option<Duration>>) {
+        self.lock_limits().idle = timeout.into();
+    }
+
+    /// Sets when reads, writes and [waits](Self::wait) fail with [`TimedOut`](io::ErrorKind::TimedOut),
+    /// however often bytes drip in, or `None` for never. Set a deadline for a phase, such as a TLS
+    /// handshake or a login, and take it back after that.
+    ///
+    /// A deadline in the past fails the next call, even if input has arrived. Calls fail until the deadline
+    /// is moved or taken back; then the handler may go on. If the handler reads no more after a failure,
+    /// the reason in the log is `deadline`. A deadline holds for calls that begin afterwards: a write that
+    /// another thread has begun may not notice.
+    ///
+    /// What [`continue_with`](Self::continue_with) leaves to the server ends at a deadline as at the
+    /// [lifetime](crate::Builder::max_lifetime): what had arrived is echoed, and the reason is `lifetime`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use socketserver::Connection;
+    /// use std::io::{self, Read};
+    /// use std::time::{Duration, Instant};
+    ///
+    /// /// Reads a header of 4 bytes, which must be there within 5 s.
+    /// fn header(conn: &mut Connection) -> io::Result<[u8; 4]> {
+    ///     let mut header = [0; 4];
+    ///     conn.set_deadline(Instant::now() + Duration::from_secs(5));
+    ///     conn.read_exact(&mut header)?;
+    ///     conn.set_deadline(None);
+    ///     Ok(header)
+    /// }
+    /// ```
+    pub fn set_deadline(&self, deadline: impl Into<Option<Instant>>) {
+        let deadline = deadline.into();
+        self.lock_limits().deadline = deadline;
+        if deadline.is_some() {
+            self.send_in_slices();
+        }
+    }
+
+    /// Sets whether what is sent counts as activity, as what is received does: then the idle timeout runs
+    /// only while nothing goes either way. Until then it is as
+    /// [`output_is_activity`](crate::Builder::output_is_activity) says.
+    pub fn set_output_is_activity(&self, counts: bool) {
+        self.lock_limits().output_is_activity = counts;
+    }
+
+    /// Makes blocking writes return after the blocking slice, from the next one on.
+    pub(crate) fn send_in_slices(&self) {
+        if !self.sends_in_slices.swap(true, Ordering::Relaxed) {
+            // It fails only where the peer has gone, and then no call blocks.
+            let _ = SockRef::from(self.stream()).set_write_timeout(Some(BLOCKING_SLICE));
+        }
+    }
+
+    /// Returns the timeouts of this connection, as they hold after the handler.
+    pub(crate) fn own_timeouts(&self) -> Timeouts {
+        Timeouts {
+            idle: self.lock_limits().idle,
+            lifetime: self.lifetime,
+            ..*self.timeouts()
+        }
+    }
+
+    /// Notes that a wait for input begins or goes on, and returns when it must end.
+    pub(super) fn begin_to_wait(&self) -> Option<Instant> {
+        let mut limits = self.lock_limits();
+        limits.begin_to_wait(Instant::now());
+        limits.end()
+    }
+
+    /// Fails if a limit of the wait for input is over.
+    pub(super) fn check_wait(&self) -> io::Result<()> {
+        let failed = self.lock_limits().fail_wait(Instant::now());
+        failed.map_or(Ok(()), |reason| Err(self.time_out(reason)))
+    }
+
+    /// Fails if the deadline is over. Returns whether the deadline leaves time for a blocking slice.
+    pub(super) fn check_deadline(&self) -> io::Result<bool> {
+        let limits = *self.lock_limits();
+        // Without a deadline there is no need for the time.
+        if limits.deadline.is_none() {
+            return Ok(true);
+        }
+        let now = Instant::now();
+        if limits.is_past_deadline(now) {
+            return Err(self.time_out(CloseReason::Deadline));
+        }
+        Ok(!limits.is_deadline_near(now))
+    }
+
+    /// Notes that a limit of time ends the connection, and returns the error that says so.
+    pub(super) fn time_out(&self, reason: CloseReason) -> io::Error {
+        self.end(reason);
+        timed_out(reason)
+    }
+
+    pub(super) fn lock_limits(&self) -> MutexGuard<'_, Limits> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -12,7 +12,6 @@ use socket2::SockRef;
 
 use super::Connection;
 use super::progress::Progress;
-use crate::connection::limits::timed_out;
 use crate::state::close_reason::CloseReason;
 use crate::state::shutdown::Phase;
 use crate::state::timeouts::{BLOCKING_SLICE, DRAIN_GRACE, WRITE_RETRY};
@@ -124,39 +123,6 @@ impl Connection {
             return Ok(());
         }
         self.check_wait()
-    }
-
-    /// Notes that a wait for input begins or goes on, and returns when it must end.
-    pub(super) fn begin_to_wait(&self) -> Option<Instant> {
-        let mut limits = self.lock_limits();
-        limits.begin_to_wait(Instant::now());
-        limits.end()
-    }
-
-    /// Fails if a limit of the wait for input is over.
-    pub(super) fn check_wait(&self) -> io::Result<()> {
-        let failed = self.lock_limits().fail_wait(Instant::now());
-        failed.map_or(Ok(()), |reason| Err(self.time_out(reason)))
-    }
-
-    /// Fails if the deadline is over. Returns whether the deadline leaves time for a blocking slice.
-    pub(super) fn check_deadline(&self) -> io::Result<bool> {
-        let limits = *self.lock_limits();
-        // Without a deadline there is no need for the time.
-        if limits.deadline.is_none() {
-            return Ok(true);
-        }
-        let now = Instant::now();
-        if limits.is_past_deadline(now) {
-            return Err(self.time_out(CloseReason::Deadline));
-        }
-        Ok(!limits.is_deadline_near(now))
-    }
-
-    /// Notes that a limit of time ends the connection, and returns the error that says so.
-    fn time_out(&self, reason: CloseReason) -> io::Error {
-        self.end(reason);
-        timed_out(reason)
     }
 
     /// Reads now that the server ends the connection: what had arrived when a read noticed that,
