@@ -5,6 +5,7 @@
 
 pub(crate) mod busy_poll;
 pub(crate) mod closing;
+mod ending;
 pub(crate) mod limits;
 pub(crate) mod progress;
 pub(crate) mod rest;
@@ -13,15 +14,14 @@ pub(crate) mod wait;
 
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
 use crate::state::Slot;
-use crate::state::close_reason::CloseReason;
 use crate::state::connection_handle::ConnectionHandle;
 use crate::state::handle::ServerHandle;
 use crate::state::log_prefix::LogPrefix;
@@ -263,27 +263,6 @@ impl Connection {
         ConnectionHandle::new(self.slot.state(), stream, Arc::clone(&self.record))
     }
 
-    /// Sends a FIN: the peer reads an end of file after what was written, and this side can still read
-    /// (`shutdown(2)`, `SHUT_WR`). Later writes fail with
-    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe); a second call does nothing.
-    ///
-    /// # Errors
-    ///
-    /// [`NotConnected`](io::ErrorKind::NotConnected): the peer has reset the connection.
-    pub fn shutdown_write(&self) -> io::Result<()> {
-        // The kernel refuses a second call once the peer has closed, too.
-        if self.has_sent_fin.swap(true, Ordering::Relaxed) {
-            return Ok(());
-        }
-        self.stream().shutdown(Shutdown::Write)
-    }
-
-    /// Resets the connection, as [`ConnectionHandle::abort`] does: what the peer has not received yet is
-    /// lost. For a peer that breaks the protocol, or that is to get nothing half.
-    pub fn abort(&self) {
-        self.handle().abort();
-    }
-
     /// Returns the stream, for its options.
     ///
     /// Safe to call are the getters, such as [`local_addr`](TcpStream::local_addr),
@@ -310,36 +289,6 @@ impl Connection {
         self.slot.server()
     }
 
-    /// Returns whether the connection is to come to its end: because a shutdown or a
-    /// [close](ConnectionHandle::close) was requested, or because its
-    /// [lifetime](crate::Builder::max_lifetime) is over.
-    ///
-    /// A read tells by an end of file. A handler that only writes asks here, and returns.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use socketserver::Connection;
-    /// use std::io::{self, Write};
-    ///
-    /// fn count(conn: &mut Connection) -> io::Result<()> {
-    ///     let mut number = 0;
-    ///     while !conn.is_ending() {
-    ///         writeln!(conn, "{number}")?;
-    ///         number += 1;
-    ///     }
-    ///     Ok(())
-    /// }
-    /// ```
-    #[must_use]
-    pub fn is_ending(&self) -> bool {
-        let closing = self.should_close();
-        if closing {
-            self.update_progress(Progress::tell);
-        }
-        closing
-    }
-
     /// Returns how many bytes were received so far.
     #[must_use]
     pub fn bytes_in(&self) -> u64 {
@@ -356,46 +305,12 @@ impl Connection {
         *self.lock_progress()
     }
 
-    /// Notes why the connection has ended.
-    pub(crate) fn end(&self, reason: CloseReason) {
-        self.update_progress(|progress| progress.end(reason));
-    }
-
-    /// Takes leave of the handler: what is only for handlers ends, and its deadline becomes the end of
-    /// the connection's lifetime.
-    pub(crate) fn leave_handler(&mut self) {
-        self.is_left = true;
-        self.record.control.release();
-        let deadline = self.lock_limits().deadline.take();
-        let age = deadline.map(|deadline| deadline.saturating_duration_since(self.accepted()));
-        self.lifetime = self.lifetime.into_iter().chain(age).min();
-    }
-
-    /// Returns when a connection without a handler gives up what is due to the peer, because its close
-    /// was requested.
-    pub(crate) fn close_end(&self) -> Option<Instant> {
-        let since = self.record.control.closing_since()?;
-        let Timeouts {
-            drain, lingering, ..
-        } = *self.timeouts();
-        since.checked_add(drain.max(lingering))
-    }
-
     fn update_progress(&self, update: impl FnOnce(&mut Progress)) {
         update(&mut self.lock_progress());
     }
 
     fn lock_progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns why the connection has ended, now that its handler is done.
-    pub(crate) fn reason(&self) -> CloseReason {
-        match self.progress().reason(self.reason_to_close()) {
-            CloseReason::Panic => CloseReason::Panic,
-            // Whatever the handler has met since.
-            reason => reason.unless_aborted(&self.record),
-        }
     }
 
     /// Sleeps until the stream is ready or the timeout is over. Returns whether it is ready.

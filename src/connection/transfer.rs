@@ -13,7 +13,6 @@ use socket2::SockRef;
 use super::Connection;
 use super::progress::Progress;
 use crate::state::close_reason::CloseReason;
-use crate::state::shutdown::Phase;
 use crate::state::timeouts::{BLOCKING_SLICE, DRAIN_GRACE, WRITE_RETRY};
 use crate::wake::wait;
 
@@ -293,82 +292,5 @@ impl Connection {
     fn failed(&self, error: io::Error) -> io::Error {
         self.end(self.reason_of(&error));
         error
-    }
-
-    /// Returns the reason that an error of the stream is for the end of the connection.
-    pub(crate) fn reason_of(&self, error: &io::Error) -> CloseReason {
-        if self.record.is_aborted() {
-            // We aborted the connection, so this is no reset by the peer.
-            self.reason_to_close()
-        } else if is_the_peers(error.kind()) {
-            CloseReason::Reset
-        } else {
-            CloseReason::Error
-        }
-    }
-
-    /// Returns whether the server ends the connection.
-    pub(crate) fn should_close(&self) -> bool {
-        self.is_asked_to_close() || self.lifetime_end().is_some_and(|end| Instant::now() >= end)
-    }
-
-    /// Returns whether a stop of the server, or the close of this connection, was requested.
-    pub(crate) fn is_asked_to_close(&self) -> bool {
-        self.server().phase() != Phase::Serving || self.record.control.is_closing()
-    }
-
-    pub(super) fn lifetime_end(&self) -> Option<Instant> {
-        self.record.accepted.checked_add(self.lifetime?)
-    }
-
-    /// Returns why the server ends the connection, if it does.
-    pub(crate) fn reason_to_close(&self) -> CloseReason {
-        match self.server().phase() {
-            _ if self.record.is_aborted_alone() => CloseReason::Aborted,
-            Phase::Serving if self.record.control.is_closing() => CloseReason::Closed,
-            Phase::Serving => CloseReason::Lifetime,
-            Phase::Draining | Phase::Aborting => CloseReason::Shutdown,
-        }
-    }
-}
-
-/// Returns whether an error of a stream says that the peer has reset the connection or vanished.
-fn is_the_peers(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::ConnectionReset
-            | ErrorKind::ConnectionAborted
-            | ErrorKind::BrokenPipe
-            | ErrorKind::NotConnected
-            // Keep-alive or retransmission gave up, or the path to the peer is down.
-            | ErrorKind::TimedOut
-            | ErrorKind::HostUnreachable
-            | ErrorKind::NetworkUnreachable
-            | ErrorKind::NetworkDown
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use rustix::io::Errno;
-
-    use super::*;
-
-    #[test]
-    fn a_peer_that_is_gone_or_out_of_reach_is_no_error_of_the_server() {
-        let is_the_peers = |errno: Errno| is_the_peers(io::Error::from(errno).kind());
-        for errno in [
-            Errno::CONNRESET,
-            Errno::PIPE,
-            Errno::TIMEDOUT,
-            Errno::HOSTUNREACH,
-            Errno::NETUNREACH,
-            Errno::NETDOWN,
-        ] {
-            assert!(is_the_peers(errno), "{errno:?}");
-        }
-        for errno in [Errno::NOBUFS, Errno::NOMEM, Errno::PERM, Errno::NOSYS] {
-            assert!(!is_the_peers(errno), "{errno:?}");
-        }
     }
 }

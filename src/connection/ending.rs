@@ -1,0 +1,176 @@
+//! The end of a connection: who asks for it, when it is due, and its reason.
+
+use std::io::{self, ErrorKind};
+use std::net::Shutdown;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::Connection;
+use super::progress::Progress;
+use crate::state::close_reason::CloseReason;
+use crate::state::shutdown::Phase;
+use crate::state::timeouts::Timeouts;
+
+impl Connection {
+    /// Sends a FIN: the peer reads an end of file after what was written, and this side can still read
+    /// (`shutdown(2)`, `SHUT_WR`). Later writes fail with
+    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe); a second call does nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`NotConnected`](io::ErrorKind::NotConnected): the peer has reset the connection.
+    pub fn shutdown_write(&self) -> io::Result<()> {
+        // The kernel refuses a second call once the peer has closed, too.
+        if self.has_sent_fin.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.stream().shutdown(Shutdown::Write)
+    }
+
+    /// Resets the connection, as [`ConnectionHandle::abort`] does: what the peer has not received yet is
+    /// lost. For a peer that breaks the protocol, or that is to get nothing half.
+    pub fn abort(&self) {
+        self.handle().abort();
+    }
+
+    /// Returns whether the connection is to come to its end: because a shutdown or a
+    /// [close](ConnectionHandle::close) was requested, or because its
+    /// [lifetime](crate::Builder::max_lifetime) is over.
+    ///
+    /// A read tells by an end of file. A handler that only writes asks here, and returns.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use socketserver::Connection;
+    /// use std::io::{self, Write};
+    ///
+    /// fn count(conn: &mut Connection) -> io::Result<()> {
+    ///     let mut number = 0;
+    ///     while !conn.is_ending() {
+    ///         writeln!(conn, "{number}")?;
+    ///         number += 1;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        let closing = self.should_close();
+        if closing {
+            self.update_progress(Progress::tell);
+        }
+        closing
+    }
+
+    /// Returns whether the server ends the connection.
+    pub(crate) fn should_close(&self) -> bool {
+        self.is_asked_to_close() || self.lifetime_end().is_some_and(|end| Instant::now() >= end)
+    }
+
+    /// Returns whether a stop of the server, or the close of this connection, was requested.
+    pub(crate) fn is_asked_to_close(&self) -> bool {
+        self.server().phase() != Phase::Serving || self.record.control.is_closing()
+    }
+
+    pub(super) fn lifetime_end(&self) -> Option<Instant> {
+        self.record.accepted.checked_add(self.lifetime?)
+    }
+
+    /// Returns why the server ends the connection, if it does.
+    pub(crate) fn reason_to_close(&self) -> CloseReason {
+        match self.server().phase() {
+            _ if self.record.is_aborted_alone() => CloseReason::Aborted,
+            Phase::Serving if self.record.control.is_closing() => CloseReason::Closed,
+            Phase::Serving => CloseReason::Lifetime,
+            Phase::Draining | Phase::Aborting => CloseReason::Shutdown,
+        }
+    }
+
+    /// Returns the reason that an error of the stream is for the end of the connection.
+    pub(crate) fn reason_of(&self, error: &io::Error) -> CloseReason {
+        if self.record.is_aborted() {
+            // We aborted the connection, so this is no reset by the peer.
+            self.reason_to_close()
+        } else if is_the_peers(error.kind()) {
+            CloseReason::Reset
+        } else {
+            CloseReason::Error
+        }
+    }
+
+    /// Notes why the connection has ended.
+    pub(crate) fn end(&self, reason: CloseReason) {
+        self.update_progress(|progress| progress.end(reason));
+    }
+
+    /// Returns why the connection has ended, now that its handler is done.
+    pub(crate) fn reason(&self) -> CloseReason {
+        match self.progress().reason(self.reason_to_close()) {
+            CloseReason::Panic => CloseReason::Panic,
+            // Whatever the handler has met since.
+            reason => reason.unless_aborted(&self.record),
+        }
+    }
+
+    /// Returns when a connection without a handler gives up what is due to the peer, because its close
+    /// was requested.
+    pub(crate) fn close_end(&self) -> Option<Instant> {
+        let since = self.record.control.closing_since()?;
+        let Timeouts {
+            drain, lingering, ..
+        } = *self.timeouts();
+        since.checked_add(drain.max(lingering))
+    }
+
+    /// Takes leave of the handler: what is only for handlers ends, and its deadline becomes the end of
+    /// the connection's lifetime.
+    pub(crate) fn leave_handler(&mut self) {
+        self.is_left = true;
+        self.record.control.release();
+        let deadline = self.lock_limits().deadline.take();
+        let age = deadline.map(|deadline| deadline.saturating_duration_since(self.accepted()));
+        self.lifetime = self.lifetime.into_iter().chain(age).min();
+    }
+}
+
+/// Returns whether an error of a stream says that the peer has reset the connection or vanished.
+fn is_the_peers(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::NotConnected
+            // Keep-alive or retransmission gave up, or the path to the peer is down.
+            | ErrorKind::TimedOut
+            | ErrorKind::HostUnreachable
+            | ErrorKind::NetworkUnreachable
+            | ErrorKind::NetworkDown
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn a_peer_that_is_gone_or_out_of_reach_is_no_error_of_the_server() {
+        let is_the_peers = |errno: Errno| is_the_peers(io::Error::from(errno).kind());
+        for errno in [
+            Errno::CONNRESET,
+            Errno::PIPE,
+            Errno::TIMEDOUT,
+            Errno::HOSTUNREACH,
+            Errno::NETUNREACH,
+            Errno::NETDOWN,
+        ] {
+            assert!(is_the_peers(errno), "{errno:?}");
+        }
+        for errno in [Errno::NOBUFS, Errno::NOMEM, Errno::PERM, Errno::NOSYS] {
+            assert!(!is_the_peers(errno), "{errno:?}");
+        }
+    }
+}
