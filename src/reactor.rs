@@ -7,6 +7,8 @@
 
 pub(crate) mod carried;
 #[cfg(any(target_os = "linux", target_os = "android"))]
+mod entrance;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod epoll;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod event_loop;
@@ -33,7 +35,7 @@ use crate::connection::busy_poll::BusyPoll;
 use crate::state::ServerState;
 use carried::{Carried, Next};
 #[cfg(any(target_os = "linux", target_os = "android"))]
-use event_loop::Reactor;
+use entrance::Reactor;
 use step::{Ready, Wait};
 
 /// The most that is received at once. A stream in buffers of 64 KiB moves about five times as

@@ -3,178 +3,24 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::TcpStream;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
+use super::BUFFER;
 use super::carried::{Carried, Next};
-use super::epoll::{EpollSet, Events, Interest, interest};
-use super::mailbox::{Mailbox, Opened};
+use super::entrance::{Entry, MAX_REJECTED, Reactor, STOP, WAKER, What};
+use super::epoll::{Events, interest};
+use super::mailbox::Opened;
 use super::slab::{Slab, Token};
 use super::step::{Ready, Wait};
-use super::{BUFFER, Threads};
 use crate::connection::busy_poll::BusyPoll;
 use crate::hand_over::hand_over_point;
-use crate::state::ServerState;
 use crate::state::timeouts::BLOCKING_SLICE;
-use crate::thread_limit;
-use crate::wake::Waker;
-
-/// The most rejected connections that linger at the same time. More are closed early, so that a
-/// crowd can't use up the descriptors.
-const MAX_REJECTED: usize = 64;
-
-/// What the two descriptors of the loop itself are called in events.
-const WAKER: u64 = u64::MAX;
-const STOP: u64 = u64::MAX - 1;
-
-/// A reactor, as the other threads of a server use it.
-pub(super) struct Reactor {
-    epoll: EpollSet,
-    waker: Arc<Waker>,
-    mailbox: Mailbox<Entry>,
-    /// How many rejected connections linger.
-    rejected: AtomicUsize,
-    /// Whether the loop must close the rejected connections.
-    releases: AtomicBool,
-    state: Arc<ServerState>,
-    pub(super) threads: Weak<dyn Threads>,
-}
-
-/// One descriptor in the set.
-struct Entry {
-    what: What,
-    /// What the descriptor is watched for.
-    watched: Interest,
-    /// When the loop looks at this entry if nothing happens before: never after the entry's real
-    /// deadline, but perhaps before it, so that most messages need not move it.
-    alarm: Option<Instant>,
-}
-
-enum What {
-    /// In a box, so that a connection that leaves moves quickly, and a free place takes little.
-    Carried(Box<Carried>),
-    /// A rejected connection, whose FIN is out.
-    Rejected(TcpStream),
-}
-
-impl Reactor {
-    /// Starts the thread of a reactor.
-    pub(super) fn start(
-        state: &Arc<ServerState>,
-        threads: &Weak<dyn Threads>,
-    ) -> io::Result<Arc<Self>> {
-        let reactor = Arc::new(Self {
-            epoll: EpollSet::new()?,
-            waker: Arc::new(Waker::new()?),
-            mailbox: Mailbox::new(),
-            rejected: AtomicUsize::new(0),
-            releases: AtomicBool::new(false),
-            state: Arc::clone(state),
-            threads: Weak::clone(threads),
-        });
-        reactor
-            .epoll
-            .add(&*reactor.waker, WAKER, interest(true, false))?;
-        reactor
-            .epoll
-            .add(state.shutdown.stop(), STOP, interest(true, false))?;
-        let event_loop = EventLoop::new(Arc::clone(&reactor));
-        let name = state.prefix.thread_name("reactor");
-        thread_limit::spawn(&name, None, move || event_loop.run())?;
-        state.add_reactor(&reactor.waker);
-        Ok(reactor)
-    }
-
-    /// Takes a connection, which waits for `wait`, or returns it if that is impossible.
-    pub(super) fn enter(&self, carried: Box<Carried>, wait: Wait) -> Result<(), Box<Carried>> {
-        let record = Arc::clone(carried.conn.record());
-        let entry = Entry {
-            watched: interest(wait.input, wait.room),
-            alarm: wait.until,
-            what: What::Carried(carried),
-        };
-        if let Err(Entry {
-            what: What::Carried(carried),
-            ..
-        }) = self.deliver(entry)
-        {
-            return Err(carried);
-        }
-        // A close that was requested meanwhile has woken the loop before there was anything to find.
-        if record.control.is_closing() {
-            self.waker.wake();
-        }
-        Ok(())
-    }
-
-    /// Takes a rejected connection, and drops its input until the peer's FIN or the end of the
-    /// lingering time.
-    pub(super) fn linger(&self, stream: TcpStream) {
-        let until = Instant::now().checked_add(self.state.timeouts.lingering);
-        let entry = Entry {
-            watched: interest(true, false),
-            alarm: until,
-            what: What::Rejected(stream),
-        };
-        let before = self.rejected.fetch_add(1, Ordering::Relaxed);
-        if self.deliver(entry).is_err() {
-            // The set can't hold the descriptor, so the connection is closed now.
-            self.rejected.fetch_sub(1, Ordering::Relaxed);
-        } else if before >= MAX_REJECTED {
-            self.waker.wake();
-        }
-    }
-
-    /// Asks the loop to close the rejected connections. Returns whether there are any.
-    pub(super) fn release_rejected(&self) -> bool {
-        let any = self.rejected.load(Ordering::Relaxed) > 0;
-        if any {
-            self.releases.store(true, Ordering::Relaxed);
-            self.waker.wake();
-        }
-        any
-    }
-
-    /// Lets the loop end once its last connection has.
-    pub(super) fn end(&self) {
-        self.mailbox.end();
-        self.waker.wake();
-    }
-
-    /// Returns whether closing a connection runs code of users.
-    pub(super) fn has_close_hook(&self) -> bool {
-        self.state.has_close_hook()
-    }
-
-    fn deliver(&self, entry: Entry) -> Result<(), Entry> {
-        let alarm = entry.alarm;
-        let wakes = self.mailbox.deliver(entry, alarm, |token, entry| {
-            hand_over_point();
-            let added = self.epoll.add(entry, token.to_bits(), entry.watched);
-            hand_over_point();
-            added.is_ok()
-        })?;
-        if wakes {
-            self.waker.wake();
-        }
-        Ok(())
-    }
-}
-
-impl AsFd for Entry {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.what {
-            What::Carried(carried) => carried.as_fd(),
-            What::Rejected(stream) => stream.as_fd(),
-        }
-    }
-}
 
 /// The thread of a reactor.
 pub(super) struct EventLoop {
@@ -193,7 +39,7 @@ pub(super) struct EventLoop {
 }
 
 impl EventLoop {
-    fn new(reactor: Arc<Reactor>) -> Self {
+    pub(super) fn new(reactor: Arc<Reactor>) -> Self {
         let busy_poll = BusyPoll::new(reactor.state.timeouts.busy_poll);
         Self {
             reactor,
@@ -207,7 +53,7 @@ impl EventLoop {
         }
     }
 
-    fn run(mut self) {
+    pub(super) fn run(mut self) {
         let mut events = Events::new();
         loop {
             self.wait_for_events(&mut events);

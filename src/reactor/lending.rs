@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::carried::Carried;
-use super::event_loop::{EventLoop, Reactor};
+use super::entrance::Reactor;
+use super::event_loop::EventLoop;
 use super::pipe::Pipe;
 use super::poll_loop;
 use super::slab::Token;
