@@ -28,7 +28,8 @@ use crate::state::log_prefix::LogPrefix;
 use crate::state::record::{Record, canonical};
 use crate::state::shutdown::Phase;
 use crate::wake::wait;
-use outcome::{AcceptOutcome, Shortage, WarnOnce, classify};
+use crate::warn_once::WarnOnce;
+use outcome::{AcceptOutcome, Shortage, classify};
 use socket_options::SocketOptions;
 
 /// What happens to a client that connects while the limit of connections is reached.

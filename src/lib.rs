@@ -124,6 +124,7 @@ mod state;
 mod sync;
 mod thread_limit;
 mod wake;
+mod warn_once;
 mod worker;
 
 pub use accept::AtLimit;

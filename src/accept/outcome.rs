@@ -1,4 +1,4 @@
-//! What a failed `accept(2)` means, how long to pause after a shortage, and when to warn.
+//! What a failed `accept(2)` means, and how long to pause after a shortage.
 //!
 //! Everything here is pure: errors and times come in, decisions go out. The holder of the lead
 //! acts on them.
@@ -7,6 +7,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+
+use crate::warn_once::WarnOnce;
 
 /// What an error of `accept(2)` means for the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,51 +92,8 @@ impl Shortage {
     }
 }
 
-/// A condition that comes and goes, and is reported once for the whole time: an episode.
-///
-/// At a limit every connection that ends makes room for a moment, so the condition ends and
-/// begins again with each client. Reporting each time would let clients flood the log. So an episode
-/// is only over once the condition has not been seen for a while.
-#[derive(Debug, Default)]
-pub(crate) struct WarnOnce {
-    last_seen: Option<Instant>,
-}
-
-impl WarnOnce {
-    /// An episode is over once the condition has not been seen for this long.
-    pub(crate) const QUIET: Duration = Duration::from_secs(10);
-
-    /// Notes that the condition holds at `now`, and returns whether to report it.
-    pub(crate) fn should_report(&mut self, now: Instant) -> bool {
-        let before = self.last_seen.replace(now);
-        before.is_none_or(|before| now.saturating_duration_since(before) > Self::QUIET)
-    }
-
-    /// Notes that the condition has held until `now`, since it was last seen.
-    pub(crate) fn held_until(&mut self, now: Instant) {
-        if let Some(last_seen) = &mut self.last_seen {
-            *last_seen = now;
-        }
-    }
-
-    /// Returns when the episode will be over, if there is one.
-    pub(crate) fn end(&self) -> Option<Instant> {
-        Some(self.last_seen? + Self::QUIET)
-    }
-
-    /// Returns whether an episode has come to its end by `now`: once for each episode.
-    pub(crate) fn should_report_end(&mut self, now: Instant) -> bool {
-        let is_over = self.end().is_some_and(|end| end <= now);
-        if is_over {
-            self.last_seen = None;
-        }
-        is_over
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::collection::vec;
     use proptest::prelude::*;
 
     use super::*;
@@ -189,38 +148,6 @@ mod tests {
         assert!(shortage.pause_end(now).is_some());
     }
 
-    #[test]
-    fn a_condition_is_reported_once_until_it_has_been_quiet() {
-        let mut condition = WarnOnce::default();
-        let start = Instant::now();
-        assert!(condition.should_report(start));
-        for seconds in 1..30 {
-            assert!(!condition.should_report(start + Duration::from_secs(seconds)));
-        }
-        assert!(condition.should_report(start + Duration::from_secs(29 + 11)));
-    }
-
-    #[test]
-    fn the_end_of_an_episode_is_reported_once_and_only_after_a_quiet_time() {
-        let mut condition = WarnOnce::default();
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        condition.held_until(at(0));
-        assert_eq!(condition.end(), None);
-        assert!(!condition.should_report_end(at(100)));
-
-        assert!(condition.should_report(at(100)));
-        assert!(!condition.should_report_end(at(109)));
-        // A server that has been at its limit for an hour sees that only when there is room again.
-        condition.held_until(at(3700));
-        assert!(!condition.should_report_end(at(3709)));
-        assert!(!condition.should_report(at(3709)));
-        assert_eq!(condition.end(), Some(at(3719)));
-        assert!(condition.should_report_end(at(3719)));
-        assert!(!condition.should_report_end(at(3719)));
-        assert!(condition.should_report(at(3719)));
-    }
-
     proptest! {
         /// Whatever a system comes up with, only what is known to be the end is taken for it.
         #[test]
@@ -229,20 +156,6 @@ mod tests {
             let outcome = classify(&io::Error::from_raw_os_error(raw));
             let is_end = ends.map(Errno::raw_os_error).contains(&raw);
             prop_assert_eq!(outcome == AcceptOutcome::Unusable, is_end);
-        }
-
-        /// At whatever times a condition is seen, each report of it follows a quiet time.
-        #[test]
-        fn reports_are_at_least_a_quiet_time_apart(gaps in vec(0..30_u64, 1..100)) {
-            let mut condition = WarnOnce::default();
-            let mut now = Instant::now();
-            let mut last_seen = None;
-            for gap in gaps {
-                now += Duration::from_secs(gap);
-                let quiet = last_seen.is_none_or(|seen| now - seen > WarnOnce::QUIET);
-                prop_assert_eq!(condition.should_report(now), quiet);
-                last_seen = Some(now);
-            }
         }
     }
 }

@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use log::Level;
 
-use crate::accept::outcome::WarnOnce;
 use crate::catch::catch;
 use crate::connection::Connection;
 use crate::connection::progress::Progress;
 use crate::connection::rest::Wish;
 use crate::state::close_reason::CloseReason;
+use crate::warn_once::WarnOnce;
 use crate::worker::handler::{Failure, RequestHandler, drive};
 
 pub(crate) type VerifyHook = Box<dyn Fn(&Connection) -> bool + Send + Sync>;
