@@ -21,12 +21,12 @@ use crate::connection::Connection;
 use crate::error::Error;
 use crate::hand_over::hand_over_point;
 use crate::reactor::{Reactors, close_rejected};
-use crate::state::ServerState;
 use crate::state::close_reason::{CloseReason, log_close};
 use crate::state::closed::ClosedConnection;
 use crate::state::log_prefix::LogPrefix;
 use crate::state::record::{Record, canonical};
 use crate::state::shutdown::Phase;
+use crate::state::{ServerState, Source};
 use crate::wake::wait;
 use crate::warn_once::WarnOnce;
 use outcome::{AcceptOutcome, Shortage, classify};
@@ -84,7 +84,6 @@ pub(crate) struct Lead {
     /// Whether there was no room when the holder last looked.
     is_full: bool,
     limit_warned: WarnOnce,
-    source_limit_warned: WarnOnce,
 }
 
 /// A connection that was just taken from a backlog.
@@ -134,7 +133,6 @@ impl Lead {
             shortage: Shortage::default(),
             is_full: false,
             limit_warned: WarnOnce::default(),
-            source_limit_warned: WarnOnce::default(),
         }
     }
 
@@ -209,15 +207,11 @@ impl Lead {
         else {
             return Ok(None);
         };
-        if let Err((source, limit)) = slot.claim_source(peer) {
-            if self.source_limit_warned.should_report(Instant::now()) {
-                let prefix = self.prefix();
-                log::warn!(
-                    service = prefix, source:%, limit;
-                    "{prefix}limit of {limit} connections per source reached by {source}; new ones \
-                     are closed"
-                );
-            }
+        // The client behind a proxy is known once the header was read.
+        if !self.state.expects_proxy_header(peer)
+            && let Err(exceeded) = slot.claim_source(peer)
+        {
+            warn_of_source_limit(&self.state, exceeded);
             self.reject(stream, peer);
             return Ok(None);
         }
@@ -356,18 +350,25 @@ impl Lead {
                 "{prefix}below the limit of {limit} connections again"
             );
         }
-        if self.source_limit_warned.should_report_end(now) {
-            let limit = self.state.max_per_source();
-            log::info!(
-                service = prefix, limit;
-                "{prefix}no source exceeds the limit of {} connections any more",
-                limit.unwrap_or_default()
-            );
-        }
         // The episode can't end while there is no room.
         let limit_end = self.limit_warned.end().filter(|_| has_room);
-        let source_end = self.source_limit_warned.end();
-        limit_end.into_iter().chain(source_end).min()
+        limit_end.into_iter().chain(self.note_sources(now)).min()
+    }
+
+    /// Reports that no source exceeds its limit any more. Returns when to look again.
+    fn note_sources(&self, now: Instant) -> Option<Instant> {
+        let (prefix, limit) = (self.prefix(), self.state.max_per_source()?);
+        let (is_over, end) = {
+            let mut warned = self.state.source_limit_warned();
+            (warned.should_report_end(now), warned.end())
+        };
+        if is_over {
+            log::info!(
+                service = prefix, limit;
+                "{prefix}no source exceeds the limit of {limit} connections any more"
+            );
+        }
+        end
     }
 
     fn warn_of_limit(&mut self, consequence: &str) {
@@ -385,6 +386,20 @@ impl Lead {
     fn prefix(&self) -> &LogPrefix {
         &self.state.prefix
     }
+}
+
+/// Warns that a source has reached its limit.
+pub(crate) fn warn_of_source_limit(state: &ServerState, (source, limit): (Source, usize)) {
+    if !state.source_limit_warned().should_report(Instant::now()) {
+        return;
+    }
+    let prefix = &state.prefix;
+    log::warn!(
+        service = prefix, source:%, limit;
+        "{prefix}limit of {limit} connections per source reached by {source}; new ones are closed"
+    );
+    // Its holder reports the end of the episode, and may sleep without a limit.
+    state.shutdown.lead().wake();
 }
 
 /// Warns that new connections have to wait, because the system is short of something.

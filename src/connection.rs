@@ -8,6 +8,8 @@ pub(crate) mod closing;
 mod ending;
 pub(crate) mod limits;
 pub(crate) mod progress;
+#[cfg(feature = "proxy-protocol")]
+pub(crate) mod proxy_header;
 pub(crate) mod rest;
 pub(crate) mod transfer;
 pub(crate) mod wait;
@@ -21,13 +23,13 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 
-use crate::state::Slot;
 use crate::state::connection_handle::ConnectionHandle;
 use crate::state::handle::ServerHandle;
 use crate::state::log_prefix::LogPrefix;
 use crate::state::record::Record;
 use crate::state::shared_stream::SharedStream;
 use crate::state::timeouts::Timeouts;
+use crate::state::{Slot, Source};
 use crate::wake::wait;
 use busy_poll::BusyPoll;
 use limits::Limits;
@@ -227,18 +229,26 @@ impl Connection {
         &self.record
     }
 
+    /// Counts the connection as one of its source's, unless it was counted before.
+    pub(crate) fn claim_source(&mut self) -> Result<(), (Source, usize)> {
+        self.slot.claim_source(self.record.peer())
+    }
+
     pub(crate) fn shared_stream(&self) -> &Arc<SharedStream> {
         &self.stream
     }
 
-    /// Returns the address of the peer. An IPv4 client of an IPv6 listener is shown as IPv4.
+    /// Returns the address of the peer. An IPv4 client of an IPv6 listener is shown as IPv4. Behind a
+    /// trusted proxy (`Builder::proxy_protocol`, with the feature `proxy-protocol`) it is the client's, and
+    /// the proxy's is that of the [stream](Self::stream).
     #[doc(alias = "client_address")]
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
-        self.record.peer
+        self.record.peer()
     }
 
-    /// Returns the address that the peer connected to (`getsockname(2)`).
+    /// Returns the address that the peer connected to (`getsockname(2)`). Behind a trusted proxy
+    /// (`Builder::proxy_protocol`, with the feature `proxy-protocol`) that is one of the proxy's.
     ///
     /// # Errors
     ///

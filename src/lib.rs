@@ -93,12 +93,14 @@
 //! | warn | the limit of connections is reached, with the sources that have the most: once per episode |
 //! | warn | a source reaches the limit per source: once per episode, for all sources |
 //! | warn | a handler returns an error, if there is no error hook: once per episode, with how many did before |
+//! | warn | a source that is trusted to send a PROXY header sends something else: once per episode, with how many did before |
 //! | warn | a stop aborts connections that lose something by it, with some of their peers |
 //! | info | the server listens on an address |
 //! | info | a limit has not been reached for 10 s, which ends its episode |
 //! | info | a stop begins to drain connections, or aborts some that lose nothing by it |
 //! | info | the server has stopped, with its totals |
 //! | debug | a connection has ended, or was rejected: peer, bytes, seconds, and the reason |
+//! | debug | a connection that must begin with a PROXY header does not: what came instead |
 //! | debug | a handler returns an error that is no routine one of a network, if there is no error hook |
 //!
 //! Nothing is logged for a message. The seconds of a connection count from `accept(2)` to
@@ -116,6 +118,8 @@ mod catch;
 mod connection;
 mod error;
 mod hand_over;
+#[cfg(feature = "proxy-protocol")]
+mod proxy_protocol;
 mod reactor;
 mod semaphore;
 mod server;
@@ -132,6 +136,8 @@ pub use connection::Connection;
 pub use connection::rest::Rest;
 pub use connection::wait::Wait;
 pub use error::Error;
+#[cfg(feature = "proxy-protocol")]
+pub use proxy_protocol::network::{Network, NetworkError};
 pub use server::TcpServer;
 pub use server::builder::Builder;
 pub use server::running::RunningServer;

@@ -90,6 +90,8 @@ impl TcpServer {
             settings.close_hook.take(),
         )
         .map_err(|error| Error::new("cannot make a wake-up pipe", error))?;
+        #[cfg(feature = "proxy-protocol")]
+        let state = state.with_proxy_protocol(settings.proxy_protocol.clone());
         let state = Arc::new(state);
         let lead = Lead::new(&state, listeners, settings.options(), settings.at_limit);
         Ok(Self {
@@ -262,6 +264,10 @@ impl TcpServer {
         // It is in what is returned, and found out while there is a descriptor.
         let _ = conn.local_addr();
         let hooks = &self.settings.hooks;
+        let conn = match hooks.admit(conn) {
+            Ok(conn) => conn,
+            Err(closed) => return Ok(Some(closed)),
+        };
         let (conn, wish) = hooks.serve(conn, &|| Box::new(factory()));
         let carried = Carried::new(conn, wish, Instant::now());
         let closed = poll_loop::carry(carried, &|conn, error| {

@@ -30,15 +30,19 @@ use std::time::{Duration, Instant};
 
 use crate::catch::catch;
 use crate::hand_over::hand_over_point;
+#[cfg(feature = "proxy-protocol")]
+use crate::proxy_protocol::ProxyProtocol;
 use crate::state::close_reason::{CloseReason, log_close};
 use crate::state::closed::ClosedConnection;
 use crate::wake::Waker;
+use crate::warn_once::WarnOnce;
 use connection_handle::ConnectionHandle;
 use log_prefix::LogPrefix;
 use record::Record;
 use shared_stream::SharedStream;
 use shutdown::Shutdown;
 pub(crate) use slot::Slot;
+pub(crate) use sources::Source;
 use sources::Sources;
 use timeouts::Timeouts;
 use totals::Totals;
@@ -59,6 +63,10 @@ pub(crate) struct ServerState {
     pub(crate) timeouts: Timeouts,
     pub(crate) shutdown: Shutdown,
     max_per_source: Option<usize>,
+    /// The limit per source is reached, as the log has it.
+    source_limit_warned: Mutex<WarnOnce>,
+    #[cfg(feature = "proxy-protocol")]
+    pub(crate) proxy_protocol: ProxyProtocol,
     close_hook: Option<CloseHook>,
     live: Mutex<Live>,
     /// What the running reactors sleep on.
@@ -98,6 +106,9 @@ impl ServerState {
             timeouts,
             shutdown: Shutdown::new()?,
             max_per_source,
+            source_limit_warned: Mutex::default(),
+            #[cfg(feature = "proxy-protocol")]
+            proxy_protocol: ProxyProtocol::default(),
             close_hook,
             live: Mutex::new(Live {
                 max_connections,
@@ -112,6 +123,14 @@ impl ServerState {
             reactors: Mutex::default(),
             close_requests: AtomicUsize::new(0),
         })
+    }
+
+    #[cfg(feature = "proxy-protocol")]
+    pub(crate) fn with_proxy_protocol(self, proxy_protocol: ProxyProtocol) -> Self {
+        Self {
+            proxy_protocol,
+            ..self
+        }
     }
 
     /// Returns how many connections are live.
@@ -185,6 +204,27 @@ impl ServerState {
         self.max_per_source
     }
 
+    pub(crate) fn source_limit_warned(&self) -> MutexGuard<'_, WarnOnce> {
+        self.source_limit_warned
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns whether a connection of this peer begins with the header of a proxy.
+    #[cfg_attr(
+        not(feature = "proxy-protocol"),
+        expect(clippy::unused_self, reason = "it is always no")
+    )]
+    pub(crate) fn expects_proxy_header(&self, peer: SocketAddr) -> bool {
+        #[cfg(feature = "proxy-protocol")]
+        return self.proxy_protocol.trusts(peer.ip());
+        #[cfg(not(feature = "proxy-protocol"))]
+        {
+            let _ = peer;
+            false
+        }
+    }
+
     /// Returns the sources that have the most connections, as text. Counts all connections, so it is
     /// for rare occasions.
     pub(crate) fn name_largest_sources(&self) -> String {
@@ -193,7 +233,7 @@ impl ServerState {
             .live()
             .connections
             .values()
-            .map(|(_, record)| record.peer)
+            .map(|(_, record)| record.peer())
             .collect();
         sources::name_largest(&peers)
     }
@@ -253,7 +293,7 @@ impl ServerState {
         let aborted: Vec<_> = left
             .iter()
             .filter(|(_, stream, record)| stream.abort(record))
-            .map(|(.., record)| record.peer)
+            .map(|(.., record)| record.peer())
             .collect();
         self.live().totals.aborted += aborted.len() as u64;
         aborted
@@ -379,7 +419,7 @@ mod tests {
         state.shutdown.request(Phase::Aborting);
         slots[1].attach(&after, &other);
         assert!(!one.is_aborted() && other.is_aborted());
-        assert_eq!(state.abort(), [one.peer], "the other was aborted before");
+        assert_eq!(state.abort(), [one.peer()], "the other was aborted before");
         assert!(one.is_aborted());
         assert_eq!(state.totals().cut(), 2);
     }

@@ -340,6 +340,9 @@ impl Crew {
 
     /// Serves a connection on this thread, and leaves what remains of it to a reactor.
     fn serve(&self, conn: Box<Connection>) {
+        let Ok(conn) = self.hooks.admit(conn) else {
+            return;
+        };
         let (conn, wish) = self.hooks.serve(conn, &*self.factory);
         let carried = Carried::new(conn, wish, Instant::now());
         self.reactors

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Parser, ValueEnum, value_parser};
 use log::LevelFilter;
-use socketserver::Builder;
+use socketserver::{Builder, Network};
 
 use crate::address::ListenAddr;
 use crate::help;
@@ -20,7 +20,7 @@ use crate::service::{self, Service};
 use commands::Command;
 use source::Given;
 pub(crate) use source::log_format;
-use values::{count, duration, size, times};
+use values::{count, duration, network, size, times};
 
 /// A TCP echo server: it sends back whatever it receives (RFC 862).
 ///
@@ -85,6 +85,17 @@ pub(crate) struct Cli {
     /// [default: 0, no limit]
     #[arg(long, value_name = "N", env = "ECHOD_MAX_PER_SOURCE")]
     max_per_source: Option<usize>,
+
+    /// Require a header of the PROXY protocol, version 1 or 2, on each connection from these networks,
+    /// and take the client's address from it; may be given several times, or with commas
+    #[arg(
+        long,
+        value_name = "CIDR",
+        env = "ECHOD_PROXY_PROTOCOL",
+        value_delimiter = ',',
+        value_parser = network
+    )]
+    pub(crate) proxy_protocol: Vec<Network>,
 
     /// Close a connection that sends nothing for this long [default: 0, never]
     #[arg(long, value_name = "DUR", env = "ECHOD_IDLE_TIMEOUT", value_parser = duration)]

@@ -33,6 +33,25 @@ pub(crate) const SECTIONS: &[Section] = &[
         )],
     },
     Section {
+        title: "Behind a proxy",
+        entries: &[
+            (
+                "--proxy-protocol 10.0.0.0/8",
+                "a connection from this network must begin with a header, within 3s; from others, a \
+                 header is data",
+            ),
+            (
+                "2001:db8::/32, 192.0.2.7",
+                "other networks, and one address; bits beyond the prefix must be zero",
+            ),
+            (
+                "health checks",
+                "that send LOCAL or UNKNOWN keep their own address; echod probe sends no header, so let it \
+                 check the proxy, or come from an address that is not trusted",
+            ),
+        ],
+    },
+    Section {
         title: "Inherited sockets",
         entries: &[
             (

@@ -54,6 +54,7 @@ pub(crate) fn builder(cli: &Cli) -> Builder {
         .max_connections(cli.max_connections.get())
         .at_limit(cli.at_limit.into())
         .max_per_source(cli.max_per_source())
+        .proxy_protocol(cli.proxy_protocol.iter().copied())
         .max_lifetime(cli.max_lifetime())
         .idle_timeout(cli.idle_timeout())
         .write_timeout(cli.write_timeout())

@@ -205,7 +205,12 @@ impl Builder {
 
     /// Refuses a zero where it would mean that nobody is served.
     fn check(&self) -> Result<(), Error> {
+        #[cfg(feature = "proxy-protocol")]
+        let waits_for_no_header = self.proxy_protocol.timeout.is_zero();
+        #[cfg(not(feature = "proxy-protocol"))]
+        let waits_for_no_header = false;
         for (name, is_zero) in [
+            ("proxy_header_timeout", waits_for_no_header),
             ("max_connections", self.max_connections == 0),
             ("max_per_source", self.max_per_source == Some(0)),
             ("idle_timeout", self.timeouts.idle == Some(Duration::ZERO)),

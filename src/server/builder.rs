@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::accept::AtLimit;
 use crate::connection::Connection;
+#[cfg(feature = "proxy-protocol")]
+use crate::proxy_protocol::{ProxyProtocol, network::Network};
 use crate::state::CloseHook;
 use crate::state::closed::ClosedConnection;
 use crate::state::timeouts::{BLOCKING_SLICE, Timeouts};
@@ -39,6 +41,8 @@ pub struct Builder {
     pub(crate) close_hook: Option<CloseHook>,
     pub(crate) at_limit: AtLimit,
     pub(crate) max_per_source: Option<usize>,
+    #[cfg(feature = "proxy-protocol")]
+    pub(crate) proxy_protocol: ProxyProtocol,
     pub(crate) keepalive: Option<Duration>,
     pub(crate) backlog: u32,
     pub(crate) reuse_port: bool,
@@ -65,6 +69,11 @@ impl Builder {
     /// longer is idle, and is not waited for.
     pub const MAX_SPIN: Duration = BLOCKING_SLICE;
 
+    /// The default of [`proxy_header_timeout`](Self::proxy_header_timeout): 3 s, the least that the
+    /// specification wants, so that a header may be lost on its way and sent again.
+    #[cfg(feature = "proxy-protocol")]
+    pub const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(3);
+
     /// Starts from the defaults.
     #[must_use]
     pub fn new() -> Self {
@@ -87,6 +96,11 @@ impl Builder {
             close_hook: None,
             at_limit: AtLimit::Wait,
             max_per_source: None,
+            #[cfg(feature = "proxy-protocol")]
+            proxy_protocol: ProxyProtocol {
+                trusted: Vec::new(),
+                timeout: Self::PROXY_HEADER_TIMEOUT,
+            },
             keepalive: Some(Duration::from_secs(60)),
             backlog: Self::BACKLOG,
             reuse_port: false,
@@ -140,6 +154,85 @@ impl Builder {
     #[must_use]
     pub fn max_per_source(mut self, limit: impl Into<Option<usize>>) -> Self {
         self.max_per_source = limit.into();
+        self
+    }
+
+    /// Sets the networks whose connections begin with a header of the PROXY protocol, version 1 or 2,
+    /// in which a proxy says who its client is ([the
+    /// specification](https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt)). Defaults to none.
+    /// Needs the feature `proxy-protocol`.
+    ///
+    /// From a trusted network the header is required. From any other a header is data like all else, so
+    /// that no client can claim an address. Trust only what your proxies alone can send from: whoever
+    /// can connect from there can claim any address. The peer of the socket decides; an IPv4 peer of an
+    /// IPv6 listener counts as IPv4.
+    ///
+    /// The addresses in the header take the place of the socket's own: the client's in
+    /// [`peer_addr`](Connection::peer_addr), in the hooks, in the log and for
+    /// [`max_per_source`](Self::max_per_source), and what the client connected to in
+    /// [`local_addr`](Connection::local_addr). The socket's own remain in
+    /// [`stream`](Connection::stream), and hold everywhere
+    ///
+    /// - until the header is there, in [`ServerHandle::connections`](crate::ServerHandle::connections),
+    /// - where the proxy speaks for itself, as in a health check (`LOCAL`),
+    /// - where the client has no addresses of TCP (`UNKNOWN`, `UNSPEC`, `UNIX`, `DGRAM`).
+    ///
+    /// The header is read on the connection's thread, before the [verify hook](Self::verify_request).
+    /// It reaches no handler, and is in no count of bytes. Not a byte beyond it is read: what follows,
+    /// in the same packet or later, is the connection's first data. A header may have 107 bytes in
+    /// version 1, the specification's bound, and 4096 in version 2. Its additional values (TLVs) are
+    /// ignored, except a checksum (`PP2_TYPE_CRC32C`), which must be right.
+    ///
+    /// A connection that sends something else, or ends before its header does, or whose header is not
+    /// there [in time](Self::proxy_header_timeout), is closed at once, and reset if input is unread. The
+    /// reason is [`ProxyHeader`](crate::CloseReason::ProxyHeader). What was wrong is logged at debug, and
+    /// once per episode as a warning. A peer that connects and closes without a byte, as simple health
+    /// checks do, is not warned of. A stop closes a connection without a header at once, too.
+    ///
+    /// A client that exceeds [`max_per_source`](Self::max_per_source) is known only when its
+    /// connection is live. So that connection counts in [`Totals::connections`](crate::Totals) and in
+    /// [`Totals::refused`](crate::Totals::refused), and [`on_close`](Self::on_close) is told of it; the
+    /// reason is [`Limit`](crate::CloseReason::Limit).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use socketserver::{Connection, Network, TcpServer, from_fn};
+    /// use std::io::{Read, Write};
+    /// use std::net::TcpStream;
+    ///
+    /// let loopback: Network = "127.0.0.0/8".parse()?;
+    /// let server = TcpServer::builder()
+    ///     .proxy_protocol([loopback])
+    ///     .bind("127.0.0.1:0")?
+    ///     .start(|| from_fn(|conn: &mut Connection| write!(conn, "hello, {}", conn.peer_addr())))?;
+    ///
+    /// let mut proxy = TcpStream::connect(server.local_addr())?;
+    /// proxy.write_all(b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 7\r\n")?;
+    /// let mut reply = String::new();
+    /// proxy.read_to_string(&mut reply)?;
+    /// assert_eq!(reply, "hello, 192.0.2.7:4711");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "proxy-protocol")]
+    #[must_use]
+    pub fn proxy_protocol(mut self, trusted: impl IntoIterator<Item = Network>) -> Self {
+        self.proxy_protocol.trusted = trusted.into_iter().collect();
+        self
+    }
+
+    /// Sets how long the header of a [trusted proxy](Self::proxy_protocol) may take, however its bytes
+    /// drip in. Defaults to [`PROXY_HEADER_TIMEOUT`](Self::PROXY_HEADER_TIMEOUT). Needs the feature
+    /// `proxy-protocol`.
+    ///
+    /// It runs from when a thread begins to serve the connection. A connection without a header holds
+    /// its slot and that thread for no longer.
+    #[cfg(feature = "proxy-protocol")]
+    #[must_use]
+    pub fn proxy_header_timeout(mut self, timeout: Duration) -> Self {
+        self.proxy_protocol.timeout = timeout;
         self
     }
 
@@ -390,7 +483,8 @@ impl Default for Builder {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
+        let mut debug = f.debug_struct("Builder");
+        debug
             .field("name", &self.name)
             .field("max_connections", &self.max_connections)
             .field("at_limit", &self.at_limit)
@@ -404,7 +498,9 @@ impl fmt::Debug for Builder {
             .field("reuse_port", &self.reuse_port)
             .field("socket_buffers", &self.socket_buffers)
             .field("hooks", &self.hooks)
-            .field("close_hook", &self.close_hook)
-            .finish()
+            .field("close_hook", &self.close_hook);
+        #[cfg(feature = "proxy-protocol")]
+        debug.field("proxy_protocol", &self.proxy_protocol);
+        debug.finish()
     }
 }

@@ -36,6 +36,9 @@ pub enum CloseReason {
     Error,
     /// `panic`: the handler, or a hook, panicked.
     Panic,
+    /// `proxy-header`: a connection of a trusted proxy did not begin with a header (`Builder::proxy_protocol`,
+    /// with the feature `proxy-protocol`).
+    ProxyHeader,
     /// `limit`: a limit was reached, so the connection was rejected.
     Limit,
 }
@@ -76,6 +79,7 @@ impl fmt::Display for CloseReason {
             Self::Denied => "denied",
             Self::Error => "error",
             Self::Panic => "panic",
+            Self::ProxyHeader => "proxy-header",
             Self::Limit => "limit",
         })
     }

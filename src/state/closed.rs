@@ -24,15 +24,15 @@ pub struct ClosedConnection {
 
 impl ClosedConnection {
     pub(crate) fn new(record: &Record, reason: CloseReason) -> Self {
-        // A connection that was accepted only to be rejected has no time of its own.
-        let duration = match reason {
-            CloseReason::Limit => Duration::ZERO,
+        // A connection that was accepted only to be rejected has neither number nor time of its own.
+        let duration = match record.id {
+            0 => Duration::ZERO,
             _ => record.accepted.elapsed(),
         };
         Self {
             id: record.id,
-            peer: record.peer,
-            local: record.local.get().map(|local| **local),
+            peer: record.peer(),
+            local: record.local(),
             bytes_in: record.bytes_in(),
             bytes_out: record.bytes_out(),
             duration,

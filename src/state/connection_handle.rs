@@ -71,25 +71,27 @@ impl ConnectionHandle {
         self.record.id
     }
 
-    /// Returns the address of the peer. An IPv4 client of an IPv6 listener is shown as IPv4.
+    /// Returns the address of the peer: see [`Connection::peer_addr`](crate::Connection::peer_addr).
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
-        self.record.peer
+        self.record.peer()
     }
 
-    /// Returns the address that the peer connected to (`getsockname(2)`).
+    /// Returns the address that the peer connected to: see
+    /// [`Connection::local_addr`](crate::Connection::local_addr).
     ///
     /// # Errors
     ///
     /// [`NotConnected`](io::ErrorKind::NotConnected): the connection has ended, and nobody had asked
     /// before.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        if let Some(local) = self.record.local.get() {
-            return Ok(**local);
+        if let Some(local) = self.record.local() {
+            return Ok(local);
         }
         let stream = self.stream.upgrade().ok_or(io::ErrorKind::NotConnected)?;
         let local = canonical(stream.stream.local_addr()?);
-        Ok(**self.record.local.get_or_init(|| Box::new(local)))
+        self.record.set_local(local);
+        Ok(self.record.local().unwrap_or(local))
     }
 
     /// Returns how many bytes were received so far.

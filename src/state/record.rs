@@ -8,14 +8,20 @@ use std::time::Instant;
 
 use super::control::Control;
 use super::counter::Counter;
+#[cfg(feature = "proxy-protocol")]
+use crate::proxy_protocol::header::Endpoints;
 
 /// The record of one connection. Its owner writes it; a shutdown reads it if the owner never ends.
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) id: u64,
-    pub(crate) peer: SocketAddr,
+    /// The other end of the socket.
+    peer: SocketAddr,
     /// Known once somebody has asked for it. In a box, because few do.
-    pub(crate) local: OnceLock<Box<SocketAddr>>,
+    local: OnceLock<Box<SocketAddr>>,
+    /// What the header of a proxy says instead. In a box, because most connections have none.
+    #[cfg(feature = "proxy-protocol")]
+    proxied: OnceLock<Box<Endpoints>>,
     pub(crate) accepted: Instant,
     bytes_in: Counter,
     bytes_out: Counter,
@@ -45,6 +51,8 @@ impl Record {
             id,
             peer,
             local: OnceLock::new(),
+            #[cfg(feature = "proxy-protocol")]
+            proxied: OnceLock::new(),
             accepted: Instant::now(),
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
@@ -52,6 +60,39 @@ impl Record {
             fate: AtomicU8::new(Fate::Live as u8),
             control: Control::default(),
         }
+    }
+
+    /// Returns the address of the client.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(endpoints) = self.proxied.get() {
+            return endpoints.source;
+        }
+        self.peer
+    }
+
+    /// Returns the address that the client has connected to, if it is known.
+    pub(crate) fn local(&self) -> Option<SocketAddr> {
+        #[cfg(feature = "proxy-protocol")]
+        if let Some(endpoints) = self.proxied.get() {
+            return Some(endpoints.destination);
+        }
+        self.local.get().map(|local| **local)
+    }
+
+    /// Notes the address of this end of the socket.
+    pub(super) fn set_local(&self, local: SocketAddr) {
+        self.local.get_or_init(|| Box::new(local));
+    }
+
+    /// Notes the addresses that the header of a proxy has.
+    #[cfg(feature = "proxy-protocol")]
+    pub(crate) fn set_proxied(&self, endpoints: Endpoints) {
+        let canonical = Endpoints {
+            source: canonical(endpoints.source),
+            destination: canonical(endpoints.destination),
+        };
+        self.proxied.get_or_init(|| Box::new(canonical));
     }
 
     pub(crate) fn received(&self, n: usize) {

@@ -29,13 +29,13 @@ impl Slot {
         }
     }
 
-    /// Counts the connection as one of its source's.
+    /// Counts the connection as one of its source's, unless it was counted before.
     ///
     /// # Errors
     ///
     /// The source has all the connections that one may have, this many.
     pub(crate) fn claim_source(&mut self, peer: SocketAddr) -> Result<(), (Source, usize)> {
-        let Some(limit) = self.state().max_per_source else {
+        let (Some(limit), None) = (self.state().max_per_source, self.source) else {
             return Ok(());
         };
         let source = Source::from(peer);

@@ -65,7 +65,8 @@ impl Totals {
     }
 
     /// Returns how many connections have ended for this reason. Connections that were rejected at a
-    /// limit are not among them: they are [`refused`](Self::refused).
+    /// limit are [`refused`](Self::refused), and only those of clients behind a trusted proxy
+    /// (`Builder::proxy_protocol`) are among these, too: for [`CloseReason::Limit`].
     ///
     /// The errors of handlers are those that ended for [`CloseReason::Error`], and the panics those for
     /// [`CloseReason::Panic`].

@@ -8,11 +8,15 @@ use std::time::Instant;
 
 use log::Level;
 
+use crate::accept::warn_of_source_limit;
 use crate::catch::catch;
 use crate::connection::Connection;
 use crate::connection::progress::Progress;
+#[cfg(feature = "proxy-protocol")]
+use crate::connection::proxy_header::NoHeader;
 use crate::connection::rest::Wish;
 use crate::state::close_reason::CloseReason;
+use crate::state::closed::ClosedConnection;
 use crate::warn_once::WarnOnce;
 use crate::worker::handler::{Failure, RequestHandler, drive};
 
@@ -26,6 +30,9 @@ pub(crate) struct Hooks {
     pub(crate) handle_error: Option<ErrorHook>,
     /// The errors that no hook is told of.
     errors: Mutex<Errors>,
+    /// The connections that did not begin with the header of a proxy.
+    #[cfg(feature = "proxy-protocol")]
+    without_header: Mutex<Errors>,
 }
 
 /// Errors of handlers, and when to warn of them.
@@ -48,6 +55,29 @@ impl Errors {
 }
 
 impl Hooks {
+    /// Receives the header of a proxy, if the connection begins with one. Returns the connection, or how
+    /// it was closed.
+    #[cfg_attr(
+        not(feature = "proxy-protocol"),
+        expect(
+            clippy::unnecessary_wraps,
+            clippy::unused_self,
+            reason = "it is always the connection"
+        )
+    )]
+    pub(crate) fn admit(&self, conn: Box<Connection>) -> Result<Box<Connection>, ClosedConnection> {
+        #[cfg(feature = "proxy-protocol")]
+        if conn.expects_proxy_header()
+            && let Err(cause) = conn.receive_proxy_header()
+        {
+            self.log_no_header(&conn, &cause);
+            let reason = conn.reason_without_header(&cause);
+            // At once: there is no reply that a reset could destroy.
+            return Err(conn.close(reason));
+        }
+        Ok(conn)
+    }
+
     /// Takes one connection from its verification to the end of its handler. Returns the
     /// connection, and what the handler has wished for it. No panic of a handler or a hook gets
     /// out of here.
@@ -56,6 +86,13 @@ impl Hooks {
         mut conn: Box<Connection>,
         make: &dyn Fn() -> Box<dyn RequestHandler + 'h>,
     ) -> (Box<Connection>, Option<Wish>) {
+        // It was counted when it was accepted, unless its client was not known then.
+        if let Err(exceeded) = conn.claim_source() {
+            conn.end(CloseReason::Limit);
+            warn_of_source_limit(conn.server().state(), exceeded);
+            conn.server().state().count_rejected();
+            return (conn, None);
+        }
         let succeeded = match self.verified(&conn) {
             Ok(true) => drive(make, &mut conn, &|conn, failure| self.report(conn, failure)),
             Ok(false) => {
@@ -120,24 +157,39 @@ impl Hooks {
         let mut line = format!("{prefix}peer={peer} handler: {text}");
         let level = match failure {
             Failure::Panic(_) => Level::Error,
-            Failure::Error(_) => match self.count_error() {
-                None => Level::Debug,
-                Some(before) => {
-                    if before > 0 {
-                        let _ = write!(line, " ({before} more errors since the last warning)");
-                    }
-                    Level::Warn
-                }
-            },
+            Failure::Error(_) => count(&self.errors, &mut line),
         };
         log::log!(level, service = prefix, peer:%; "{line}");
     }
 
-    /// Counts an error. Returns how many went without a warning before, if this one is warned of.
-    fn count_error(&self) -> Option<u64> {
-        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
-        errors.count(Instant::now())
+    /// Logs what came instead of a header. A proxy that sends none is a mistake of whoever has set it up, so
+    /// the first of an episode is a warning.
+    #[cfg(feature = "proxy-protocol")]
+    fn log_no_header(&self, conn: &Connection, cause: &NoHeader) {
+        let (prefix, peer) = (conn.prefix(), conn.peer_addr());
+        let mut line =
+            format!("{prefix}peer={peer} is trusted to send a PROXY header, but {cause}");
+        let level = match cause {
+            // The connection's own line says it all.
+            NoHeader::Closing => return,
+            cause if cause.is_bare_connect() => Level::Debug,
+            _ => count(&self.without_header, &mut line),
+        };
+        log::log!(level, service = prefix, peer:%; "{line}");
     }
+}
+
+/// Counts an error. Returns the level of its line, to which a warning adds how many errors went without
+/// one before.
+fn count(errors: &Mutex<Errors>, line: &mut String) -> Level {
+    let mut errors = errors.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(before) = errors.count(Instant::now()) else {
+        return Level::Debug;
+    };
+    if before > 0 {
+        let _ = write!(line, " ({before} more errors since the last warning)");
+    }
+    Level::Warn
 }
 
 impl fmt::Debug for Hooks {

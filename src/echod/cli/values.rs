@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::builder::{BoolishValueParser, TypedValueParser};
 use jiff::SignedDuration;
+use socketserver::{Network, NetworkError};
 
 pub(super) fn count(text: &str) -> Result<NonZeroUsize, &'static str> {
     text.parse().map_err(|_| "expected a number, 1 or more")
@@ -35,6 +36,11 @@ pub(super) fn size(text: &str) -> Result<usize, &'static str> {
         .ok()
         .and_then(|size| usize::try_from(size.as_u64()).ok())
         .ok_or("expected a size such as 65536, 256KiB or 1MB")
+}
+
+/// Reads a network or an address. Spaces may follow a comma.
+pub(super) fn network(text: &str) -> Result<Network, NetworkError> {
+    text.trim().parse()
 }
 
 /// Reads how often a flag is given: a number, or whether it is at all.

@@ -1,0 +1,152 @@
+//! Receiving the header of the PROXY protocol, before anything else is done with a connection.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::net::RecvFlags;
+
+use super::Connection;
+use crate::proxy_protocol::header::{self, MAX_V2, Malformed};
+use crate::state::close_reason::CloseReason;
+use crate::wake::wait;
+
+/// Why a connection has no header.
+#[derive(Debug)]
+pub(crate) enum NoHeader {
+    Malformed(Malformed),
+    /// This many bytes of a header came in time.
+    Late {
+        received: usize,
+        timeout: Duration,
+    },
+    /// The peer has ended its stream after this many bytes of a header.
+    Ended {
+        received: usize,
+    },
+    /// The server ends the connection.
+    Closing,
+    Failed(io::Error),
+}
+
+impl NoHeader {
+    /// Returns whether the peer has connected and closed without a byte, as simple health checks do.
+    pub(crate) fn is_bare_connect(&self) -> bool {
+        matches!(self, Self::Ended { received: 0 })
+    }
+}
+
+impl fmt::Display for NoHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(cause) => cause.fmt(f),
+            Self::Late {
+                received: 0,
+                timeout,
+            } => write!(f, "sent none within {timeout:?}"),
+            Self::Late { received, timeout } => {
+                write!(f, "sent {received} bytes of one within {timeout:?}")
+            }
+            Self::Ended { received: 0 } => f.write_str("closed the connection without one"),
+            Self::Ended { received } => {
+                write!(f, "closed the connection after {received} bytes of one")
+            }
+            Self::Closing => f.write_str("the server ended the connection first"),
+            Self::Failed(error) => write!(f, "the connection failed: {error}"),
+        }
+    }
+}
+
+impl Connection {
+    /// Returns whether the peer must send a header.
+    pub(crate) fn expects_proxy_header(&self) -> bool {
+        self.slot.state().expects_proxy_header(self.record.peer())
+    }
+
+    /// Receives the header, and takes the addresses in it for those of the connection. No byte beyond
+    /// the header is received.
+    pub(crate) fn receive_proxy_header(&self) -> Result<(), NoHeader> {
+        let timeout = self.slot.state().proxy_protocol.timeout;
+        // On the stack only for as long as this takes.
+        let mut buffer = [0; MAX_V2];
+        let header = self.receive_header(&mut buffer, timeout)?;
+        if let Some(endpoints) = header::parse(header).map_err(NoHeader::Malformed)? {
+            self.record.set_proxied(endpoints);
+        }
+        Ok(())
+    }
+
+    fn receive_header<'b>(
+        &self,
+        buffer: &'b mut [u8; MAX_V2],
+        timeout: Duration,
+    ) -> Result<&'b [u8], NoHeader> {
+        // A time that the clock can't hold is no limit.
+        let deadline = Instant::now().checked_add(timeout);
+        let mut received = 0;
+        loop {
+            // What follows the header stays in the socket, where whatever serves the connection finds
+            // it: a handler, a reactor, or `splice(2)`. So look first, and take what is the header's.
+            let ahead = match self.receive_now(&mut buffer[received..], RecvFlags::PEEK) {
+                Ok(0) if self.record.is_aborted() => return Err(NoHeader::Closing),
+                Ok(0) => return Err(NoHeader::Ended { received }),
+                Ok(n) => received + n,
+                Err(error) if is_transient(&error) => received,
+                Err(error) => return Err(NoHeader::Failed(error)),
+            };
+            if ahead > received {
+                let length = header::length(&buffer[..ahead]).map_err(NoHeader::Malformed)?;
+                let end = length.map_or(ahead, |length| length.min(ahead));
+                received += self
+                    .receive_now(&mut buffer[received..end], RecvFlags::empty())
+                    .map_err(NoHeader::Failed)?;
+                if length == Some(received) {
+                    return Ok(&buffer[..received]);
+                }
+            }
+            // However the bytes drip in.
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(NoHeader::Late { received, timeout });
+            }
+            self.wait_for_header(deadline)?;
+        }
+    }
+
+    fn receive_now(&self, buffer: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
+        let flags = flags | RecvFlags::DONTWAIT;
+        let (_, n) = rustix::net::recv(self.stream(), buffer, flags)?;
+        Ok(n)
+    }
+
+    /// Sleeps until there is something to read or to notice.
+    fn wait_for_header(&self, deadline: Option<Instant>) -> Result<(), NoHeader> {
+        let sleepers = self.server().state().shutdown.sleepers().current();
+        if self.should_close() {
+            return Err(NoHeader::Closing);
+        }
+        let mut fds = [
+            PollFd::new(self.stream(), PollFlags::IN),
+            PollFd::new(&*sleepers, PollFlags::IN),
+        ];
+        let end = deadline.into_iter().chain(self.lifetime_end()).min();
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        wait(&mut fds, left).map_err(NoHeader::Failed)?;
+        Ok(())
+    }
+
+    /// Returns the reason that `cause` is for the end of the connection.
+    pub(crate) fn reason_without_header(&self, cause: &NoHeader) -> CloseReason {
+        match cause {
+            NoHeader::Malformed(_) | NoHeader::Late { .. } | NoHeader::Ended { .. } => {
+                CloseReason::ProxyHeader
+            }
+            NoHeader::Closing => self.reason_to_close(),
+            NoHeader::Failed(error) => self.reason_of(error),
+        }
+    }
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
