@@ -236,8 +236,14 @@ impl Lead {
 
     fn reject(&self, stream: TcpStream, peer: SocketAddr) {
         self.state.count_rejected();
-        let closed = ClosedConnection::new(&Record::new(0, peer), CloseReason::Limit);
-        log_close(self.prefix(), &closed);
+        if log::log_enabled!(log::Level::Debug) {
+            let record = Record::new(0, peer);
+            if let Ok(local) = stream.local_addr() {
+                record.set_local(canonical(local));
+            }
+            let closed = ClosedConnection::new(&record, CloseReason::Limit);
+            log_close(self.prefix(), &closed);
+        }
         match &self.reactors {
             Some(reactors) => reactors.reject(stream),
             None => close_rejected(stream),

@@ -165,7 +165,7 @@ pub(crate) struct Cli {
     )]
     pub(crate) log_format: Format,
 
-    /// Log each connection, at its end
+    /// Log each connection, when it is accepted and when it has ended
     #[arg(short, long, action = ArgAction::Count, env = "ECHOD_VERBOSE", value_parser = times)]
     verbose: u8,
 

@@ -85,13 +85,15 @@ impl fmt::Display for CloseReason {
     }
 }
 
-/// Logs the one line that every connection leaves.
+/// Logs the line that every connection leaves at its end.
 pub(crate) fn log_close(prefix: &LogPrefix, closed: &ClosedConnection) {
     let (peer, reason) = (closed.peer_addr(), closed.reason());
+    let id = closed.logged_id();
+    let local = closed.local_addr().map(|local| local.to_string());
     let (bytes_in, bytes_out) = (closed.bytes_in(), closed.bytes_out());
     let duration = closed.duration().as_secs_f64();
     log::debug!(
-        service = prefix, peer:%, "in" = bytes_in, out = bytes_out, duration, reason:%;
+        service = prefix, id, peer:%, local, bytes_in, bytes_out, duration, reason:%;
         "{prefix}{closed}"
     );
 }

@@ -46,6 +46,11 @@ impl ClosedConnection {
         self.id
     }
 
+    /// Returns the number, unless the connection had none because it was rejected.
+    pub(crate) fn logged_id(&self) -> Option<u64> {
+        (self.id > 0).then_some(self.id)
+    }
+
     /// Returns the address of the peer.
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
@@ -94,10 +99,17 @@ impl fmt::Display for ClosedConnection {
             reason,
             ..
         } = self;
+        if let Some(id) = self.logged_id() {
+            write!(f, "id={id} ")?;
+        }
+        write!(f, "peer={peer} ")?;
+        if let Some(local) = self.local {
+            write!(f, "local={local} ")?;
+        }
         let seconds = self.duration.as_secs_f64();
         write!(
             f,
-            "peer={peer} in={bytes_in} out={bytes_out} duration={seconds:.6} reason={reason}"
+            "bytes_in={bytes_in} bytes_out={bytes_out} duration={seconds:.6} reason={reason}"
         )
     }
 }

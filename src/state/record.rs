@@ -81,7 +81,7 @@ impl Record {
     }
 
     /// Notes the address of this end of the socket.
-    pub(super) fn set_local(&self, local: SocketAddr) {
+    pub(crate) fn set_local(&self, local: SocketAddr) {
         self.local.get_or_init(|| Box::new(local));
     }
 

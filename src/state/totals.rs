@@ -99,10 +99,9 @@ impl Totals {
             closed: _,
         } = *self;
         log::info!(
-            service = prefix, connections, refused = rejected, "in" = bytes_in, out = bytes_out,
-            cut = aborted;
-            "{prefix}stopped: connections={connections} refused={rejected} in={bytes_in} \
-             out={bytes_out} cut={aborted}"
+            service = prefix, connections, rejected, bytes_in, bytes_out, aborted;
+            "{prefix}stopped: connections={connections} rejected={rejected} bytes_in={bytes_in} \
+             bytes_out={bytes_out} aborted={aborted}"
         );
     }
 }

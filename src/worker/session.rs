@@ -66,6 +66,11 @@ impl Hooks {
         )
     )]
     pub(crate) fn admit(&self, conn: Box<Connection>) -> Result<Box<Connection>, ClosedConnection> {
+        let is_logged = log::log_enabled!(Level::Debug);
+        if is_logged {
+            // Once the connection has ended, the kernel no longer knows the address.
+            let _ = conn.local_addr();
+        }
         #[cfg(feature = "proxy-protocol")]
         if conn.expects_proxy_header()
             && let Err(cause) = conn.receive_proxy_header()
@@ -74,6 +79,9 @@ impl Hooks {
             let reason = conn.reason_without_header(&cause);
             // At once: there is no reply that a reset could destroy.
             return Err(conn.close(reason));
+        }
+        if is_logged {
+            log_start(&conn);
         }
         Ok(conn)
     }
@@ -177,6 +185,17 @@ impl Hooks {
         };
         log::log!(level, service = prefix, peer:%; "{line}");
     }
+}
+
+/// Logs that a connection is about to be served. Its line at the end may be hours away.
+fn log_start(conn: &Connection) {
+    let (prefix, id, peer) = (conn.prefix(), conn.id(), conn.peer_addr());
+    // Unless the peer has reset the connection already.
+    let local = conn.local_addr().ok().map(|local| local.to_string());
+    let at = local
+        .as_ref()
+        .map_or_else(String::new, |local| format!(" local={local}"));
+    log::debug!(service = prefix, id, peer:%, local; "{prefix}id={id} peer={peer}{at} accepted");
 }
 
 /// Counts an error. Returns the level of its line, to which a warning adds how many errors went without

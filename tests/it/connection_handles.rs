@@ -198,7 +198,7 @@ fn a_close_ends_a_stream_with_a_prefix() {
     }
     let line = lines.of(client.local_addr().unwrap());
     assert_eq!(field(&line, "reason"), Some("closed"));
-    assert_eq!(field(&line, "out"), Some(&*echo.len().to_string()));
+    assert_eq!(field(&line, "bytes_out"), Some(&*echo.len().to_string()));
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn a_stream_of_64_mib_comes_back_to_a_client_that_reads_at_once() {
         read_to_end(client).unwrap()
     });
     let output = daemon.stop();
-    let counts = format!("in={0} out={0}", bytes.len());
+    let counts = format!("bytes_in={0} bytes_out={0}", bytes.len());
     assert_eq!(output.log.matches(&counts).count(), 2, "{}", output.log);
 }
 
@@ -109,11 +109,17 @@ fn two_hundred_streams_of_1_mib_at_the_same_time_come_back() {
         }
     });
     let output = daemon.stop();
-    assert_eq!(output.log.matches("in=1048576 out=1048576").count(), 200);
+    assert_eq!(
+        output
+            .log
+            .matches("bytes_in=1048576 bytes_out=1048576")
+            .count(),
+        200
+    );
     assert_eq!(output.log.matches("reason=eof").count(), 200);
     let total = 200 << 20;
     assert!(output.log.contains(&format!(
-        "stopped: connections=200 refused=0 in={total} out={total} cut=0"
+        "stopped: connections=200 rejected=0 bytes_in={total} bytes_out={total} aborted=0"
     )));
 }
 

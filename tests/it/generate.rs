@@ -72,6 +72,7 @@ fn the_manual_is_well_formed_and_names_what_the_help_names() {
             "ADDRESSES",
             "DURATIONS",
             "SIZES",
+            "BEHIND A PROXY",
             "INHERITED SOCKETS",
             "SERVICES",
             "SIGNALS",

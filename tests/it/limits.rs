@@ -161,13 +161,13 @@ fn at_the_limit_a_client_is_refused_cleanly_if_so_chosen() {
     assert_eq!(output.log.matches("WARN").count(), 1, "{}", output.log);
     let refused = output
         .log
-        .matches("in=0 out=0 duration=0.000000 reason=limit")
+        .matches("bytes_in=0 bytes_out=0 duration=0.000000 reason=limit")
         .count();
     assert!(refused >= 200);
     assert!(
         output
             .log
-            .contains(&format!("connections=3 refused={refused} "))
+            .contains(&format!("connections=3 rejected={refused} "))
     );
 }
 

@@ -87,7 +87,7 @@ fn lines_and_totals_add_up_over_every_ending() {
         .collect();
     let mut reasons = BTreeMap::new();
     for line in &lines {
-        assert_eq!(line["in"], line["out"], "an echo: {line:?}");
+        assert_eq!(line["bytes_in"], line["bytes_out"], "an echo: {line:?}");
         *reasons.entry(line["reason"]).or_insert(0) += 1;
     }
     let expected = [
@@ -102,14 +102,14 @@ fn lines_and_totals_add_up_over_every_ending() {
     let totals = fields(stopped);
     assert!(stopped.contains("stopped: "), "{stopped}");
     let sum = |name| lines.iter().map(|line| number(line, name)).sum::<u64>();
-    assert_eq!((sum("in"), sum("out")), (sent, sent));
+    assert_eq!((sum("bytes_in"), sum("bytes_out")), (sent, sent));
     assert_eq!(
-        (number(&totals, "in"), number(&totals, "out")),
+        (number(&totals, "bytes_in"), number(&totals, "bytes_out")),
         (sent, sent)
     );
     assert_eq!(number(&totals, "connections"), 30);
-    assert_eq!(number(&totals, "refused"), 2);
-    assert_eq!(number(&totals, "cut"), 0);
+    assert_eq!(number(&totals, "rejected"), 2);
+    assert_eq!(number(&totals, "aborted"), 0);
 }
 
 #[test]
@@ -117,6 +117,7 @@ fn a_log_in_json_has_a_field_for_all_that_is_counted() {
     let daemon = Daemon::start(&["--log-format", "json"]);
     assert_eq!(exchange(daemon.addr, b"hello"), b"hello");
     daemon.wait_for_log("reason");
+    let addr = daemon.addr.to_string();
     let log = daemon.stop().log;
     let lines: Vec<serde_json::Value> = log
         .lines()
@@ -127,14 +128,24 @@ fn a_log_in_json_has_a_field_for_all_that_is_counted() {
             .iter()
             .all(|line| line["time"].is_string() && line.get("service").is_none())
     );
-    let ended = lines.iter().find(|line| line["level"] == "DEBUG").unwrap();
-    assert_eq!((&ended["in"], &ended["out"]), (&5.into(), &5.into()));
+    let mut of_connection = lines.iter().filter(|line| line["level"] == "DEBUG");
+    let [accepted, ended] = [of_connection.next(), of_connection.next()].map(Option::unwrap);
+    for line in [accepted, ended] {
+        assert_eq!(line["id"], 1);
+        assert_eq!(line["local"], addr);
+        assert_eq!(line["peer"], ended["peer"]);
+    }
+    assert_eq!(accepted["reason"], serde_json::Value::Null);
+    assert_eq!(
+        (&ended["bytes_in"], &ended["bytes_out"]),
+        (&5.into(), &5.into())
+    );
     assert_eq!(ended["reason"], "eof");
     assert!(ended["duration"].as_f64().unwrap() > 0.0);
     assert!(ended["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
     let stopped = lines.last().unwrap();
     assert_eq!(
-        (&stopped["connections"], &stopped["cut"]),
+        (&stopped["connections"], &stopped["aborted"]),
         (&1.into(), &0.into())
     );
 }
@@ -168,7 +179,7 @@ fn nothing_that_a_client_sends_is_logged_at_all() {
     daemon.wait_for_log("reason=");
     let log = daemon.stop().log;
     assert!(!log.contains("needle") && !log.contains('\x1b'), "{log}");
-    assert_eq!(without_draining(&log).len(), 3, "nothing per read: {log}");
+    assert_eq!(without_draining(&log).len(), 4, "nothing per read: {log}");
 }
 
 /// The lines but for the one that says whether the stop has found the last connection.
@@ -236,7 +247,7 @@ fn a_wrong_rust_log_is_a_warning_and_the_level_that_of_the_flags() {
         command.args(["-v", "--listen", "127.0.0.1:0"]);
         let daemon = Daemon::spawn(command.env("RUST_LOG", value));
         assert_eq!(exchange(daemon.addr, b"hello"), b"hello");
-        daemon.wait_for_log("DEBUG] peer=");
+        daemon.wait_for_log("DEBUG] id=");
         let log = daemon.stop().log;
         let warning = log.lines().next().unwrap();
         assert!(

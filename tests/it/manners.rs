@@ -48,8 +48,11 @@ fn a_standard_error_that_nobody_reads_stops_nothing() {
         .filter_map(|line| line.strip_suffix(warning)?.split_once("] "))
         .map(|(_, lost)| lost.parse::<usize>().unwrap())
         .sum();
-    // The first connection is that of `start`.
-    assert_eq!(log.matches("reason=").count() + lost, 1 + CONNECTIONS);
+    // A line at the start of each connection and one at its end. The first is that of `start`.
+    assert_eq!(
+        log.matches("DEBUG] id=").count() + lost,
+        2 * (1 + CONNECTIONS)
+    );
 }
 
 #[test]

@@ -64,7 +64,11 @@ fn an_echo_is_found_by_every_form_of_its_address() {
         assert_eq!(stdout.lines().count(), 1);
     }
     let log = daemon.stop().log;
-    assert_eq!(log.matches("in=1024 out=1024").count(), 4, "{log}");
+    assert_eq!(
+        log.matches("bytes_in=1024 bytes_out=1024").count(),
+        4,
+        "{log}"
+    );
 }
 
 #[test]

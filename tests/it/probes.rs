@@ -64,7 +64,11 @@ fn each_probe_leaves_a_line_and_all_of_them_a_summary() {
         );
     }
     let log = daemon.stop().log;
-    assert_eq!(log.matches("in=1024 out=1024").count(), 3, "{log}");
+    assert_eq!(
+        log.matches("bytes_in=1024 bytes_out=1024").count(),
+        3,
+        "{log}"
+    );
 }
 
 #[test]

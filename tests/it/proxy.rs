@@ -267,7 +267,7 @@ fn a_stop_passes_on_what_had_arrived_in_both_directions() {
     });
     let ended = proxy.ends();
     assert_eq!(ended.code, Some(0));
-    assert!(ended.stderr.contains("cut=0"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("aborted=0"), "{}", ended.stderr);
 }
 
 #[test]
@@ -283,7 +283,7 @@ fn a_stop_ends_both_directions_of_a_silent_relay() {
     assert_eq!(read_to_end(&client).unwrap(), b"");
     let ended = proxy.ends();
     assert_eq!(ended.code, Some(0));
-    assert!(ended.stderr.contains("cut=0"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("aborted=0"), "{}", ended.stderr);
     drop(upstream);
 }
 

@@ -82,7 +82,7 @@ fn whatever_threads_do_to_live_connections_ends_them_and_adds_up() {
     assert_eq!(totals.connections(), lines.len() as u64);
     assert_eq!(
         (totals.bytes_in(), totals.bytes_out()),
-        (sum("in"), sum("out"))
+        (sum("bytes_in"), sum("bytes_out"))
     );
     assert_eq!(totals.cut(), aborted.count() as u64);
     assert!(totals.cut() > 0 && totals.cut() < totals.connections());

@@ -88,17 +88,21 @@ fn one_daemon_answers_for_all_services_and_counts_them_apart() {
     connect(chargen).read_exact(&mut start).unwrap();
     assert!(start == characters(start.len()));
 
-    daemon.wait_for_log("service=chargen peer=");
+    eventually("the end of the chargen connection", || {
+        let log = daemon.log();
+        log.lines()
+            .any(|line| line.contains("service=chargen id=1 ") && line.contains(" reason="))
+    });
     let output = daemon.stop();
     assert_eq!(output.code, Some(0), "{}", output.log);
     for totals in [
-        "service=echo stopped: connections=1 refused=0 in=4 out=4 cut=0",
-        "service=daytime stopped: connections=1 refused=0 in=0 out=51 cut=0",
-        "service=daytime-long stopped: connections=1 refused=0 in=0 ",
-        "service=daytime-short stopped: connections=1 refused=0 in=0 out=24 cut=0",
-        "service=time stopped: connections=1 refused=0 in=0 out=4 cut=0",
-        "service=discard stopped: connections=1 refused=0 in=1048576 out=0 cut=0",
-        "service=chargen stopped: connections=1 refused=0 in=0 ",
+        "service=echo stopped: connections=1 rejected=0 bytes_in=4 bytes_out=4 aborted=0",
+        "service=daytime stopped: connections=1 rejected=0 bytes_in=0 bytes_out=51 aborted=0",
+        "service=daytime-long stopped: connections=1 rejected=0 bytes_in=0 ",
+        "service=daytime-short stopped: connections=1 rejected=0 bytes_in=0 bytes_out=24 aborted=0",
+        "service=time stopped: connections=1 rejected=0 bytes_in=0 bytes_out=4 aborted=0",
+        "service=discard stopped: connections=1 rejected=0 bytes_in=1048576 bytes_out=0 aborted=0",
+        "service=chargen stopped: connections=1 rejected=0 bytes_in=0 ",
     ] {
         assert!(output.log.contains(totals), "{totals}: {}", output.log);
     }

@@ -24,7 +24,7 @@ fn every_stop_signal_ends_an_idle_daemon_cleanly() {
         assert!(
             output
                 .log
-                .contains("stopped: connections=0 refused=0 in=0 out=0 cut=0")
+                .contains("stopped: connections=0 rejected=0 bytes_in=0 bytes_out=0 aborted=0")
         );
     }
 }
@@ -82,7 +82,7 @@ fn a_second_signal_cuts_stuck_clients_and_the_exit_code_says_so() {
     daemon.signal(Signal::INT);
     let output = daemon.wait();
     assert_eq!(output.code, Some(8));
-    assert!(output.log.contains("cut=1"), "{}", output.log);
+    assert!(output.log.contains("aborted=1"), "{}", output.log);
     assert!(output.log.contains("reason=shutdown"), "{}", output.log);
 }
 

@@ -364,7 +364,7 @@ fn at_a_stop_every_client_is_told_to_try_again() {
     let ended = server.ends();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!(ended.stdout, b"");
-    assert!(ended.stderr.contains("cut=0"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("aborted=0"), "{}", ended.stderr);
     assert_eq!(
         ended.stderr.matches("reason=shutdown").count(),
         4,

@@ -73,7 +73,7 @@ fn openssl_gets_its_echo_and_at_a_stop_the_end_of_the_session() {
     assert_eq!(ended.code, Some(0));
     let log = ended.stderr;
     assert!(
-        log.contains("reason=shutdown") && log.contains("cut=0"),
+        log.contains("reason=shutdown") && log.contains("aborted=0"),
         "{log}"
     );
 }

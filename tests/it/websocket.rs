@@ -114,7 +114,7 @@ except websockets.ConnectionClosed as closed:
     assert_eq!(ended.code, Some(0));
     let log = ended.stderr;
     assert!(
-        log.contains("reason=shutdown") && log.contains("cut=0"),
+        log.contains("reason=shutdown") && log.contains("aborted=0"),
         "{log}"
     );
 }

@@ -12,7 +12,7 @@ start=$(date +%s%N)
 systemctl stop echod.service echod.socket
 [ $(($(date +%s%N) - start)) -ge 3000000000 ]
 in_the_journal echod.service 'drain timeout of 3s is over: connections=1'
-in_the_journal echod.service 'stopped: .* cut=1'
+in_the_journal echod.service 'stopped: .* aborted=1'
 ! in_the_journal echod.service 'Killing process' || fail "it was killed"
 # That is a stop, not a failure.
 [ "$(property echod.service ExecMainStatus)" = 8 ]

@@ -23,5 +23,5 @@ for restart in {1..5}; do
 done
 wait $clients
 [ "$(cat $count)" = 500 ]
-[ "$(journalctl -u echod --no-pager -g 'stopped: .* cut=0' | wc -l)" = 5 ]
+[ "$(journalctl -u echod --no-pager -g 'stopped: .* aborted=0' | wc -l)" = 5 ]
 [ "$(property echod.service NRestarts)" = 0 ]
