@@ -29,7 +29,7 @@ use crate::state::shutdown::Phase;
 use crate::state::{ServerState, Source};
 use crate::wake::wait;
 use crate::warn_once::WarnOnce;
-use outcome::{AcceptOutcome, Shortage, classify};
+use outcome::{AcceptOutcome, Shortage, classify, resource};
 use socket_options::SocketOptions;
 
 /// What happens to a client that connects while the limit of connections is reached.
@@ -212,7 +212,7 @@ impl Lead {
             && let Err(exceeded) = slot.claim_source(peer)
         {
             warn_of_source_limit(&self.state, exceeded);
-            self.reject(stream, peer);
+            self.reject(stream, peer, true);
             return Ok(None);
         }
         let conn = Connection::new(stream, peer, slot);
@@ -229,13 +229,13 @@ impl Lead {
     fn reject_one(&mut self, index: usize) -> Result<(), Error> {
         self.warn_of_limit("are refused");
         if let Some(Accepted { stream, peer, .. }) = self.take(index)? {
-            self.reject(stream, peer);
+            self.reject(stream, peer, false);
         }
         Ok(())
     }
 
-    fn reject(&self, stream: TcpStream, peer: SocketAddr) {
-        self.state.count_rejected();
+    fn reject(&self, stream: TcpStream, peer: SocketAddr, is_per_source: bool) {
+        self.state.count_rejected(is_per_source);
         if log::log_enabled!(log::Level::Debug) {
             let record = Record::new(0, peer);
             if let Ok(local) = stream.local_addr() {
@@ -295,7 +295,10 @@ impl Lead {
         {
             // The descriptors of rejected connections may be all it takes.
             self.shortage.pause_briefly(now);
-        } else if self.shortage.begin_pause(now) {
+            return;
+        }
+        self.state.count_shortage(resource(error));
+        if self.shortage.begin_pause(now) {
             warn_of_shortage(self.prefix(), "accept", error);
         }
     }

@@ -148,6 +148,9 @@ pub use state::close_reason::CloseReason;
 pub use state::closed::ClosedConnection;
 pub use state::connection_handle::ConnectionHandle;
 pub use state::handle::ServerHandle;
+pub use state::resource::Resource;
+pub use state::stage::Stage;
+pub use state::status::ServerStatus;
 pub use state::totals::Totals;
 pub use worker::handler::{Failure, FnHandler, RequestHandler, from_fn};
 

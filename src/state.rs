@@ -13,10 +13,13 @@ mod counter;
 pub(crate) mod handle;
 pub(crate) mod log_prefix;
 pub(crate) mod record;
+pub(crate) mod resource;
 pub(crate) mod shared_stream;
 pub(crate) mod shutdown;
 mod slot;
 mod sources;
+pub(crate) mod stage;
+pub(crate) mod status;
 pub(crate) mod timeouts;
 pub(crate) mod totals;
 
@@ -39,11 +42,14 @@ use crate::warn_once::WarnOnce;
 use connection_handle::ConnectionHandle;
 use log_prefix::LogPrefix;
 use record::Record;
+use resource::Resource;
 use shared_stream::SharedStream;
 use shutdown::Shutdown;
 pub(crate) use slot::Slot;
 pub(crate) use sources::Source;
 use sources::Sources;
+use stage::Stage;
+use status::ServerStatus;
 use timeouts::Timeouts;
 use totals::Totals;
 
@@ -71,6 +77,8 @@ pub(crate) struct ServerState {
     live: Mutex<Live>,
     /// What the running reactors sleep on.
     reactors: Mutex<Vec<Arc<Waker>>>,
+    /// The threads for handlers.
+    threads: AtomicUsize,
     /// How often the close of a single connection was requested.
     close_requests: AtomicUsize,
 }
@@ -121,6 +129,7 @@ impl ServerState {
                 totals: Totals::default(),
             }),
             reactors: Mutex::default(),
+            threads: AtomicUsize::new(0),
             close_requests: AtomicUsize::new(0),
         })
     }
@@ -242,6 +251,30 @@ impl ServerState {
         self.live().totals
     }
 
+    /// Returns the totals with the bytes of live connections, and how far those have come.
+    pub(crate) fn status(&self) -> ServerStatus {
+        let reactors = self.reactors().len();
+        let live = self.live();
+        let mut status = ServerStatus {
+            totals: live.totals,
+            live: [0; Stage::ALL.len()],
+            max_connections: live.max_connections,
+            max_per_source: self.max_per_source,
+            threads: self.threads.load(Ordering::Relaxed),
+            reactors,
+        };
+        // Records are finished under the same lock, so that each counts once: here, or in the totals, with
+        // no fewer bytes.
+        for (_, record) in live.connections.values() {
+            if !record.is_finished() {
+                status.live[record.stage() as usize] += 1;
+                status.totals.bytes_in += record.bytes_in();
+                status.totals.bytes_out += record.bytes_out();
+            }
+        }
+        status
+    }
+
     /// Changes the limit of connections, and lets the holder of the lead look again.
     pub(crate) fn set_max_connections(&self, limit: usize) {
         self.live().max_connections = limit;
@@ -275,8 +308,23 @@ impl ServerState {
         empty
     }
 
-    pub(crate) fn count_rejected(&self) {
-        self.live().totals.rejected += 1;
+    /// Counts a connection that was rejected: because of its source, or because of the limit of all.
+    pub(crate) fn count_rejected(&self, is_per_source: bool) {
+        let totals = &mut self.live().totals;
+        totals.rejected += 1;
+        totals.rejected_per_source += u64::from(is_per_source);
+    }
+
+    /// Counts a pause because the system is short of this.
+    pub(crate) fn count_shortage(&self, of: Resource) {
+        self.live().totals.shortages[of as usize] += 1;
+    }
+
+    /// Counts a thread for handlers, until the guard is dropped.
+    pub(crate) fn count_thread(self: &Arc<Self>) -> CountedThread {
+        // Relaxed is enough: the count publishes nothing else.
+        self.threads.fetch_add(1, Ordering::Relaxed);
+        CountedThread(Arc::clone(self))
     }
 
     /// Disconnects every connection that is left. Counts those that lost something by it, and returns
@@ -344,6 +392,15 @@ impl ServerState {
 
     fn reactors(&self) -> MutexGuard<'_, Vec<Arc<Waker>>> {
         self.reactors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A thread for handlers, which is counted for as long as this exists.
+pub(crate) struct CountedThread(Arc<ServerState>);
+
+impl Drop for CountedThread {
+    fn drop(&mut self) {
+        self.0.threads.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

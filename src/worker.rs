@@ -24,6 +24,7 @@ use crate::reactor::carried::Carried;
 use crate::reactor::{Job, Reactors, Threads};
 use crate::state::ServerState;
 use crate::state::close_reason::CloseReason;
+use crate::state::resource::Resource;
 use crate::state::shutdown::Phase;
 use crate::thread_limit;
 use handler::{Failure, HandlerFactory};
@@ -211,6 +212,7 @@ impl Crew {
     }
 
     fn note_shortage(&self, shortage: &mut Shortage, error: &io::Error) {
+        self.state.count_shortage(Resource::Threads);
         if shortage.begin_pause(Instant::now()) {
             warn_of_shortage(&self.state.prefix, "start a thread", error);
         }
@@ -237,7 +239,11 @@ impl Crew {
         let name = self.state.prefix.thread_name("connection");
         let handle = thread_limit::spawn(&name, self.stack_size, {
             let seat = Arc::clone(&seat);
-            move || crew.work(&seat)
+            let counted = self.state.count_thread();
+            move || {
+                crew.work(&seat);
+                drop(counted);
+            }
         })?;
         seat.assign(handle.thread());
         Ok(seat)

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use crate::state::resource::Resource;
 use crate::warn_once::WarnOnce;
 
 /// What an error of `accept(2)` means for the server.
@@ -45,6 +46,15 @@ pub(crate) fn classify(error: &io::Error) -> AcceptOutcome {
         ) => AcceptOutcome::Retry,
         Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::FAULT) => AcceptOutcome::Unusable,
         _ => AcceptOutcome::Shortage,
+    }
+}
+
+/// Returns what the system is short of, by an error that [is a shortage](AcceptOutcome::Shortage).
+pub(crate) fn resource(error: &io::Error) -> Resource {
+    match Errno::from_io_error(error) {
+        Some(Errno::MFILE | Errno::NFILE) => Resource::Descriptors,
+        Some(Errno::NOBUFS | Errno::NOMEM) => Resource::Memory,
+        _ => Resource::Other,
     }
 }
 
@@ -119,6 +129,19 @@ mod tests {
         ];
         for (errno, outcome) in table {
             assert_eq!(classify(&errno.into()), outcome, "{errno:?}");
+        }
+    }
+
+    #[test]
+    fn a_shortage_is_told_by_its_errno() {
+        for (errno, short_of) in [
+            (Errno::MFILE, Resource::Descriptors),
+            (Errno::NFILE, Resource::Descriptors),
+            (Errno::NOBUFS, Resource::Memory),
+            (Errno::NOMEM, Resource::Memory),
+            (Errno::PERM, Resource::Other),
+        ] {
+            assert_eq!(resource(&errno.into()), short_of, "{errno:?}");
         }
     }
 

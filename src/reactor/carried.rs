@@ -13,6 +13,7 @@ use crate::connection::rest::{Rest, Wish};
 use crate::state::close_reason::CloseReason;
 use crate::state::closed::ClosedConnection;
 use crate::state::shutdown::Phase;
+use crate::state::stage::Stage;
 use crate::state::timeouts::Timeouts;
 
 /// A connection on its way to its close. It moves between the thread of its handler, a reactor,
@@ -97,6 +98,11 @@ impl Carried {
         }
         self.remainder.ready(ready);
         let next = self.take_steps(buffer, now);
+        self.conn.record().reach(if self.remainder.is_carrying() {
+            Stage::Reactor
+        } else {
+            Stage::Closing
+        });
         if self.remainder.is_delivered() {
             self.conn.shared_stream().mark_delivered();
         }

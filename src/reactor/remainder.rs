@@ -281,7 +281,8 @@ impl Remainder {
         Step::TimedOut(reason)
     }
 
-    fn is_carrying(&self) -> bool {
+    /// Returns whether the peer's input is still echoed or dropped.
+    pub(crate) fn is_carrying(&self) -> bool {
         matches!(
             self.stage,
             Stage::Carry | Stage::Grace { .. } | Stage::LastRead { .. } | Stage::Arrived { .. }

@@ -47,6 +47,41 @@ impl CloseReason {
     /// How many there are.
     pub(crate) const COUNT: usize = Self::Limit as usize + 1;
 
+    const ALL: [Self; Self::COUNT] = [
+        Self::Done,
+        Self::Eof,
+        Self::Reset,
+        Self::Idle,
+        Self::Stalled,
+        Self::Deadline,
+        Self::Lifetime,
+        Self::Closed,
+        Self::Aborted,
+        Self::Shutdown,
+        Self::Denied,
+        Self::Error,
+        Self::Panic,
+        Self::ProxyHeader,
+        Self::Limit,
+    ];
+
+    /// Returns every reason, in a fixed order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use socketserver::{CloseReason, Totals};
+    ///
+    /// fn print(totals: &Totals) {
+    ///     for reason in CloseReason::all() {
+    ///         println!("{reason}: {}", totals.closed_by(reason));
+    ///     }
+    /// }
+    /// ```
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter()
+    }
+
     /// Returns the reason that is logged: an abort of the connection alone replaces any other, as the
     /// totals count it.
     pub(crate) fn unless_aborted(self, record: &Record) -> Self {

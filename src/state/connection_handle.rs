@@ -9,6 +9,7 @@ use crate::state::ServerState;
 use crate::state::record::Record;
 use crate::state::record::canonical;
 use crate::state::shared_stream::SharedStream;
+use crate::state::stage::Stage;
 
 /// A handle to one connection, to close or wake it from any thread.
 ///
@@ -110,6 +111,12 @@ impl ConnectionHandle {
     #[must_use]
     pub fn age(&self) -> Duration {
         self.record.accepted.elapsed()
+    }
+
+    /// Returns how far the connection has come.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        self.record.stage()
     }
 
     /// Asks the connection to end, as a [shutdown](crate::ServerHandle::shutdown) asks all: its reads

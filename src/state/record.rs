@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use super::control::Control;
 use super::counter::Counter;
+use super::stage::{CurrentStage, Stage};
 #[cfg(feature = "proxy-protocol")]
 use crate::proxy_protocol::header::Endpoints;
 
@@ -26,6 +27,7 @@ pub(crate) struct Record {
     bytes_in: Counter,
     bytes_out: Counter,
     finished: AtomicBool,
+    stage: CurrentStage,
     /// What has become of the connection, as far as an abort is concerned: a [`Fate`].
     fate: AtomicU8,
     pub(crate) control: Control,
@@ -57,6 +59,7 @@ impl Record {
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
             finished: AtomicBool::new(false),
+            stage: CurrentStage::new(),
             fate: AtomicU8::new(Fate::Live as u8),
             control: Control::default(),
         }
@@ -111,9 +114,24 @@ impl Record {
         self.bytes_out.get()
     }
 
+    /// Returns how far the connection has come.
+    pub(super) fn stage(&self) -> Stage {
+        self.stage.get()
+    }
+
+    /// Notes that the connection has come this far.
+    pub(crate) fn reach(&self, stage: Stage) {
+        self.stage.set(stage);
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::Relaxed)
+    }
+
     /// Finishes the record, and returns whether it was not finished before.
     pub(super) fn finish(&self) -> bool {
         let is_first = !self.finished.swap(true, Ordering::Relaxed);
+        self.reach(Stage::Ended);
         // A later abort finds nothing to count, and the log agrees with the totals.
         self.meet(Fate::Finished);
         is_first

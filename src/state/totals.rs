@@ -3,6 +3,7 @@
 use crate::state::close_reason::CloseReason;
 use crate::state::log_prefix::LogPrefix;
 use crate::state::record::Record;
+use crate::state::resource::Resource;
 
 /// What a server has done, from its start to its end, or [so far](crate::ServerHandle::totals).
 ///
@@ -22,10 +23,12 @@ use crate::state::record::Record;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
     pub(super) connections: u64,
-    bytes_in: u64,
-    bytes_out: u64,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
     pub(super) rejected: u64,
+    pub(super) rejected_per_source: u64,
     pub(super) aborted: u64,
+    pub(super) shortages: [u64; Resource::COUNT],
     closed: [u64; CloseReason::COUNT],
 }
 
@@ -53,6 +56,21 @@ impl Totals {
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.rejected
+    }
+
+    /// Returns how many of the [refused](Self::refused) connections exceeded the limit
+    /// [per source](crate::Builder::max_per_source). The others exceeded the limit of all connections.
+    #[must_use]
+    pub fn refused_per_source(&self) -> u64 {
+        self.rejected_per_source
+    }
+
+    /// Returns how often the server was short of something and paused, for 5 ms up to a second, before it
+    /// tried again. So the number grows at least once a second while a shortage lasts and clients wait. The
+    /// log has one warning for all of it.
+    #[must_use]
+    pub fn shortages(&self, of: Resource) -> u64 {
+        self.shortages[of as usize]
     }
 
     /// Returns how many connections were aborted: by a stop, if they lost something by it, and, among
@@ -96,7 +114,7 @@ impl Totals {
             bytes_out,
             rejected,
             aborted,
-            closed: _,
+            ..
         } = *self;
         log::info!(
             service = prefix, connections, rejected, bytes_in, bytes_out, aborted;

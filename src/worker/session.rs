@@ -98,7 +98,7 @@ impl Hooks {
         if let Err(exceeded) = conn.claim_source() {
             conn.end(CloseReason::Limit);
             warn_of_source_limit(conn.server().state(), exceeded);
-            conn.server().state().count_rejected();
+            conn.server().state().count_rejected(true);
             return (conn, None);
         }
         let succeeded = match self.verified(&conn) {

@@ -52,6 +52,7 @@ mod services;
 mod shutdown;
 mod signals;
 mod smtp;
+mod status;
 mod support;
 mod timeouts;
 mod tls;
