@@ -78,6 +78,11 @@ pub(crate) const SECTIONS: &[Section] = &[
             ("time", "the seconds since 1900, in four bytes (RFC 868)"),
             ("discard", "throws away what it receives (RFC 863)"),
             ("chargen", "characters, until the client goes (RFC 864)"),
+            (
+                "metrics",
+                "counters for Prometheus, at /metrics over HTTP; it tells whoever connects, so bind \
+                 it to a loopback address",
+            ),
         ],
     },
     Section {

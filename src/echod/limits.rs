@@ -34,21 +34,31 @@ const THREADS_BASE: usize = 16;
 /// Warns if `connections` of each service, beside what is open now, would exceed the limit on
 /// descriptors, on threads or on memory.
 pub(crate) fn check(connections: usize, services: &[Service]) {
-    check_descriptors(connections, services.len());
+    let (operators, services): (Vec<Service>, Vec<Service>) = services
+        .iter()
+        .partition(|service| service.is_for_operators());
+    // These have a small limit of their own.
+    let limit_of = |service: &Service| service.max_connections(connections);
+    let operators = operators.iter().map(limit_of).sum();
+    check_descriptors(connections, services.len(), operators);
     let with_threads: Vec<_> = services
         .iter()
         .filter(|service| service.needs_threads())
         .map(ToString::to_string)
         .collect();
-    check_threads(connections, &with_threads);
-    check_memory(connections.saturating_mul(services.len()));
+    check_threads(connections, &with_threads, operators);
+    check_memory(
+        connections
+            .saturating_mul(services.len())
+            .saturating_add(operators),
+    );
 }
 
-fn check_descriptors(connections: usize, services: usize) {
+fn check_descriptors(connections: usize, services: usize, operators: usize) {
     let Some(limit) = getrlimit(Resource::Nofile).current else {
         return;
     };
-    let room = limit.saturating_sub(open() as u64 + LATER);
+    let room = limit.saturating_sub((open() + operators) as u64 + LATER);
     if connections.saturating_mul(services) as u64 > room {
         let each = match services {
             1 => String::new(),
@@ -66,10 +76,11 @@ fn check_descriptors(connections: usize, services: usize) {
     }
 }
 
-fn check_threads(connections: usize, services: &[String]) {
+fn check_threads(connections: usize, services: &[String], operators: usize) {
     let tasks = cgroup_limit("pids.max").and_then(|limit| usize::try_from(limit).ok());
     let tasks = tasks.map_or(usize::MAX, |limit| limit.saturating_sub(THREADS_BASE));
     let limit = TcpServer::max_threads().min(tasks);
+    let limit = limit.saturating_sub(operators);
     if connections.saturating_mul(services.len()) > limit {
         let names = services.join(", ");
         log::warn!(

@@ -77,6 +77,11 @@ pub(crate) fn start(level: LevelFilter, format: Format) -> io::Result<Log> {
     })
 }
 
+/// Returns how many lines of the log were lost so far, because nobody read them in time.
+pub(crate) fn lost_lines() -> u64 {
+    queue::lost()
+}
+
 impl Log {
     pub(crate) fn is_plain(&self) -> bool {
         self.is_plain

@@ -5,8 +5,8 @@ use std::error::Error;
 use std::io;
 use std::net::TcpListener;
 use std::num::NonZeroUsize;
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 use std::{panic, thread};
 
 use socketserver::{Builder, ServerHandle, TcpServer, Totals};
@@ -40,7 +40,8 @@ pub(crate) fn make(
     // One alone needs no name in the log.
     let several = listeners.len() > 1;
     let server = |(service, listeners): (Service, Vec<TcpListener>)| {
-        let mut builder = builder(cli);
+        let most = service.max_connections(cli.max_connections.get());
+        let mut builder = builder(cli).max_connections(most);
         if several {
             builder = builder.name(service.to_string());
         }
@@ -68,29 +69,46 @@ pub(crate) fn builder(cli: &Cli) -> Builder {
 
 /// The handles of all servers, once they listen. Empty until then.
 #[derive(Debug, Default)]
-pub(crate) struct Handles(OnceLock<(Vec<ServerHandle>, Duration)>);
+pub(crate) struct Handles(OnceLock<Known>);
+
+#[derive(Debug)]
+struct Known {
+    servers: Vec<(Service, ServerHandle)>,
+    drain: Duration,
+    since: SystemTime,
+}
 
 impl Handles {
     /// Makes the servers known: from now on a signal has something to stop. `drain` is how long each
     /// server may take to drain.
     pub(crate) fn set(&self, servers: &[(Service, TcpServer)], drain: Duration) {
-        let handles = servers.iter().map(|(_, server)| server.handle()).collect();
-        self.0.get_or_init(|| (handles, drain));
+        let handle = |(service, server): &(Service, TcpServer)| (*service, server.handle());
+        self.0.get_or_init(|| Known {
+            servers: servers.iter().map(handle).collect(),
+            drain,
+            since: SystemTime::now(),
+        });
     }
 
-    pub(crate) fn all(&self) -> &[ServerHandle] {
-        self.0.get().map_or(&[], |(handles, _)| handles)
+    pub(crate) fn all(&self) -> &[(Service, ServerHandle)] {
+        self.0.get().map_or(&[], |known| &known.servers)
+    }
+
+    /// Returns when the servers were made, if they are.
+    pub(crate) fn since(&self) -> Option<SystemTime> {
+        self.0.get().map(|known| known.since)
     }
 
     pub(crate) fn shutdown(&self) {
-        if let Some((handles, drain)) = self.0.get() {
-            handles.iter().for_each(ServerHandle::shutdown);
-            systemd::stopping(*drain);
+        if let Some(known) = self.0.get() {
+            self.all().iter().for_each(|(_, server)| server.shutdown());
+            systemd::stopping(known.drain);
         }
     }
 
     pub(crate) fn shutdown_now(&self) {
-        self.all().iter().for_each(ServerHandle::shutdown_now);
+        let servers = self.all().iter();
+        servers.for_each(|(_, server)| server.shutdown_now());
     }
 }
 
@@ -107,12 +125,12 @@ impl Drop for StopsAll<'_> {
 /// nothing but that can fail any more. Returns how many connections had to be aborted.
 pub(crate) fn serve(
     servers: Vec<(Service, TcpServer)>,
-    handles: &Handles,
+    handles: &Arc<Handles>,
     announce: impl FnOnce() -> Result<(), Box<dyn Error>>,
 ) -> Result<u64, Box<dyn Error>> {
     let run = |(service, server): (Service, TcpServer)| {
         let _others = StopsAll(handles);
-        service.serve(server)
+        service.serve(server, handles)
     };
     let mut servers = servers.into_iter();
     let first = servers.next();

@@ -1,14 +1,21 @@
 //! What the daemon can serve, and how it is asked for on the command line: `NAME=ADDR`.
 
 use std::fmt;
+use std::sync::Arc;
 
 use clap::ValueEnum;
 use socketserver::{
     ChargenHandler, DaytimeForm, DaytimeHandler, DiscardHandler, EchoHandler, Error, TcpServer,
-    TimeHandler, Totals,
+    TimeHandler, Totals, from_fn,
 };
 
 use crate::address::ListenAddr;
+use crate::metrics::Metrics;
+use crate::run::Handles;
+
+/// The most connections at once of a service that is for operators. Each takes a thread for as long as
+/// its request does, and so many threads fit beside those of the other services.
+const MAX_OPERATORS: usize = 64;
 
 /// A service. The order is that in which they are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -20,10 +27,11 @@ pub(crate) enum Service {
     Time,
     Discard,
     Chargen,
+    Metrics,
 }
 
 impl Service {
-    pub(crate) fn serve(self, server: TcpServer) -> Result<Totals, Error> {
+    pub(crate) fn serve(self, server: TcpServer, all: &Arc<Handles>) -> Result<Totals, Error> {
         let daytime = |form| move || DaytimeHandler::new().form(form);
         match self {
             Self::Echo => server.serve_forever(EchoHandler::new),
@@ -33,6 +41,10 @@ impl Service {
             Self::Time => server.serve_forever(TimeHandler::new),
             Self::Discard => server.serve_forever(DiscardHandler::new),
             Self::Chargen => server.serve_forever(ChargenHandler::new),
+            Self::Metrics => {
+                let metrics = Metrics::new(all);
+                server.serve_forever(from_fn(move |conn| metrics.answer(conn)))
+            }
         }
     }
 }
@@ -41,6 +53,20 @@ impl Service {
     /// Returns whether each connection keeps a thread for as long as its client likes.
     pub(crate) fn needs_threads(self) -> bool {
         matches!(self, Self::Chargen)
+    }
+
+    /// Returns whether the service shows what the others do.
+    pub(crate) fn is_for_operators(self) -> bool {
+        matches!(self, Self::Metrics)
+    }
+
+    /// Returns how many connections the service takes at once where others take `most`.
+    pub(crate) fn max_connections(self, most: usize) -> usize {
+        if self.is_for_operators() {
+            most.min(MAX_OPERATORS)
+        } else {
+            most
+        }
     }
 }
 

@@ -99,7 +99,7 @@ fn keep_informed(events: &Receiver<Event>, handles: &Handles) {
     }
     loop {
         let next = Instant::now() + interval;
-        let responds = |server: &ServerHandle| server.responds_within(interval);
+        let responds = |(_, server): &(_, ServerHandle)| server.responds_within(interval);
         if watchdog.is_some() && handles.all().iter().all(responds) {
             let _ = send("WATCHDOG=1", None);
         }
@@ -120,7 +120,7 @@ fn keep_informed(events: &Receiver<Event>, handles: &Handles) {
 /// Adds up over all servers.
 fn status(handles: &Handles) -> String {
     let (mut now, mut served, mut refused) = (0, 0, 0);
-    for server in handles.all() {
+    for (_, server) in handles.all() {
         now += server.connection_count();
         served += server.totals().connections();
         refused += server.totals().refused();

@@ -108,6 +108,11 @@ fn the_status_has_the_counts() {
 }
 
 #[test]
+fn operators_see_what_it_does() {
+    in_a_box("monitoring.sh");
+}
+
+#[test]
 fn the_journal_knows_warnings_from_the_rest() {
     in_a_box("journal.sh");
 }

@@ -4,6 +4,7 @@
 //! Here only one thread writes, and when too much waits for it, lines are dropped, and counted.
 
 use std::io::{self, ErrorKind, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use std::{mem, thread};
@@ -15,6 +16,15 @@ const MOST: usize = 1024 * 1024;
 
 /// How long the end of the process may be held up by a reader that is slow.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// All lines that did not fit so far.
+static LOST: AtomicU64 = AtomicU64::new(0);
+
+/// Returns how many lines of the log were lost so far.
+pub(super) fn lost() -> u64 {
+    // Relaxed is enough: the count publishes nothing else.
+    LOST.load(Ordering::Relaxed)
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -90,6 +100,7 @@ impl Write for &'static Queue {
         let mut state = self.lock();
         if state.waiting.len() + line.len() > MOST && !state.is_reporting {
             state.lost += 1;
+            LOST.fetch_add(1, Ordering::Relaxed);
         } else {
             state.waiting.extend_from_slice(line);
             self.changed.notify_all();

@@ -1,0 +1,42 @@
+//! The service `metrics`: what every service counts, for Prometheus to scrape over HTTP.
+
+mod format;
+mod list;
+
+use std::io;
+use std::sync::Arc;
+
+use prometheus_client::registry::Registry;
+use socketserver::Connection;
+
+use crate::http::{self, NOT_FOUND, OK, Request, Response};
+use crate::run::Handles;
+use format::Format;
+use list::List;
+
+/// What there is to scrape.
+pub(crate) struct Metrics(Registry);
+
+impl Metrics {
+    pub(crate) fn new(handles: &Arc<Handles>) -> Self {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(List::new(handles)));
+        Self(registry)
+    }
+
+    /// Answers one request.
+    pub(crate) fn answer(&self, conn: &Connection) -> io::Result<()> {
+        http::serve(conn, |request| self.respond(request))
+    }
+
+    fn respond(&self, request: &Request) -> Response {
+        match &*request.path {
+            "/metrics" => {
+                let format = Format::of(&request.accept);
+                Response::new(OK, format.content_type(), format.text(&self.0))
+            }
+            "/" => Response::text(OK, "echod: the metrics are at /metrics"),
+            _ => Response::text(NOT_FOUND, "there is nothing but /metrics"),
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! The metrics as Prometheus sees them: its linter, its scrapes, its queries, its alerts.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::metrics::{scrape, with_metrics};
+use crate::support::{available, connect, eventually, exchange, finish, noise, ping, read_to_end};
+
+/// A Prometheus with a folder of its own, which ends with its test.
+struct Prometheus {
+    addr: SocketAddr,
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Prometheus {
+    /// Starts one that scrapes `target` with this configuration.
+    fn start(config: &str, rules: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("echod-prometheus-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("prometheus.yml"), config).unwrap();
+        fs::write(folder.join("echod.rules.yml"), rules).unwrap();
+        // It does not tell which port it got for 0.
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = free.local_addr().unwrap();
+        drop(free);
+        let child = Command::new("prometheus")
+            .arg(format!("--web.listen-address={addr}"))
+            .arg(format!(
+                "--storage.tsdb.path={}",
+                folder.join("data").display()
+            ))
+            .arg(format!(
+                "--config.file={}",
+                folder.join("prometheus.yml").display()
+            ))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(folder.join("log")).unwrap())
+            .spawn()
+            .unwrap();
+        let mut prometheus = Self {
+            addr,
+            child,
+            folder,
+        };
+        eventually("a Prometheus that is ready", || {
+            assert!(
+                prometheus.child.try_wait().unwrap().is_none(),
+                "{}",
+                prometheus.log()
+            );
+            std::net::TcpStream::connect(addr).is_ok()
+                && prometheus.get("/-/ready").starts_with("HTTP/1.0 200")
+        });
+        prometheus
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap()
+    }
+
+    fn get(&self, path: &str) -> String {
+        let mut client = connect(self.addr);
+        write!(client, "GET {path} HTTP/1.0\r\n\r\n").unwrap();
+        String::from_utf8(read_to_end(&client).unwrap()).unwrap()
+    }
+
+    fn json(&self, path: &str) -> Value {
+        let response = self.get(path);
+        let (_, body) = response.split_once("\r\n\r\n").unwrap();
+        serde_json::from_str(body).unwrap()
+    }
+
+    /// Returns the value of a query that has one, or `None` while it has none.
+    fn query(&self, query: &str) -> Option<f64> {
+        let path = format!("/api/v1/query?query={}", query.replace('"', "%22"));
+        let answer = self.json(&path);
+        assert_eq!(answer["status"], "success", "{answer}");
+        let value = answer.pointer("/data/result/0/value/1")?;
+        Some(value.as_str()?.parse().unwrap())
+    }
+
+    fn wait_for(&self, query: &str, expected: f64) {
+        eventually(&format!("{query} = {expected}"), || {
+            self.query(query) == Some(expected)
+        });
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+        if !std::thread::panicking() {
+            finish(&mut self.child);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The page for operators.
+fn page() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/monitoring.md");
+    fs::read_to_string(path).unwrap()
+}
+
+/// Returns the code block of the page that begins with this line.
+fn block(page: &str, first_line: &str) -> String {
+    let blocks = page.split("```yaml\n").skip(1);
+    let block = blocks
+        .map(|rest| rest.split("```").next().unwrap())
+        .find(|block| block.starts_with(first_line));
+    block.unwrap().to_owned()
+}
+
+/// The page's configuration, for another target and faster.
+fn config(target: SocketAddr) -> String {
+    let config = block(&page(), "scrape_configs:");
+    assert!(config.contains("127.0.0.1:9007"));
+    let config = config.replace("127.0.0.1:9007", &target.to_string());
+    let faster = "global:\n  scrape_interval: 200ms\n  evaluation_interval: 200ms\n";
+    format!("{faster}{config}")
+}
+
+#[test]
+fn it_scrapes_them_and_a_counter_is_what_was_sent() {
+    if !available(&["prometheus"]) {
+        return;
+    }
+    let (daemon, target) = with_metrics(&[]);
+    let prometheus = Prometheus::start(&config(target), &block(&page(), "groups:"));
+    prometheus.wait_for("up{job=\"echod\"}", 1.0);
+
+    let received = "echod_received_bytes_total{service=\"echo\"}";
+    prometheus.wait_for(received, 0.0);
+    let message = noise(1, 123_456);
+    let live = connect(daemon.addr);
+    ping(&live, &message[..1000]);
+    // While the connection lives.
+    prometheus.wait_for(received, 1000.0);
+    assert_eq!(exchange(daemon.addr, &message), message);
+    prometheus.wait_for(received, 124_456.0);
+    prometheus.wait_for("echod_sent_bytes_total{service=\"echo\"}", 124_456.0);
+    prometheus.wait_for("sum(echod_connections{service=\"echo\"})", 1.0);
+    drop(live);
+    prometheus.wait_for("sum(echod_connections{service=\"echo\"})", 0.0);
+    prometheus.wait_for("sum(echod_connections_closed_total{service=\"echo\"})", 2.0);
+    assert!(prometheus.query("process_resident_memory_bytes").unwrap() > 1e6);
+
+    // It has taken every sample, knows the type and the unit of each metric, and evaluates the alerts.
+    let metadata = prometheus.json("/api/v1/targets/metadata?metric=echod_received_bytes");
+    assert_eq!(
+        metadata.pointer("/data/0/type").unwrap(),
+        "counter",
+        "{metadata}"
+    );
+    assert_eq!(
+        metadata.pointer("/data/0/unit").unwrap(),
+        "bytes",
+        "{metadata}"
+    );
+    eventually("evaluated alerts", || {
+        let rules = prometheus.json("/api/v1/rules");
+        let rules = rules.pointer("/data/groups/0/rules").unwrap();
+        let rules = rules.as_array().unwrap();
+        assert!(rules.len() >= 5);
+        rules.iter().all(|rule| rule["health"] == "ok")
+    });
+    prometheus.wait_for("count(ALERTS)or(vector(0))", 0.0);
+    // The daemon ends, and an alert begins.
+    assert_eq!(daemon.stop().code, Some(0));
+    prometheus.wait_for("up{job=\"echod\"}", 0.0);
+    prometheus.wait_for("count(ALERTS{alertname=\"EchodDown\"})", 1.0);
+    let log = prometheus.log();
+    assert!(
+        !log.contains("level=warn") && !log.contains("level=error"),
+        "{log}"
+    );
+}
+
+fn promtool(args: &[&str], input: &str) -> Output {
+    let mut child = Command::new("promtool")
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(input.as_bytes()).unwrap();
+    drop(stdin);
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn promtool_has_nothing_to_say() {
+    if !available(&["promtool"]) {
+        return;
+    }
+    // With every metric: that of the limit per source, too.
+    let (daemon, addr) = with_metrics(&["--max-per-source=100"]);
+    assert_eq!(exchange(daemon.addr, b"hello"), b"hello");
+    let output = promtool(&["check", "metrics"], &scrape(addr));
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!((&*output.stdout, &*output.stderr), (&b""[..], &b""[..]));
+    // It would.
+    let wrong = "# TYPE echod_things counter\nechod_things 1\n";
+    assert!(!promtool(&["check", "metrics"], wrong).status.success());
+}
+
+#[test]
+fn promtool_checks_the_alerts_of_the_page() {
+    if !available(&["promtool"]) {
+        return;
+    }
+    let folder = std::env::temp_dir().join(format!("echod-rules-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let rules = folder.join("echod.rules.yml");
+    fs::write(&rules, block(&page(), "groups:")).unwrap();
+    let output = promtool(&["check", "rules", rules.to_str().unwrap()], "");
+    assert!(output.status.success(), "{output:?}");
+    // Each alert, and the samples that set it off.
+    fs::write(
+        folder.join("tests.yml"),
+        include_str!("prometheus/alerts.yml"),
+    )
+    .unwrap();
+    let tests = folder.join("tests.yml");
+    let output = promtool(&["test", "rules", tests.to_str().unwrap()], "");
+    assert!(output.status.success(), "{output:?}");
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+/// Returns the words in a text that are names of this daemon's metrics, or of its process.
+fn names(text: &str) -> BTreeSet<&str> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| word.starts_with("echod_") || word.starts_with("process_"))
+        .collect()
+}
+
+#[test]
+fn the_page_has_every_metric_and_no_other() {
+    let (_daemon, addr) = with_metrics(&["--max-per-source=100"]);
+    let text = scrape(addr);
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    let exposed: BTreeSet<_> = samples
+        .map(|line| line.split(['{', ' ']).next().unwrap())
+        .collect();
+    let page = page();
+    assert_eq!(names(&page), exposed);
+    let alerts = block(&page, "groups:");
+    assert!(names(&alerts).is_subset(&exposed));
+}

@@ -1,0 +1,36 @@
+# As systemd/monitoring.md says: sockets of their own for what has no network.
+for service in metrics=127.0.0.1:9007; do
+    cat > "/etc/systemd/system/echod-${service%%=*}.socket" <<CONF
+[Socket]
+ListenStream=${service#*=}
+FileDescriptorName=${service%%=*}
+Service=echod.service
+
+[Install]
+WantedBy=sockets.target
+CONF
+done
+scraped() {
+    local text
+    text=$(printf 'GET /metrics HTTP/1.0\r\n\r\n' | timeout 20 nc 127.0.0.1 9007)
+    grep -qxE "$1" <<< "$text"
+}
+systemctl start echod.socket
+connect client
+systemctl daemon-reload
+systemctl stop echod.service && systemctl enable --now echod-metrics.socket
+exec {client}>&-
+connect client
+scraped 'echod_connections\{service="echo",state="reactor"\} 1'
+scraped 'echod_received_bytes_total\{service="echo"\} 6'
+# What it tells of the process it reads in /proc, of which it sees little in its sandbox.
+for name in cpu_seconds_total resident_memory_bytes open_fds max_fds threads start_time_seconds; do
+    scraped "process_$name [0-9.]+" || fail "no process_$name"
+done
+systemctl is-active echod.service
+systemctl stop echod.service echod.socket echod-metrics.socket
+
+# Alone it binds them itself.
+echo ECHOD_SERVICE=metrics=127.0.0.1:9007 > /etc/default/echod
+systemctl start echod-standalone
+scraped 'echod_max_connections\{service="metrics"\} 64'
