@@ -79,8 +79,12 @@ pub(crate) const SECTIONS: &[Section] = &[
             ("discard", "throws away what it receives (RFC 863)"),
             ("chargen", "characters, until the client goes (RFC 864)"),
             (
+                "systat",
+                "who is connected, a line for each connection (RFC 866)",
+            ),
+            (
                 "metrics",
-                "counters for Prometheus, at /metrics over HTTP; it tells whoever connects, so bind \
+                "counters for Prometheus, at /metrics over HTTP; like systat, it tells whoever connects, so bind \
                  it to a loopback address",
             ),
         ],
@@ -93,6 +97,7 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "stop accepting, let connections end, exit",
             ),
             ("a second one", "cut what is left, and exit"),
+            ("SIGUSR1", "log who is connected, as systat tells it"),
         ],
     },
     Section {

@@ -15,6 +15,7 @@ mod probe;
 mod run;
 mod service;
 mod signals;
+mod systat;
 mod systemd;
 mod warnings;
 
@@ -75,7 +76,7 @@ fn daemon(cli: &Cli) -> ExitCode {
     // Before there is a second thread.
     let inherited = inherited::take();
     let handles = Arc::new(Handles::default());
-    let signals = signals::stop_servers(Arc::clone(&handles));
+    let signals = signals::handle(&handles);
     let log = match logging::start(cli.log_level(), cli.log_format) {
         Ok(log) => log,
         Err(error) => {

@@ -12,6 +12,7 @@ use socketserver::{
 use crate::address::ListenAddr;
 use crate::metrics::Metrics;
 use crate::run::Handles;
+use crate::systat;
 
 /// The most connections at once of a service that is for operators. Each takes a thread for as long as
 /// its request does, and so many threads fit beside those of the other services.
@@ -27,6 +28,7 @@ pub(crate) enum Service {
     Time,
     Discard,
     Chargen,
+    Systat,
     Metrics,
 }
 
@@ -41,6 +43,10 @@ impl Service {
             Self::Time => server.serve_forever(TimeHandler::new),
             Self::Discard => server.serve_forever(DiscardHandler::new),
             Self::Chargen => server.serve_forever(ChargenHandler::new),
+            Self::Systat => {
+                let all = Arc::clone(all);
+                server.serve_forever(from_fn(move |conn| systat::send(conn, &all)))
+            }
             Self::Metrics => {
                 let metrics = Metrics::new(all);
                 server.serve_forever(from_fn(move |conn| metrics.answer(conn)))
@@ -57,7 +63,7 @@ impl Service {
 
     /// Returns whether the service shows what the others do.
     pub(crate) fn is_for_operators(self) -> bool {
-        matches!(self, Self::Metrics)
+        matches!(self, Self::Systat | Self::Metrics)
     }
 
     /// Returns how many connections the service takes at once where others take `most`.

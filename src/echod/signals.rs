@@ -1,23 +1,34 @@
-//! Signals: those that stop the daemon, and those that must not.
+//! Signals: those that stop the daemon, one that asks what it does, and those that must not stop it.
 //!
 //! A process inherits which signals are blocked and which are ignored (`execve(2)`).
 
 use std::fs;
-use std::process;
 use std::sync::Arc;
+use std::{io, process, thread};
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::run::Handles;
+use crate::systat;
 
-/// Lets SIGINT, SIGTERM and SIGHUP stop the servers, and a second one abort their connections.
+/// Lets SIGINT, SIGTERM and SIGHUP stop the servers, and a second one abort their connections. Lets
+/// SIGUSR1 log the live connections.
 ///
 /// The daemon does this early, so that there is no moment in which a signal has another effect: as
 /// long as nothing is served, there is nothing to end. There must be one thread only, because the
 /// threads that start later inherit its mask.
-pub(crate) fn stop_servers(handles: Arc<Handles>) -> Result<(), String> {
+pub(crate) fn handle(handles: &Arc<Handles>) -> Result<(), String> {
     set_mask().map_err(|error| format!("cannot set the signal mask: {error}"))?;
+    stop_servers(Arc::clone(handles))?;
+    log_connections(Arc::clone(handles)).map_err(|error| no_thread(&error))
+}
+
+fn no_thread(error: &io::Error) -> String {
+    format!("cannot start the thread for signals: {error}")
+}
+
+fn stop_servers(handles: Arc<Handles>) -> Result<(), String> {
     let mut stopping = false;
     ctrlc::set_handler(move || {
         if handles.all().is_empty() {
@@ -31,9 +42,24 @@ pub(crate) fn stop_servers(handles: Arc<Handles>) -> Result<(), String> {
     })
     .map_err(|error| match error {
         // Its own text does not say what the error was.
-        ctrlc::Error::System(cause) => format!("cannot start the thread for signals: {cause}"),
+        ctrlc::Error::System(cause) => no_thread(&cause),
         other => format!("cannot handle signals: {other}"),
     })
+}
+
+/// Logs the live connections at each SIGUSR1. The signal is blocked in every thread, and this one takes it
+/// from the kernel (`sigwait(3)`), so that no handler runs and nothing is interrupted.
+fn log_connections(handles: Arc<Handles>) -> io::Result<()> {
+    let mut reports = SigSet::empty();
+    reports.add(Signal::SIGUSR1);
+    thread::Builder::new()
+        .name("report".to_owned())
+        .spawn(move || {
+            while reports.wait().is_ok() {
+                systat::log(&handles);
+            }
+        })
+        .map(drop)
 }
 
 /// Blocks and unblocks signals, whatever the parent has left blocked.
@@ -44,6 +70,8 @@ fn set_mask() -> Result<(), Errno> {
     // A log file at the limit of `RLIMIT_FSIZE` would end the daemon. With the signal blocked the
     // write fails, as on a full disk.
     blocked.add(Signal::SIGXFSZ);
+    // A thread waits for it. Even where it was ignored, the kernel keeps it for that thread.
+    blocked.add(Signal::SIGUSR1);
     if ignores(Signal::SIGHUP) {
         // By `nohup(1)`. The handler of all three takes the place of "ignored", but not of "blocked".
         // An ignored SIGINT does stop the daemon, because shells ignore it for every background job.

@@ -56,6 +56,7 @@ mod signals;
 mod smtp;
 mod status;
 mod support;
+mod systat;
 mod timeouts;
 mod tls;
 mod wait;

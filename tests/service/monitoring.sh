@@ -1,5 +1,5 @@
 # As systemd/monitoring.md says: sockets of their own for what has no network.
-for service in metrics=127.0.0.1:9007; do
+for service in metrics=127.0.0.1:9007 systat=127.0.0.1:1011; do
     cat > "/etc/systemd/system/echod-${service%%=*}.socket" <<CONF
 [Socket]
 ListenStream=${service#*=}
@@ -15,10 +15,15 @@ scraped() {
     text=$(printf 'GET /metrics HTTP/1.0\r\n\r\n' | timeout 20 nc 127.0.0.1 9007)
     grep -qxE "$1" <<< "$text"
 }
+listed() {
+    local list
+    list=$(timeout 20 nc 127.0.0.1 1011)
+    grep -q "$1" <<< "$list"
+}
 systemctl start echod.socket
 connect client
 systemctl daemon-reload
-systemctl stop echod.service && systemctl enable --now echod-metrics.socket
+systemctl stop echod.service && systemctl enable --now echod-metrics.socket echod-systat.socket
 exec {client}>&-
 connect client
 scraped 'echod_connections\{service="echo",state="reactor"\} 1'
@@ -27,10 +32,14 @@ scraped 'echod_received_bytes_total\{service="echo"\} 6'
 for name in cpu_seconds_total resident_memory_bytes open_fds max_fds threads start_time_seconds; do
     scraped "process_$name [0-9.]+" || fail "no process_$name"
 done
+listed '^echo  *127.0.0.1:[0-9]*  127.0.0.1:7 .* reactor'
+systemctl kill -s USR1 --kill-whom=main echod.service
+eventually in_the_journal echod.service 'service=echo peer=127.0.0.1:\d+ local=127.0.0.1:7 .* state=reactor'
 systemctl is-active echod.service
-systemctl stop echod.service echod.socket echod-metrics.socket
+systemctl stop echod.service echod.socket echod-metrics.socket echod-systat.socket
 
 # Alone it binds them itself.
-echo ECHOD_SERVICE=metrics=127.0.0.1:9007 > /etc/default/echod
+echo ECHOD_SERVICE=metrics=127.0.0.1:9007,systat=127.0.0.1:1011 > /etc/default/echod
 systemctl start echod-standalone
 scraped 'echod_max_connections\{service="metrics"\} 64'
+listed '^systat '
