@@ -14,6 +14,7 @@ use log::LevelFilter;
 use socketserver::{Builder, Network};
 
 use crate::address::ListenAddr;
+use crate::banner::Banner;
 use crate::help;
 use crate::logging::Format;
 use crate::service::{self, Service};
@@ -109,6 +110,17 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "DUR", env = "ECHOD_MAX_LIFETIME", value_parser = duration)]
     max_lifetime: Option<Duration>,
 
+    /// On SIGTERM, go on to accept for this long before the shutdown begins: a load balancer needs time to
+    /// notice; another signal ends the delay
+    #[arg(
+        long,
+        value_name = "DUR",
+        env = "ECHOD_SHUTDOWN_DELAY",
+        value_parser = duration,
+        default_value = "0s"
+    )]
+    pub(crate) shutdown_delay: Duration,
+
     /// At a stop, cut the connections that have not ended after this long
     #[arg(
         long,
@@ -149,6 +161,11 @@ pub(crate) struct Cli {
     /// and the rate over a long path [default: 0, they grow]
     #[arg(long, value_name = "SIZE", env = "ECHOD_SOCKET_BUFFERS", value_parser = size)]
     socket_buffers: Option<usize>,
+
+    /// Send this line before the echo, with %h for the name of this machine, %l for the local address
+    /// and %p for that of the client
+    #[arg(long, value_name = "TEXT", env = "ECHOD_BANNER")]
+    pub(crate) banner: Option<Banner>,
 
     /// Print each address on a line of standard output once all listen, then close it
     #[arg(long, env = "ECHOD_PRINT_ADDR", value_parser = BoolishValueParser::new())]

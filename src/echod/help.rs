@@ -94,9 +94,12 @@ pub(crate) const SECTIONS: &[Section] = &[
         entries: &[
             (
                 "SIGINT, SIGTERM, SIGHUP",
-                "stop accepting, let connections end, exit",
+                "after --shutdown-delay stop accepting, let connections end, exit",
             ),
-            ("a second one", "cut what is left, and exit"),
+            (
+                "another one",
+                "ends the delay; without or after it, aborts the connections that are left",
+            ),
             ("SIGUSR1", "log who is connected, as systat tells it"),
         ],
     },

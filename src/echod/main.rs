@@ -2,6 +2,7 @@
 //! other services, with a command line, a log and signals.
 
 mod address;
+mod banner;
 mod cli;
 mod generate;
 mod help;
@@ -76,7 +77,7 @@ fn daemon(cli: &Cli) -> ExitCode {
     // Before there is a second thread.
     let inherited = inherited::take();
     let handles = Arc::new(Handles::default());
-    let signals = signals::handle(&handles);
+    let signals = signals::handle(&handles, cli.shutdown_delay);
     let log = match logging::start(cli.log_level(), cli.log_format) {
         Ok(log) => log,
         Err(error) => {
@@ -152,7 +153,7 @@ fn serve(
         limits::check(cli.max_connections.get(), &services);
     }
     let addrs = addrs(&servers);
-    run::serve(servers, handles, || {
+    run::serve(servers, cli.banner.as_ref(), handles, || {
         systemd::ready(handles).map_err(|error| {
             format!("cannot start the thread that notifies the service manager: {error}")
         })?;

@@ -11,6 +11,7 @@ use std::{panic, thread};
 
 use socketserver::{Builder, ServerHandle, TcpServer, Totals};
 
+use crate::banner::Banner;
 use crate::cli::Cli;
 use crate::inherited::Inherited;
 use crate::listeners;
@@ -99,6 +100,26 @@ impl Handles {
         self.0.get().map(|known| known.since)
     }
 
+    /// Stops all servers after a delay, in which they go on to accept. The service manager is told of the
+    /// stop at once.
+    ///
+    /// # Errors
+    ///
+    /// The thread that waits can't be started.
+    pub(crate) fn shutdown_after(self: &Arc<Self>, delay: Duration) -> io::Result<()> {
+        let drain = self.0.get().map_or(Duration::ZERO, |known| known.drain);
+        systemd::stopping(delay.saturating_add(drain));
+        let all = Arc::clone(self);
+        thread::Builder::new()
+            .name("delay".to_owned())
+            .spawn(move || {
+                thread::sleep(delay);
+                all.shutdown();
+            })?;
+        log::info!("stopping in {delay:?}; until then new clients are served");
+        Ok(())
+    }
+
     pub(crate) fn shutdown(&self) {
         if let Some(known) = self.0.get() {
             self.all().iter().for_each(|(_, server)| server.shutdown());
@@ -125,12 +146,13 @@ impl Drop for StopsAll<'_> {
 /// nothing but that can fail any more. Returns how many connections had to be aborted.
 pub(crate) fn serve(
     servers: Vec<(Service, TcpServer)>,
+    banner: Option<&Banner>,
     handles: &Arc<Handles>,
     announce: impl FnOnce() -> Result<(), Box<dyn Error>>,
 ) -> Result<u64, Box<dyn Error>> {
     let run = |(service, server): (Service, TcpServer)| {
         let _others = StopsAll(handles);
-        service.serve(server, handles)
+        service.serve(server, banner, handles)
     };
     let mut servers = servers.into_iter();
     let first = servers.next();

@@ -10,6 +10,7 @@ use socketserver::{
 };
 
 use crate::address::ListenAddr;
+use crate::banner::Banner;
 use crate::metrics::Metrics;
 use crate::run::Handles;
 use crate::systat;
@@ -33,10 +34,23 @@ pub(crate) enum Service {
 }
 
 impl Service {
-    pub(crate) fn serve(self, server: TcpServer, all: &Arc<Handles>) -> Result<Totals, Error> {
+    /// Serves until the server has stopped. The `banner` is for the echo. Services that show what the
+    /// others do look at `all`.
+    pub(crate) fn serve(
+        self,
+        server: TcpServer,
+        banner: Option<&Banner>,
+        all: &Arc<Handles>,
+    ) -> Result<Totals, Error> {
         let daytime = |form| move || DaytimeHandler::new().form(form);
         match self {
-            Self::Echo => server.serve_forever(EchoHandler::new),
+            Self::Echo => match banner {
+                Some(banner) => {
+                    let banner = banner.clone();
+                    server.serve_forever(from_fn(move |conn| banner.greet(conn)))
+                }
+                None => server.serve_forever(EchoHandler::new),
+            },
             Self::Daytime => server.serve_forever(daytime(DaytimeForm::Nist)),
             Self::DaytimeLong => server.serve_forever(daytime(DaytimeForm::Long)),
             Self::DaytimeShort => server.serve_forever(daytime(DaytimeForm::Short)),

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 use std::{io, process, thread};
 
 use nix::errno::Errno;
@@ -12,15 +13,15 @@ use nix::sys::signal::{SigSet, Signal};
 use crate::run::Handles;
 use crate::systat;
 
-/// Lets SIGINT, SIGTERM and SIGHUP stop the servers, and a second one abort their connections. Lets
-/// SIGUSR1 log the live connections.
+/// Lets SIGINT, SIGTERM and SIGHUP stop the servers after this delay, and another one do the next step at
+/// once: stop accepting, or abort the connections. Lets SIGUSR1 log the live connections.
 ///
 /// The daemon does this early, so that there is no moment in which a signal has another effect: as
 /// long as nothing is served, there is nothing to end. There must be one thread only, because the
 /// threads that start later inherit its mask.
-pub(crate) fn handle(handles: &Arc<Handles>) -> Result<(), String> {
+pub(crate) fn handle(handles: &Arc<Handles>, delay: Duration) -> Result<(), String> {
     set_mask().map_err(|error| format!("cannot set the signal mask: {error}"))?;
-    stop_servers(Arc::clone(handles))?;
+    stop_servers(Arc::clone(handles), delay)?;
     log_connections(Arc::clone(handles)).map_err(|error| no_thread(&error))
 }
 
@@ -28,17 +29,32 @@ fn no_thread(error: &io::Error) -> String {
     format!("cannot start the thread for signals: {error}")
 }
 
-fn stop_servers(handles: Arc<Handles>) -> Result<(), String> {
-    let mut stopping = false;
+/// What the last signal has begun.
+#[derive(Clone, Copy)]
+enum Step {
+    Serve,
+    /// Goes on to accept until a time is over.
+    Delay,
+    Drain,
+}
+
+fn stop_servers(handles: Arc<Handles>, delay: Duration) -> Result<(), String> {
+    let mut step = Step::Serve;
     ctrlc::set_handler(move || {
         if handles.all().is_empty() {
             process::exit(0);
-        } else if stopping {
-            handles.shutdown_now();
-        } else {
-            stopping = true;
-            handles.shutdown();
         }
+        step = match step {
+            Step::Serve if !delay.is_zero() && handles.shutdown_after(delay).is_ok() => Step::Delay,
+            Step::Serve | Step::Delay => {
+                handles.shutdown();
+                Step::Drain
+            }
+            Step::Drain => {
+                handles.shutdown_now();
+                Step::Drain
+            }
+        };
     })
     .map_err(|error| match error {
         // Its own text does not say what the error was.

@@ -15,6 +15,7 @@
 
 mod aborts;
 mod accepting;
+mod banner;
 mod binding;
 mod chat;
 mod cli;
@@ -52,6 +53,7 @@ mod redis;
 mod server;
 mod services;
 mod shutdown;
+mod shutdown_delay;
 mod signals;
 mod smtp;
 mod status;

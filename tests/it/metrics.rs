@@ -254,7 +254,7 @@ fn a_byte_a_second_is_cut_off_at_5_s() {
     let took = start.elapsed();
     assert!((5..9).contains(&took.as_secs()), "{took:?}");
     client.shutdown(Shutdown::Write).unwrap();
-    daemon.wait_for_log("service=metrics peer=");
+    daemon.wait_for_log(" reason=");
     let output = daemon.stop();
     assert!(output.log.contains("reason=deadline"), "{}", output.log);
 }

@@ -6,6 +6,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::support::{Daemon, PATIENCE, exchange, finish};
 
 /// A service manager, as far as a service can see it.
@@ -81,6 +83,23 @@ impl Drop for Manager {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+#[test]
+fn a_delayed_stop_is_told_at_once_with_the_time_that_it_takes() {
+    let manager = Manager::new("delay");
+    let mut command = manager.command();
+    let daemon = Daemon::spawn(command.args(["--shutdown-delay=1h", "--drain-timeout=5s"]));
+    assert!(manager.receive().starts_with("READY=1"));
+    daemon.signal(Signal::TERM);
+    let mut message = manager.receive();
+    while message.starts_with("STATUS=") {
+        message = manager.receive();
+    }
+    // And some time for an abort.
+    assert_eq!(message, "STOPPING=1\nEXTEND_TIMEOUT_USEC=3615000000");
+    assert_eq!(exchange(daemon.addr, b"still"), b"still");
+    assert_eq!(daemon.stop().code, Some(0));
 }
 
 #[test]

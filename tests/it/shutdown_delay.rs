@@ -1,0 +1,59 @@
+//! `--shutdown-delay`: after SIGTERM the daemon goes on to accept until a time is over, or another
+//! signal comes.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use crate::support::{Daemon, connect, exchange, ping, read_to_end};
+
+#[test]
+fn until_the_delay_is_over_new_clients_are_served() {
+    let daemon = Daemon::start(&["--shutdown-delay=1s"]);
+    let inside = connect(daemon.addr);
+    ping(&inside, b"before");
+    let start = Instant::now();
+    daemon.signal(Signal::TERM);
+    daemon.wait_for_log("stopping in 1s; until then new clients are served");
+    assert_eq!(exchange(daemon.addr, b"new"), b"new");
+    ping(&inside, b"during");
+    assert_eq!(read_to_end(&inside).unwrap(), b"", "the end of the drain");
+    let output = daemon.wait();
+    assert!(start.elapsed() >= Duration::from_secs(1));
+    assert_eq!(output.code, Some(0), "{}", output.log);
+    assert!(
+        output.log.contains("stopped: connections=2 "),
+        "{}",
+        output.log
+    );
+}
+
+#[test]
+fn a_second_signal_ends_the_delay_and_a_third_the_drain() {
+    let daemon = Daemon::start(&["--shutdown-delay=1h", "--drain-timeout=1h"]);
+    // The rest of its echo is never taken, so that draining takes long.
+    let stalled = connect(daemon.addr);
+    let filled = crate::support::noise(1, 64 << 20);
+    std::thread::scope(|scope| {
+        scope.spawn(|| std::io::Write::write_all(&mut &stalled, &filled));
+        crate::support::eventually("bytes on their way", || {
+            stalled.peek(&mut [0; 1]).is_ok_and(|n| n > 0)
+        });
+        daemon.signal(Signal::TERM);
+        daemon.wait_for_log("stopping in 3600s");
+        daemon.signal(Signal::INT);
+        daemon.wait_for_log("draining");
+        daemon.signal(Signal::TERM);
+        let output = daemon.wait();
+        assert_eq!(output.code, Some(8), "{}", output.log);
+        assert!(output.log.contains("aborted=1"), "{}", output.log);
+    });
+}
+
+#[test]
+fn without_a_delay_the_first_signal_stops() {
+    let daemon = Daemon::start(&["--shutdown-delay=0"]);
+    let output = daemon.stop();
+    assert_eq!(output.code, Some(0));
+    assert!(!output.log.contains("stopping in"), "{}", output.log);
+}
