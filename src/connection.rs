@@ -87,8 +87,9 @@ use rest::Wish;
 /// }
 /// ```
 ///
-/// The reader borrows `&*conn`, so the handler can write meanwhile. A reader of `conn` itself borrows it
-/// exclusively, and then writing does not compile (E0499):
+/// The reader borrows `&*conn`, so the handler can write meanwhile through another `&*conn`, in a variable
+/// that is `mut` (E0596). Writing to `conn` itself would need it exclusively (E0502). A reader of `conn`
+/// itself takes it (E0382) or borrows it exclusively, and then writing does not compile (E0499):
 ///
 /// ```compile_fail,E0499
 /// # use socketserver::Connection;
@@ -104,7 +105,8 @@ use rest::Wish;
 /// # Both directions at once
 ///
 /// A connection is `Send` and `Sync`. Two threads of a [`scope`](std::thread::scope) can share it, one that
-/// reads and one that writes. The handler's thread is one of them:
+/// reads and one that writes. The handler's thread is one of them. A thread that may outlive the handler
+/// can't have it (E0521), but can have its [`handle`](Self::handle):
 ///
 /// ```
 /// use socketserver::Connection;
@@ -152,16 +154,6 @@ use rest::Wish;
 ///     }
 /// }
 /// ```
-#[doc(alias = "BufReader")]
-#[doc(alias = "E0499")]
-#[doc(alias = "lines")]
-#[doc(alias = "read_line")]
-#[doc(alias = "read_until")]
-#[doc(alias = "rfile")]
-#[doc(alias = "scope")]
-#[doc(alias = "take")]
-#[doc(alias = "utf8")]
-#[doc(alias = "wfile")]
 #[derive(Debug)]
 pub struct Connection {
     // Fields drop in this order: the descriptor is closed before its slot is given back.
@@ -287,7 +279,7 @@ impl Connection {
     /// [`shutdown`](TcpStream::shutdown) there are [`shutdown_write`](Self::shutdown_write) and
     /// [`abort`](Self::abort). Don't duplicate the stream with [`try_clone`](TcpStream::try_clone): the peer
     /// would see no end of file until the duplicate is closed, too.
-    #[doc(alias = "request")]
+    #[doc(alias("request", "try_clone", "set_nonblocking"))]
     #[must_use]
     pub fn stream(&self) -> &TcpStream {
         &self.stream.stream

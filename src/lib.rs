@@ -132,12 +132,18 @@ mod warn_once;
 mod worker;
 
 pub use accept::AtLimit;
+// The aliases of what is exported here are here, too. rustdoc 1.95 forgets those of an item that is
+// re-exported from a private module (rust-lang/rust#152939).
+#[doc(alias("BufReader", "lines", "read_line", "read_until", "take"))]
+#[doc(alias("utf8", "from_utf8", "InvalidData", "E0382", "E0499", "E0502", "E0596"))]
+#[doc(alias("Send", "Sync", "scope", "split", "E0521", "rfile", "wfile"))]
 pub use connection::Connection;
 pub use connection::rest::Rest;
 pub use connection::wait::Wait;
 pub use error::Error;
 #[cfg(feature = "proxy-protocol")]
 pub use proxy_protocol::network::{Network, NetworkError};
+#[doc(alias("TCPServer", "ThreadingTCPServer", "ThreadingMixIn"))]
 pub use server::TcpServer;
 pub use server::builder::Builder;
 pub use server::running::RunningServer;
@@ -152,7 +158,14 @@ pub use state::resource::Resource;
 pub use state::stage::Stage;
 pub use state::status::ServerStatus;
 pub use state::totals::Totals;
-pub use worker::handler::{Failure, FnHandler, RequestHandler, from_fn};
+#[doc(alias("BaseRequestHandler", "StreamRequestHandler"))]
+#[doc(alias("abort", "catch_unwind", "panic", "unwind"))]
+pub use worker::handler::RequestHandler;
+#[doc(alias(
+    "Arc", "Fn", "FnMut", "Mutex", "atomic", "closure", "move", "E0373", "E0594"
+))]
+pub use worker::handler::from_fn;
+pub use worker::handler::{Failure, FnHandler};
 
 /// Compiles the README's snippets.
 #[cfg(doctest)]

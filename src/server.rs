@@ -40,9 +40,6 @@ use drain::{drain, wait_for_end};
 ///     Ok(())
 /// }
 /// ```
-#[doc(alias = "TCPServer")]
-#[doc(alias = "ThreadingTCPServer")]
-#[doc(alias = "ThreadingMixIn")]
 pub struct TcpServer {
     settings: Builder,
     state: Arc<ServerState>,
@@ -214,9 +211,7 @@ impl TcpServer {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "E0507")]
-    #[doc(alias = "closure")]
-    #[doc(alias = "factory")]
+    #[doc(alias("Arc", "Fn", "FnMut", "closure", "factory", "E0507"))]
     pub fn serve_forever<F, H>(self, factory: F) -> Result<Totals, Error>
     where
         F: Fn() -> H + Send + Sync + 'static,

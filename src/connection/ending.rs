@@ -19,6 +19,7 @@ impl Connection {
     /// # Errors
     ///
     /// [`NotConnected`](io::ErrorKind::NotConnected): the peer has reset the connection.
+    #[doc(alias("FIN", "half_close"))]
     pub fn shutdown_write(&self) -> io::Result<()> {
         // The kernel refuses a second call once the peer has closed, too.
         if self.has_sent_fin.swap(true, Ordering::Relaxed) {
@@ -27,8 +28,9 @@ impl Connection {
         self.stream().shutdown(Shutdown::Write)
     }
 
-    /// Resets the connection, as [`ConnectionHandle::abort`] does: what the peer has not received yet is
-    /// lost. For a peer that breaks the protocol, or that is to get nothing half.
+    /// Resets the connection, as [`ConnectionHandle::abort`](crate::ConnectionHandle::abort) does: what the
+    /// peer has not received yet is lost. For a peer that breaks the protocol, or that is to get nothing half.
+    #[doc(alias("RST", "reset"))]
     pub fn abort(&self) {
         self.handle().abort();
     }
@@ -54,6 +56,7 @@ impl Connection {
     ///     Ok(())
     /// }
     /// ```
+    #[doc(alias("is_closing", "goodbye", "eof", "UnexpectedEof"))]
     #[must_use]
     pub fn is_ending(&self) -> bool {
         let closing = self.should_close();

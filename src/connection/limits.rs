@@ -110,6 +110,7 @@ impl Connection {
     ///     Ok(name)
     /// }
     /// ```
+    #[doc(alias("set_read_timeout", "set_timeout"))]
     pub fn set_idle_timeout(&self, timeout: impl Into<Option<Duration>>) {
         self.lock_limits().idle = timeout.into();
     }
@@ -142,6 +143,7 @@ impl Connection {
     ///     Ok(header)
     /// }
     /// ```
+    #[doc(alias("handshake", "slowloris"))]
     pub fn set_deadline(&self, deadline: impl Into<Option<Instant>>) {
         let deadline = deadline.into();
         self.lock_limits().deadline = deadline;

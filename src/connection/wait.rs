@@ -75,6 +75,7 @@ impl Connection {
     ///     }
     /// }
     /// ```
+    #[doc(alias("poll", "select"))]
     pub fn wait(&self, timeout: impl Into<Option<Duration>>) -> io::Result<Wait> {
         let control = &self.record.control;
         let waker = control.waker()?;

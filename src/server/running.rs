@@ -34,6 +34,7 @@ impl TcpServer {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("background", "closure", "factory", "spawn"))]
     pub fn start<F, H>(self, factory: F) -> Result<RunningServer, Error>
     where
         F: Fn() -> H + Send + Sync + 'static,

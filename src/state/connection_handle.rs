@@ -166,6 +166,7 @@ impl ConnectionHandle {
     /// next. Wake-ups that the handler has not noticed yet are one.
     ///
     /// The call does not block. To a handler that never waits it does nothing.
+    #[doc(alias("broadcast", "notify", "unpark"))]
     pub fn wake(&self) {
         self.record.control.wake();
     }

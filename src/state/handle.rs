@@ -52,8 +52,7 @@ impl ServerHandle {
     /// The call never blocks. It may be made from any thread, a handler's too, before or while
     /// the server serves, and more than once. It does not wait for the end:
     /// [`serve_forever`](crate::TcpServer::serve_forever) returns then.
-    #[doc(alias = "goodbye")]
-    #[doc(alias = "server_close")]
+    #[doc(alias("ctrlc", "goodbye", "server_close", "signal"))]
     pub fn shutdown(&self) {
         self.state.shutdown.request(Phase::Draining);
     }

@@ -41,11 +41,6 @@ use crate::connection::Connection;
 ///     }
 /// }
 /// ```
-#[doc(alias = "BaseRequestHandler")]
-#[doc(alias = "abort")]
-#[doc(alias = "panic")]
-#[doc(alias = "unwind")]
-#[doc(alias = "StreamRequestHandler")]
 pub trait RequestHandler {
     /// Prepares the connection, before [`handle`](Self::handle). Does nothing by default.
     ///
@@ -95,9 +90,7 @@ pub trait RequestHandler {
     ///     writeln!(conn, "{price}")
     /// }
     /// ```
-    #[doc(alias = "E0277")]
-    #[doc(alias = "Error::other")]
-    #[doc(alias = "map_err")]
+    #[doc(alias("E0277", "anyhow", "boxed", "map_err", "other"))]
     fn handle(&mut self, conn: &mut Connection) -> io::Result<()>;
 
     /// Cleans up, after [`handle`](Self::handle). Does nothing by default.
@@ -154,7 +147,8 @@ pub trait RequestHandler {
 /// });
 /// ```
 ///
-/// Changing a variable that it has captured does not compile (E0594):
+/// It outlives the function that makes it, so it owns what it captures: write `move` (E0373). Changing a
+/// variable that it has captured does not compile (E0594):
 ///
 /// ```compile_fail,E0594
 /// # use socketserver::from_fn;
@@ -165,10 +159,6 @@ pub trait RequestHandler {
 ///     writeln!(conn, "you are number {visits}")
 /// });
 /// ```
-#[doc(alias = "Arc")]
-#[doc(alias = "E0594")]
-#[doc(alias = "Mutex")]
-#[doc(alias = "closure")]
 pub fn from_fn<F>(handle: F) -> impl Fn() -> FnHandler<F>
 where
     F: Fn(&mut Connection) -> io::Result<()>,
