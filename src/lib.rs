@@ -81,6 +81,13 @@
 //! - [`ServerHandle::shutdown`] works from any thread, at any time, and never blocks.
 //! - What a peer received is an exact prefix of what was written to it, however it ends.
 //!
+//! # Monitoring
+//!
+//! [`ServerHandle::status`] is a snapshot of what a server does: how many connections are live, with a
+//! handler or without a thread, how many have ended and why, bytes, threads, limits, shortages.
+//! [`ServerHandle::connections`] has each connection, with its peer, its age, its bytes and its [`Stage`].
+//! The daemon `echod` makes Prometheus' metrics of the first, and a list for operators of the second.
+//!
 //! # Logging
 //!
 //! What the [`log`] facade gets:

@@ -117,10 +117,11 @@ fn keep_informed(events: &Receiver<Event>, handles: &Handles) {
     }
 }
 
-/// Adds up over all servers.
+/// Adds up over all servers, except those that only operators use: scrapes are not what the daemon is for.
 fn status(handles: &Handles) -> String {
     let (mut now, mut served, mut refused) = (0, 0, 0);
-    for (_, server) in handles.all() {
+    let servers = handles.all().iter();
+    for (_, server) in servers.filter(|(service, _)| !service.is_for_operators()) {
         now += server.connection_count();
         served += server.totals().connections();
         refused += server.totals().refused();

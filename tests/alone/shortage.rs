@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, geteuid};
 
-use crate::support::{Daemon, PATIENCE, available, connect, eventually, ping, skip};
+use crate::support::{
+    Daemon, PATIENCE, available, connect, eventually, exchange, ping, read_to_end, skip,
+};
 use crate::turn;
 use crate::usage::{has_thread, status, ticks};
 
@@ -193,6 +195,47 @@ fn out_of_descriptors_those_that_are_refused_do_not_hold_up_the_next() {
     // With a back-off for each few it would be many.
     assert!(start.elapsed() < 2 * SECOND, "{:?}", start.elapsed());
     ping(&inside, b"unhurt");
+    assert_eq!(daemon.stop().code, Some(0));
+}
+
+#[test]
+fn out_of_descriptors_the_metrics_say_so() {
+    let _turn = turn();
+    if !available(&["prlimit"]) {
+        return;
+    }
+    let daemon = Daemon::start(&["--service=systat=127.0.0.1:0,metrics=127.0.0.1:0"]);
+    ping(&connect(daemon.addr), b"in");
+    eventually("a reactor", || has_thread(&daemon, "echo reactor"));
+    // It is accepted, on a thread of its own, while there are descriptors.
+    let scrape = connect(daemon.addrs[2]);
+    (&scrape).write_all(b"GET /metrics HTTP/1.0\r\n").unwrap();
+    eventually("an accepted scrape", || {
+        exchange(daemon.addrs[1], b"")
+            .windows(8)
+            .any(|word| word == b"metrics ")
+    });
+    let unlimited = limit(&daemon, DESCRIPTORS, &next_descriptor(&daemon));
+    // More than those before may have left room for.
+    let waiting: Vec<_> = (0..20).map(|_| connect(daemon.addr)).collect();
+    for mut client in &waiting {
+        client.write_all(b"x").unwrap();
+    }
+    daemon.wait_for_log("service=echo cannot accept");
+    (&scrape).write_all(b"\r\n").unwrap();
+    let metrics = String::from_utf8(read_to_end(&scrape).unwrap()).unwrap();
+    let value = |name: &str| -> Option<u64> {
+        let line = metrics.lines().find(|line| line.starts_with(name))?;
+        line.rsplit(' ').next()?.parse().ok()
+    };
+    let shortages = value("echod_shortages_total{service=\"echo\",resource=\"descriptors\"}");
+    assert!(shortages > Some(0), "{metrics}");
+    // What would take a descriptor to find out is left out.
+    assert_eq!(value("process_open_fds"), None);
+    limit(&daemon, DESCRIPTORS, &unlimited);
+    for mut client in &waiting {
+        client.read_exact(&mut [0]).unwrap();
+    }
     assert_eq!(daemon.stop().code, Some(0));
 }
 

@@ -33,6 +33,11 @@ for name in cpu_seconds_total resident_memory_bytes open_fds max_fds threads sta
     scraped "process_$name [0-9.]+" || fail "no process_$name"
 done
 listed '^echo  *127.0.0.1:[0-9]*  127.0.0.1:7 .* reactor'
+# Scrapes are not among the connections of the status.
+status_is() {
+    [ "$(property echod.service StatusText)" = "$1" ]
+}
+eventually status_is 'connections: 1 now, 1 served, 0 refused'
 systemctl kill -s USR1 --kill-whom=main echod.service
 eventually in_the_journal echod.service 'service=echo peer=127.0.0.1:\d+ local=127.0.0.1:7 .* state=reactor'
 systemctl is-active echod.service
