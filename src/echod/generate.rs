@@ -149,8 +149,12 @@ fn write_examples(page: &mut Roff, examples: &str) {
     page.control("EE", []);
 }
 
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     ("/etc/default/echod", "the environment of both services"),
+    (
+        "/usr/share/doc/echod/monitoring.md",
+        "metrics and systat: what they show, how to ask for them, alerts",
+    ),
     ("echod.socket", "port 7, for echod.service"),
     (
         "echod.service",

@@ -82,10 +82,10 @@ pub(crate) const SECTIONS: &[Section] = &[
                 "systat",
                 "who is connected, a line for each connection (RFC 866)",
             ),
+            ("metrics", "counters for Prometheus over HTTP, at /metrics"),
             (
-                "metrics",
-                "counters for Prometheus, at /metrics over HTTP; like systat, it tells whoever connects, so bind \
-                 it to a loopback address",
+                "systat, metrics",
+                "tell whoever connects, so bind them to loopback",
             ),
         ],
     },

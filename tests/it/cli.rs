@@ -387,6 +387,19 @@ fn lines_have_a_time_and_a_level_unless_the_journal_has_its_own() {
 }
 
 #[test]
+fn services_for_operators_do_not_double_the_descriptors_that_connections_need() {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "ulimit -n 400; exec \"$0\" \"$@\""])
+        .arg(env!("CARGO_BIN_EXE_echod"))
+        .args(["--listen=127.0.0.1:0", "--max-connections=150"])
+        .arg("--service=metrics=127.0.0.1:0");
+    let daemon = Daemon::spawn(&mut command);
+    let log = daemon.stop().log;
+    assert!(!log.contains("WARN"), "{log}");
+}
+
+#[test]
 fn a_limit_beyond_the_descriptors_is_warned_of_and_the_soft_limit_is_raised() {
     let start = |connections: &str| {
         let script = "ulimit -Sn 20; ulimit -Hn 300; exec \"$0\" \"$@\"";

@@ -81,7 +81,10 @@ impl Prometheus {
 
     /// Returns the value of a query that has one, or `None` while it has none.
     fn query(&self, query: &str) -> Option<f64> {
-        let path = format!("/api/v1/query?query={}", query.replace('"', "%22"));
+        let path = format!(
+            "/api/v1/query?query={}",
+            query.replace('"', "%22").replace(' ', "%20")
+        );
         let answer = self.json(&path);
         assert_eq!(answer["status"], "success", "{answer}");
         let value = answer.pointer("/data/result/0/value/1")?;
@@ -109,8 +112,11 @@ impl Drop for Prometheus {
 
 /// The page for operators.
 fn page() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/monitoring.md");
-    fs::read_to_string(path).unwrap()
+    fs::read_to_string(project().join("systemd/monitoring.md")).unwrap()
+}
+
+fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// Returns the code block of the page that begins with this line.
@@ -151,6 +157,7 @@ fn it_scrapes_them_and_a_counter_is_what_was_sent() {
     prometheus.wait_for(received, 124_456.0);
     prometheus.wait_for("echod_sent_bytes_total{service=\"echo\"}", 124_456.0);
     prometheus.wait_for("sum(echod_connections{service=\"echo\"})", 1.0);
+    the_dashboard_has_data(&prometheus);
     drop(live);
     prometheus.wait_for("sum(echod_connections{service=\"echo\"})", 0.0);
     prometheus.wait_for("sum(echod_connections_closed_total{service=\"echo\"})", 2.0);
@@ -185,6 +192,29 @@ fn it_scrapes_them_and_a_counter_is_what_was_sent() {
         !log.contains("level=warn") && !log.contains("level=error"),
         "{log}"
     );
+}
+
+/// Runs every query of the dashboard, as Grafana would.
+fn the_dashboard_has_data(prometheus: &Prometheus) {
+    let dashboard = fs::read_to_string(project().join("systemd/grafana.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&dashboard).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64()).collect();
+    assert_eq!(ids.len(), panels.len());
+    for panel in panels {
+        let targets = panel["targets"].as_array().unwrap();
+        assert!(!targets.is_empty(), "{panel}");
+        for target in targets {
+            let query = target["expr"].as_str().unwrap();
+            let query = query
+                .replace("$__rate_interval", "10s")
+                .replace("$instance", ".*");
+            assert!(!query.contains('$'), "{query}");
+            eventually(&format!("data for {query}"), || {
+                prometheus.query(&query).is_some()
+            });
+        }
+    }
 }
 
 fn promtool(args: &[&str], input: &str) -> Output {
