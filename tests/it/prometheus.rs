@@ -11,7 +11,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::metrics::{scrape, with_metrics};
-use crate::support::{available, connect, eventually, exchange, finish, noise, ping, read_to_end};
+use crate::support::{
+    available, connect, eventually, exchange, finish, noise, ping, read_to_end, skip,
+};
 
 /// A Prometheus with a folder of its own, which ends with its test.
 struct Prometheus {
@@ -245,6 +247,41 @@ fn promtool_has_nothing_to_say() {
     // It would.
     let wrong = "# TYPE echod_things counter\nechod_things 1\n";
     assert!(!promtool(&["check", "metrics"], wrong).status.success());
+}
+
+/// Prometheus itself takes much that is not `OpenMetrics`. Its client for Python has a strict parser.
+#[test]
+fn pythons_parser_finds_the_same_in_both_formats() {
+    // Debian's package is for Debian's Python, which need not be the first in the path.
+    let python = |args: &[&str]| Command::new("/usr/bin/python3").args(args).output();
+    let import = "import prometheus_client.openmetrics.parser";
+    if !python(&["-c", import]).is_ok_and(|output| output.status.success()) {
+        return skip("no prometheus_client in Debian's Python (python3-prometheus-client)");
+    }
+    let program = r#"
+import sys
+from urllib.request import Request, urlopen
+from prometheus_client import parser
+from prometheus_client.openmetrics import parser as strict
+
+def get(accept):
+    request = Request(sys.argv[1], headers={"Accept": accept})
+    with urlopen(request, timeout=30) as response:
+        return response.headers.get_content_type(), response.read().decode()
+
+def series(parse, text):
+    return {(s.name, tuple(sorted(s.labels.items()))) for f in parse(text) for s in f.samples}
+
+plain, text = get("text/plain")
+opened, open_text = get("application/openmetrics-text;version=1.0.0")
+assert (plain, opened) == ("text/plain", "application/openmetrics-text")
+found = series(parser.text_string_to_metric_families, text)
+assert found == series(strict.text_string_to_metric_families, open_text)
+assert len(found) > 50
+"#;
+    let (_daemon, addr) = with_metrics(&["--max-per-source=100"]);
+    let output = python(&["-c", program, &format!("http://{addr}/metrics")]).unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]
