@@ -206,7 +206,7 @@ impl Builder {
     /// let server = TcpServer::builder()
     ///     .proxy_protocol([loopback])
     ///     .bind("127.0.0.1:0")?
-    ///     .start(|| from_fn(|conn: &mut Connection| write!(conn, "hello, {}", conn.peer_addr())))?;
+    ///     .start(from_fn(|conn: &mut Connection| write!(conn, "hello, {}", conn.peer_addr())))?;
     ///
     /// let mut proxy = TcpStream::connect(server.local_addr())?;
     /// proxy.write_all(b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 7\r\n")?;

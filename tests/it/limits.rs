@@ -1,14 +1,16 @@
 //! The limits of connections: in all, and of one source.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use socketserver::{Connection, EchoHandler, RequestHandler, TcpServer};
 
-use crate::support::{Daemon, PATIENCE, TestServer, connect, eventually, noise, ping, read_to_end};
+use crate::support::{
+    Daemon, PATIENCE, TestServer, connect, connect_from, eventually, noise, ping, read_to_end,
+};
 
 /// An echo that keeps count of how many run at once.
 struct Counted {
@@ -175,19 +177,8 @@ fn at_the_limit_a_client_is_refused_cleanly_if_so_chosen() {
 fn each_source_has_its_own_limit() {
     let daemon =
         Daemon::spawn(Daemon::command().args(["-v", "--listen", ":0", "--max-per-source", "2"]));
-    let port = daemon.addr.port();
-    // All of 127.0.0.0/8 is this machine: many sources.
-    let from = |source: &str| {
-        let socket =
-            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        let source: SocketAddr = format!("{source}:0").parse().unwrap();
-        socket.bind(&source.into()).unwrap();
-        let server: SocketAddr = format!("127.0.0.1:{port}").parse().unwrap();
-        socket.connect(&server.into()).unwrap();
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream
-    };
+    let server = SocketAddr::from(([127, 0, 0, 1], daemon.addr.port()));
+    let from = |source: &str| connect_from(source, server);
     let first = [from("127.0.0.7"), from("127.0.0.7")];
     first.iter().for_each(|client| ping(client, b"in"));
     assert_eq!(read_to_end(&from("127.0.0.7")).unwrap(), b"");

@@ -48,6 +48,7 @@ mod probe;
 mod probes;
 mod prometheus;
 mod proxy;
+mod proxy_protocol;
 mod races;
 mod redis;
 mod server;

@@ -1,6 +1,7 @@
 //! What the tests share: servers and daemons that end with their test, clients that don't hang.
 
 mod daemon;
+mod haproxy;
 mod lines;
 #[cfg(target_os = "linux")]
 mod refused;
@@ -9,13 +10,16 @@ mod session;
 mod xinetd;
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 pub(crate) use daemon::{Daemon, finish};
+pub(crate) use haproxy::Haproxy;
 pub(crate) use lines::{Lines, field, logged};
 #[cfg(target_os = "linux")]
 pub(crate) use refused::refused;
@@ -70,6 +74,18 @@ pub(crate) fn drip(addr: SocketAddr, bytes: &[u8]) -> Option<Duration> {
 /// Connects, with timeouts that turn a hang into a failure.
 pub(crate) fn connect(addr: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&addr, PATIENCE).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Connects from an address of this machine: all of 127.0.0.0/8 is.
+pub(crate) fn connect_from(source: &str, server: SocketAddr) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let source: IpAddr = source.parse().unwrap();
+    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+    socket.connect(&server.into()).unwrap();
+    let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream
