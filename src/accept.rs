@@ -207,7 +207,7 @@ impl Lead {
         else {
             return Ok(None);
         };
-        // The client behind a proxy is known once the header was read.
+        // The client behind a proxy is not known before the header was read.
         if !self.state.expects_proxy_header(peer)
             && let Err(exceeded) = slot.claim_source(peer)
         {
@@ -407,7 +407,7 @@ pub(crate) fn warn_of_source_limit(state: &ServerState, (source, limit): (Source
         service = prefix, source:%, limit;
         "{prefix}limit of {limit} connections per source reached by {source}; new ones are closed"
     );
-    // Its holder reports the end of the episode, and may sleep without a limit.
+    // The holder of the lead reports the end of the episode. It may be asleep without a timeout.
     state.shutdown.lead().wake();
 }
 

@@ -67,6 +67,11 @@
 //! [`EchoHandler`], [`DiscardHandler`], [`ChargenHandler`], [`TimeHandler`], and, with the feature
 //! `daytime`, `DaytimeHandler`, whose lines `Daytime` reads.
 //!
+//! # Behind a proxy
+//!
+//! With the feature `proxy-protocol`, a proxy or a load balancer can pass on the addresses of its clients:
+//! `Builder::proxy_protocol`.
+//!
 //! # What a server guarantees
 //!
 //! - A handler's error or panic ends its own connection and nothing else. For panics this needs

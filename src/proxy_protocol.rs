@@ -1,5 +1,5 @@
-//! The PROXY protocol, by which a proxy tells a server who its client is: who may use it, and what
-//! its header says. Pure: bytes and addresses come in, decisions go out.
+//! The PROXY protocol, by which a proxy passes on the address of its client: the networks that are
+//! trusted to use the protocol, and its header. Pure: bytes and addresses come in, decisions go out.
 
 pub(crate) mod header;
 pub(crate) mod network;

@@ -225,7 +225,8 @@ impl TcpServer {
     ///
     /// Returns `None` if no connection came within the [timeout](Builder::timeout), or if a
     /// shutdown was requested before one did. A connection that the
-    /// [verify hook](Builder::verify_request) rejects counts as the one. A shutdown that is
+    /// [verify hook](Builder::verify_request) rejects counts as the one, and so does one of a trusted proxy
+    /// that has no header. A shutdown that is
     /// requested while it is served ends its reads as in [`serve_forever`](Self::serve_forever);
     /// nothing is cut.
     ///

@@ -21,7 +21,7 @@ pub(crate) enum NoHeader {
         received: usize,
         timeout: Duration,
     },
-    /// The peer has ended its stream after this many bytes of a header.
+    /// The peer has half-closed after this many bytes of a header.
     Ended {
         received: usize,
     },
@@ -68,7 +68,6 @@ impl Connection {
     /// the header is received.
     pub(crate) fn receive_proxy_header(&self) -> Result<(), NoHeader> {
         let timeout = self.slot.state().proxy_protocol.timeout;
-        // On the stack only for as long as this takes.
         let mut buffer = [0; MAX_V2];
         let header = self.receive_header(&mut buffer, timeout)?;
         if let Some(endpoints) = header::parse(header).map_err(NoHeader::Malformed)? {
@@ -86,8 +85,8 @@ impl Connection {
         let deadline = Instant::now().checked_add(timeout);
         let mut received = 0;
         loop {
-            // What follows the header stays in the socket, where whatever serves the connection finds
-            // it: a handler, a reactor, or `splice(2)`. So look first, and take what is the header's.
+            // Look at the input first, then receive the header's part of it. What follows the header stays in
+            // the socket, where a handler, a reactor or `splice(2)` finds it.
             let ahead = match self.receive_now(&mut buffer[received..], RecvFlags::PEEK) {
                 Ok(0) if self.record.is_aborted() => return Err(NoHeader::Closing),
                 Ok(0) => return Err(NoHeader::Ended { received }),
@@ -105,7 +104,7 @@ impl Connection {
                     return Ok(&buffer[..received]);
                 }
             }
-            // However the bytes drip in.
+            // Check this in each round, because bytes that drip in never let the wait time out.
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Err(NoHeader::Late { received, timeout });
             }

@@ -36,18 +36,18 @@ pub(crate) const SECTIONS: &[Section] = &[
         title: "Behind a proxy",
         entries: &[
             (
-                "--proxy-protocol 10.0.0.0/8",
-                "a connection from this network must begin with a header, within 3s; from others, a \
-                 header is data",
+                "10.0.0.0/8, 2001:db8::/32",
+                "networks whose connections must begin with a header, within 3s; from others, a header \
+                 is data",
             ),
             (
-                "2001:db8::/32, 192.0.2.7",
-                "other networks, and one address; bits beyond the prefix must be zero",
+                "192.0.2.7",
+                "one address; in a network, bits beyond the prefix must be zero",
             ),
             (
                 "health checks",
-                "that send LOCAL or UNKNOWN keep their own address; echod probe sends no header, so let it \
-                 check the proxy, or come from an address that is not trusted",
+                "with LOCAL or UNKNOWN have the proxy's address; echod probe sends no header, so let it \
+                 check the proxy, or run it from an address that is not trusted",
             ),
         ],
     },

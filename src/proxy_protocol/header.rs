@@ -1,7 +1,8 @@
 //! The header of the PROXY protocol: where it ends, and which addresses it has. Pure.
 //!
-//! The crate `ppp` reads a header that is whole. Before that, it is found out here how long the header
-//! is, so that no byte of what follows is taken, and that nothing else than a header is waited for.
+//! The crate `ppp` parses a whole header. Before that, [`length`] finds the end of the header, so that no
+//! byte beyond it is received, and recognises other data by its first wrong byte, so that the server does
+//! not wait for the rest of a header that will not come.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,12 +19,13 @@ pub(crate) struct Endpoints {
     pub(crate) destination: SocketAddr,
 }
 
-/// The most bytes that a header of version 1 has, with its line end: the specification's bound.
+/// The most bytes of a header of version 1, with its line end: the specification's bound.
 pub(crate) const MAX_V1: usize = 107;
 
-/// The most bytes that a header of version 2 may have here. The specification advises senders to stay
-/// below 536 bytes, so that one segment carries the header on any path. A certificate of a client, which
-/// some proxies pass on, takes more.
+/// The most bytes of a header of version 2 that this server accepts.
+///
+/// The specification allows 65,551, and means headers to fit into 536, so that one segment carries a
+/// header on any path. Some proxies also pass on the client's certificate, which takes more than that.
 pub(crate) const MAX_V2: usize = 4096;
 
 const SIGNATURE_V1: &[u8] = b"PROXY ";
@@ -31,18 +33,18 @@ const SIGNATURE_V2: &[u8] = v2::PROTOCOL_PREFIX;
 /// The signature, the command, the family, and two bytes with the length of the rest.
 const FIXED_V2: usize = SIGNATURE_V2.len() + 4;
 const COMMAND: usize = SIGNATURE_V2.len();
-/// Version 2, and the command LOCAL: the proxy speaks for itself.
+/// Version 2, and the command LOCAL: the connection is the proxy's own.
 const LOCAL: u8 = 0x20;
-/// How a type, and two bytes with the length of its value, precede each value.
+/// A type, and two bytes with the length of the value that follows.
 const TLV_HEAD: usize = 3;
 const TYPE_CRC32C: u8 = 0x03;
-/// CRC-32C, of RFC 9260 and RFC 4960.
+/// CRC-32C (RFC 9260, appendix A).
 const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
 /// What is wrong with a header.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Malformed {
-    /// It begins with other bytes than a header does: these.
+    /// The connection begins with these bytes, and no header does.
     OtherData(Vec<u8>),
     /// It has more bytes than this.
     TooLong(usize),
@@ -50,7 +52,7 @@ pub(crate) enum Malformed {
     LineEnd,
     V1(v1::BinaryParseError),
     V2(v2::ParseError),
-    /// The checksum is another one than that of the header.
+    /// The checksum in the header is not the header's.
     Checksum,
 }
 
@@ -73,10 +75,8 @@ impl fmt::Display for Malformed {
     }
 }
 
-/// Returns how long the header is that `input` begins with, or `None` if that can't be told yet. A
-/// header may be longer than `input`.
-///
-/// As long as that can't be told, all of `input` belongs to the header.
+/// Returns the length of the header that `input` begins with, which may be more than the length of
+/// `input`. Returns `None` if `input` is too short to tell; then all of `input` belongs to the header.
 pub(crate) fn length(input: &[u8]) -> Result<Option<usize>, Malformed> {
     let begins_with = |signature: &[u8]| {
         let both = input.len().min(signature.len());
@@ -92,7 +92,7 @@ pub(crate) fn length(input: &[u8]) -> Result<Option<usize>, Malformed> {
     }
 }
 
-/// Version 1 is a line of text.
+/// Returns the length of version 1, a line of text.
 fn length_v1(input: &[u8]) -> Result<Option<usize>, Malformed> {
     let end = input.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
     let length = end.map_or(input.len() + 1, |end| end + 2);
@@ -106,7 +106,7 @@ fn length_v1(input: &[u8]) -> Result<Option<usize>, Malformed> {
     }
 }
 
-/// Version 2 is binary, and says how long it is.
+/// Returns the length of version 2, which has its length in its first 16 bytes.
 fn length_v2(input: &[u8]) -> Result<Option<usize>, Malformed> {
     let Some(fixed) = input.first_chunk::<FIXED_V2>() else {
         return Ok(None);
@@ -119,7 +119,7 @@ fn length_v2(input: &[u8]) -> Result<Option<usize>, Malformed> {
     Ok(Some(length))
 }
 
-/// Reads a header that is whole. Returns `None` if the header leaves the addresses as they are.
+/// Parses a whole header. Returns `None` if the addresses of the socket are to be used.
 pub(crate) fn parse(header: &[u8]) -> Result<Option<Endpoints>, Malformed> {
     if header.starts_with(SIGNATURE_V2) {
         parse_v2(header)
@@ -129,7 +129,7 @@ pub(crate) fn parse(header: &[u8]) -> Result<Option<Endpoints>, Malformed> {
 }
 
 fn parse_v1(header: &[u8]) -> Result<Option<Endpoints>, Malformed> {
-    // The specification has receivers ignore what follows. `ppp` refuses some of that.
+    // Receivers must ignore what follows, but `ppp` rejects some of it.
     if let Some([b' ' | b'\r', ..]) = header.strip_prefix(b"PROXY UNKNOWN") {
         return Ok(None);
     }
@@ -142,7 +142,7 @@ fn parse_v1(header: &[u8]) -> Result<Option<Endpoints>, Malformed> {
 }
 
 fn parse_v2(header: &[u8]) -> Result<Option<Endpoints>, Malformed> {
-    // The specification has receivers ignore the rest, the family included.
+    // Receivers must ignore the rest, including the family, but `ppp` rejects some of it.
     if header.get(COMMAND) == Some(&LOCAL) {
         return Ok(None);
     }
@@ -151,12 +151,13 @@ fn parse_v2(header: &[u8]) -> Result<Option<Endpoints>, Malformed> {
     Ok(match (parsed.protocol, parsed.addresses) {
         (v2::Protocol::Stream, v2::Addresses::IPv4(v4)) => Some(ipv4(v4)),
         (v2::Protocol::Stream, v2::Addresses::IPv6(v6)) => Some(ipv6(v6)),
-        // A client of no TCP: of UDP, of a Unix socket, or unknown. HAProxy does the same.
+        // The client's protocol is UDP, a Unix socket's, or unknown. HAProxy uses the socket's addresses, too.
         _ => None,
     })
 }
 
-/// Checks that the additional values fill the rest of the header, and the checksum, if there is one.
+/// Checks that the additional values (TLVs) fill the rest of the header, and checks the checksum, if there
+/// is one.
 fn check_tlvs(header: &v2::Header<'_>) -> Result<(), Malformed> {
     let bytes = header.as_bytes();
     let mut at = bytes.len() - header.tlv_bytes().len();

@@ -70,7 +70,7 @@ impl Builder {
     pub const MAX_SPIN: Duration = BLOCKING_SLICE;
 
     /// The default of [`proxy_header_timeout`](Self::proxy_header_timeout): 3 s, the least that the
-    /// specification wants, so that a header may be lost on its way and sent again.
+    /// specification recommends, so that a lost segment can be sent again.
     #[cfg(feature = "proxy-protocol")]
     pub const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -157,42 +157,45 @@ impl Builder {
         self
     }
 
-    /// Sets the networks whose connections begin with a header of the PROXY protocol, version 1 or 2,
-    /// in which a proxy says who its client is ([the
+    /// Sets the networks of trusted proxies. Each of their connections begins with a header of the PROXY
+    /// protocol, version 1 or 2, which passes on the address of the proxy's client ([the
     /// specification](https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt)). Defaults to none.
     /// Needs the feature `proxy-protocol`.
     ///
-    /// From a trusted network the header is required. From any other a header is data like all else, so
-    /// that no client can claim an address. Trust only what your proxies alone can send from: whoever
-    /// can connect from there can claim any address. The peer of the socket decides; an IPv4 peer of an
-    /// IPv6 listener counts as IPv4.
+    /// From a trusted network the header is required. From any other network a header is data, so that no
+    /// client can claim another address. Trust only addresses that belong to your proxies: every program
+    /// that can connect from there can claim any address. The address of the socket decides; an IPv4 peer
+    /// of an IPv6 listener counts as IPv4.
     ///
-    /// The addresses in the header take the place of the socket's own: the client's in
-    /// [`peer_addr`](Connection::peer_addr), in the hooks, in the log and for
-    /// [`max_per_source`](Self::max_per_source), and what the client connected to in
-    /// [`local_addr`](Connection::local_addr). The socket's own remain in
-    /// [`stream`](Connection::stream), and hold everywhere
+    /// The addresses in the header replace those of the socket. The source is the connection's
+    /// [`peer_addr`](Connection::peer_addr), also in the hooks, in the log and for
+    /// [`max_per_source`](Self::max_per_source). The destination, which the client has connected to, is
+    /// its [`local_addr`](Connection::local_addr). The addresses of the socket can still be had from
+    /// [`stream`](Connection::stream), and they are the connection's
     ///
-    /// - until the header is there, in [`ServerHandle::connections`](crate::ServerHandle::connections),
-    /// - where the proxy speaks for itself, as in a health check (`LOCAL`),
-    /// - where the client has no addresses of TCP (`UNKNOWN`, `UNSPEC`, `UNIX`, `DGRAM`).
+    /// - until the header has been read, in
+    ///   [`ServerHandle::connections`](crate::ServerHandle::connections),
+    /// - if the connection is the proxy's own, such as a health check (`LOCAL`),
+    /// - if the client's protocol is not TCP or not known (`UNKNOWN`, `UNSPEC`, `UNIX`, `DGRAM`).
     ///
-    /// The header is read on the connection's thread, before the [verify hook](Self::verify_request).
-    /// It reaches no handler, and is in no count of bytes. Not a byte beyond it is read: what follows,
-    /// in the same packet or later, is the connection's first data. A header may have 107 bytes in
-    /// version 1, the specification's bound, and 4096 in version 2. Its additional values (TLVs) are
-    /// ignored, except a checksum (`PP2_TYPE_CRC32C`), which must be right.
+    /// The header is read on the connection's thread, before the [verify hook](Self::verify_request). No
+    /// handler sees it, and `bytes_in` does not count it. What follows the header, in the same packet or
+    /// later, is the connection's first data. Version 1 may have 107 bytes, the specification's bound,
+    /// and version 2 may have 4096. Additional values (TLVs) are ignored, except a checksum
+    /// (`PP2_TYPE_CRC32C`), which must be right.
     ///
-    /// A connection that sends something else, or ends before its header does, or whose header is not
-    /// there [in time](Self::proxy_header_timeout), is closed at once, and reset if input is unread. The
-    /// reason is [`ProxyHeader`](crate::CloseReason::ProxyHeader). What was wrong is logged at debug, and
-    /// once per episode as a warning. A peer that connects and closes without a byte, as simple health
-    /// checks do, is not warned of. A stop closes a connection without a header at once, too.
+    /// A connection is closed if it begins with something else, ends in the midst of its header, or has
+    /// no whole header [in time](Self::proxy_header_timeout). Nothing is sent; if input is unread, the
+    /// kernel resets the connection. The reason is
+    /// [`ProxyHeader`](crate::CloseReason::ProxyHeader). The cause is logged at debug, and once per episode
+    /// as a warning. No warning is about a peer that connects and closes without sending a byte, as simple
+    /// health checks do. A stop closes connections without a whole header at once.
     ///
-    /// A client that exceeds [`max_per_source`](Self::max_per_source) is known only when its
-    /// connection is live. So that connection counts in [`Totals::connections`](crate::Totals) and in
-    /// [`Totals::refused`](crate::Totals::refused), and [`on_close`](Self::on_close) is told of it; the
-    /// reason is [`Limit`](crate::CloseReason::Limit).
+    /// A client that exceeds [`max_per_source`](Self::max_per_source) is only found out once its
+    /// connection is live. So its connection counts in [`Totals::connections`](crate::Totals::connections)
+    /// as well as in [`Totals::refused`](crate::Totals::refused), and the
+    /// [`on_close`](Self::on_close) hook is told of it, with the reason
+    /// [`Limit`](crate::CloseReason::Limit).
     ///
     /// # Examples
     ///
@@ -223,12 +226,11 @@ impl Builder {
         self
     }
 
-    /// Sets how long the header of a [trusted proxy](Self::proxy_protocol) may take, however its bytes
-    /// drip in. Defaults to [`PROXY_HEADER_TIMEOUT`](Self::PROXY_HEADER_TIMEOUT). Needs the feature
-    /// `proxy-protocol`.
+    /// Sets how long the whole header of a [trusted proxy](Self::proxy_protocol) may take. Defaults to
+    /// [`PROXY_HEADER_TIMEOUT`](Self::PROXY_HEADER_TIMEOUT). Needs the feature `proxy-protocol`.
     ///
-    /// It runs from when a thread begins to serve the connection. A connection without a header holds
-    /// its slot and that thread for no longer.
+    /// The time begins when a thread begins to serve the connection, and bytes that drip in don't extend
+    /// it. Until then a connection without a header holds its slot and that thread.
     #[cfg(feature = "proxy-protocol")]
     #[must_use]
     pub fn proxy_header_timeout(mut self, timeout: Duration) -> Self {

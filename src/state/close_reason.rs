@@ -36,8 +36,8 @@ pub enum CloseReason {
     Error,
     /// `panic`: the handler, or a hook, panicked.
     Panic,
-    /// `proxy-header`: a connection of a trusted proxy did not begin with a header (`Builder::proxy_protocol`,
-    /// with the feature `proxy-protocol`).
+    /// `proxy-header`: a connection of a trusted proxy did not begin with a header, or the header was late or
+    /// malformed (`Builder::proxy_protocol`, with the feature `proxy-protocol`).
     ProxyHeader,
     /// `limit`: a limit was reached, so the connection was rejected.
     Limit,

@@ -34,7 +34,8 @@ pub struct Totals {
 
 impl Totals {
     /// Returns how many connections were accepted to be served, including those that the
-    /// [verify hook](crate::Builder::verify_request) denied.
+    /// [verify hook](crate::Builder::verify_request) denied, and those of trusted proxies
+    /// (`Builder::proxy_protocol`) without a header or whose client exceeded its limit.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.connections

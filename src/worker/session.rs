@@ -77,7 +77,7 @@ impl Hooks {
         {
             self.log_no_header(&conn, &cause);
             let reason = conn.reason_without_header(&cause);
-            // At once: there is no reply that a reset could destroy.
+            // Without lingering: nothing was sent that a reset could destroy.
             return Err(conn.close(reason));
         }
         if is_logged {
@@ -94,7 +94,7 @@ impl Hooks {
         mut conn: Box<Connection>,
         make: &dyn Fn() -> Box<dyn RequestHandler + 'h>,
     ) -> (Box<Connection>, Option<Wish>) {
-        // It was counted when it was accepted, unless its client was not known then.
+        // A connection of a proxy was not counted when it was accepted, because its client was not known then.
         if let Err(exceeded) = conn.claim_source() {
             conn.end(CloseReason::Limit);
             warn_of_source_limit(conn.server().state(), exceeded);
@@ -170,8 +170,8 @@ impl Hooks {
         log::log!(level, service = prefix, peer:%; "{line}");
     }
 
-    /// Logs what came instead of a header. A proxy that sends none is a mistake of whoever has set it up, so
-    /// the first of an episode is a warning.
+    /// Logs why a connection has no header. A proxy that sends none is probably set up wrong, so the first
+    /// such connection of an episode is a warning.
     #[cfg(feature = "proxy-protocol")]
     fn log_no_header(&self, conn: &Connection, cause: &NoHeader) {
         let (prefix, peer) = (conn.prefix(), conn.peer_addr());

@@ -173,6 +173,25 @@ fn a_connection_that_was_accepted_elsewhere_has_its_header_too() {
 }
 
 #[test]
+fn what_had_arrived_behind_its_header_before_a_stop_is_echoed() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = proxy(listener.local_addr().unwrap());
+    let (stream, _) = listener.accept().unwrap();
+    let header = v2_header(addr("192.0.2.7:1"), addr("198.51.100.1:7"));
+    let sent = [&*header, b"payload"].concat();
+    (&client).write_all(&sent).unwrap();
+    eventually("all of it", || {
+        stream.peek(&mut vec![0; sent.len() + 1]).unwrap() == sent.len()
+    });
+    let server = trusting(TcpServer::builder()).from_stream(stream).unwrap();
+    server.handle().shutdown();
+    let totals = server.serve_forever(EchoHandler::new).unwrap();
+    assert_eq!(read_to_end(&client).unwrap(), b"payload");
+    assert_eq!((totals.bytes_out(), totals.cut()), (7, 0));
+    assert_eq!(totals.closed_by(CloseReason::Shutdown), 1);
+}
+
+#[test]
 fn every_one_of_several_networks_is_trusted_and_no_other() {
     let trusted = ["127.0.0.2", "127.0.1.0/24", "::1"].map(|text| text.parse::<Network>().unwrap());
     let server = TestServer::with(

@@ -221,6 +221,10 @@ fn the_daemon_waits_three_seconds_for_a_header() {
             client
         })
         .collect();
+    // They hold up nobody.
+    let others = connect_from(CLIENT, daemon.addr);
+    ping(&others, b"unhurt");
+    assert!(start.elapsed() < Duration::from_secs(3));
     clients.iter().for_each(assert_closed);
     assert!(start.elapsed() >= Duration::from_secs(3));
     let log = daemon.stop().log;
@@ -315,6 +319,16 @@ fn a_lifetime_ends_a_connection_in_the_midst_of_its_header() {
     (&client).write_all(BEGINNING).unwrap();
     assert_closed(&client);
     assert_eq!(server.stop().closed_by(CloseReason::Lifetime), 1);
+}
+
+#[test]
+fn a_check_from_a_trusted_address_fails() {
+    let daemon = Daemon::start(&["--proxy-protocol", "127.0.0.1"]);
+    let mut check = Daemon::command();
+    let check = check.args(["--check", &daemon.addr.to_string()]).output();
+    assert_eq!(check.unwrap().status.code(), Some(6), "a reset");
+    daemon.wait_for_log("peer=127.0.0.1:");
+    daemon.wait_for_log("is trusted to send a PROXY header, but sent \"");
 }
 
 #[test]
