@@ -88,11 +88,7 @@ fn one_daemon_answers_for_all_services_and_counts_them_apart() {
     connect(chargen).read_exact(&mut start).unwrap();
     assert!(start == characters(start.len()));
 
-    eventually("the end of the chargen connection", || {
-        let log = daemon.log();
-        log.lines()
-            .any(|line| line.contains("service=chargen id=1 ") && line.contains(" reason="))
-    });
+    daemon.wait_for_line(&["service=chargen id=1 ", " reason="]);
     let output = daemon.stop();
     assert_eq!(output.code, Some(0), "{}", output.log);
     for totals in [

@@ -104,7 +104,7 @@ fn a_broken_header_closes_its_connection_and_the_log_says_what_it_was() {
                 line.contains(&format!("peer={peer} {header} ")) && line.contains(&said)
             })
         });
-        daemon.wait_for_log(&format!("peer={peer} in=0 out=0 "));
+        daemon.wait_for_line(&[&format!("peer={peer} "), "bytes_in=0 bytes_out=0 "]);
         ping(&others, b"unhurt");
     }
     drop(others);
@@ -325,7 +325,7 @@ fn a_lifetime_ends_a_connection_in_the_midst_of_its_header() {
 fn a_check_from_a_trusted_address_fails() {
     let daemon = Daemon::start(&["--proxy-protocol", "127.0.0.1"]);
     let mut check = Daemon::command();
-    let check = check.args(["--check", &daemon.addr.to_string()]).output();
+    let check = check.args(["probe", &daemon.addr.to_string()]).output();
     assert_eq!(check.unwrap().status.code(), Some(6), "a reset");
     daemon.wait_for_log("peer=127.0.0.1:");
     daemon.wait_for_log("is trusted to send a PROXY header, but sent \"");

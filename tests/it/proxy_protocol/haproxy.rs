@@ -41,7 +41,10 @@ fn the_addresses_are_the_clients_and_the_echo_is_exact() {
                 assert!(echo == message, "version {}", version + 1);
             });
             let (peer, len) = (client.local_addr().unwrap(), message.len());
-            daemon.wait_for_log(&format!("peer={peer} in={len} out={len} "));
+            daemon.wait_for_line(&[
+                &format!("peer={peer} "),
+                &format!("bytes_in={len} bytes_out={len} "),
+            ]);
         }
     }
     // A health check sends the command LOCAL, and so has the proxy's own address.

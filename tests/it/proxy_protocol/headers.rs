@@ -14,7 +14,7 @@ use super::{
     CLIENT, GreetingEcho, LOCAL, PROXY, addr, proxy, trusting, v1_header, v2_header, v2_header_with,
 };
 use crate::support::{
-    Daemon, PATIENCE, TestServer, connect_from, eventually, exchange, field, noise, read_to_end,
+    Daemon, PATIENCE, TestServer, connect_from, eventually, exchange, noise, read_to_end,
 };
 
 /// Both versions of a header with these addresses.
@@ -119,7 +119,10 @@ fn what_follows_in_the_same_packet_is_echoed_and_the_header_is_not() {
             let is_unknown = header.starts_with(b"PROXY UNKNOWN");
             let own = client.local_addr().unwrap();
             let peer = if is_unknown { own } else { v4 };
-            daemon.wait_for_log(&format!("peer={peer} in={len} out={len} "));
+            daemon.wait_for_line(&[
+                &format!("peer={peer} "),
+                &format!("bytes_in={len} bytes_out={len} "),
+            ]);
         }
     }
     let log = daemon.stop().log;
@@ -154,7 +157,10 @@ fn from_others_a_header_is_data() {
         assert_eq!(read_to_end(&client).unwrap(), header);
         let len = header.len();
         let peer = client.local_addr().unwrap();
-        daemon.wait_for_log(&format!("peer={peer} in={len} out={len} "));
+        daemon.wait_for_line(&[
+            &format!("peer={peer} "),
+            &format!("bytes_in={len} bytes_out={len} "),
+        ]);
     }
     // And without the flag from everybody.
     let server = TestServer::start(EchoHandler::new);
@@ -216,10 +222,8 @@ fn a_proxy_that_comes_over_ipv4_to_a_listener_of_both_is_trusted() {
     (&client).write_all(&headers()[0]).unwrap();
     client.shutdown(Shutdown::Write).unwrap();
     assert_eq!(read_to_end(&client).unwrap(), b"");
-    daemon.wait_for_log("peer=192.0.2.7:4711 in=0 out=0 ");
-    let line = daemon.stop().log;
-    let line = line.lines().find(|line| line.contains("4711")).unwrap();
-    assert_eq!(field(line, "reason"), Some("eof"));
+    let counts = "bytes_in=0 bytes_out=0 ";
+    daemon.wait_for_line(&["peer=192.0.2.7:4711 ", counts, "reason=eof"]);
 }
 
 /// A header that is right, and what [`GreetingEcho`] says of it.

@@ -108,6 +108,14 @@ impl Daemon {
         });
     }
 
+    /// Waits for a line of the log that has all of these.
+    pub(crate) fn wait_for_line(&self, texts: &[&str]) {
+        eventually(&format!("a line with {texts:?} in the log"), || {
+            let has_all = |line: &str| texts.iter().all(|text| line.contains(text));
+            self.log().lines().any(has_all)
+        });
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(mut self) -> Output {
         let status = finish(&mut self.child);
