@@ -37,6 +37,7 @@ pub(crate) const OK: Status = "200 OK";
 pub(crate) const NOT_FOUND: Status = "404 Not Found";
 const BAD_REQUEST: Status = "400 Bad Request";
 const METHOD_NOT_ALLOWED: Status = "405 Method Not Allowed";
+pub(crate) const UNAVAILABLE: Status = "503 Service Unavailable";
 const TIMED_OUT: Status = "408 Request Timeout";
 const TOO_LARGE: Status = "431 Request Header Fields Too Large";
 const VERSION_NOT_SUPPORTED: Status = "505 HTTP Version Not Supported";

@@ -9,19 +9,25 @@ use std::sync::Arc;
 use prometheus_client::registry::Registry;
 use socketserver::Connection;
 
-use crate::http::{self, NOT_FOUND, OK, Request, Response};
+use crate::http::{self, NOT_FOUND, OK, Request, Response, UNAVAILABLE};
 use crate::run::Handles;
 use format::Format;
 use list::List;
 
 /// What there is to scrape.
-pub(crate) struct Metrics(Registry);
+pub(crate) struct Metrics {
+    registry: Registry,
+    handles: Arc<Handles>,
+}
 
 impl Metrics {
     pub(crate) fn new(handles: &Arc<Handles>) -> Self {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(List::new(handles)));
-        Self(registry)
+        Self {
+            registry,
+            handles: Arc::clone(handles),
+        }
     }
 
     /// Answers one request.
@@ -33,10 +39,15 @@ impl Metrics {
         match &*request.path {
             "/metrics" => {
                 let format = Format::of(&request.accept);
-                Response::new(OK, format.content_type(), format.text(&self.0))
+                Response::new(OK, format.content_type(), format.text(&self.registry))
             }
-            "/" => Response::text(OK, "echod: the metrics are at /metrics"),
-            _ => Response::text(NOT_FOUND, "there is nothing but /metrics"),
+            "/ready" if self.handles.is_ready() => Response::text(OK, "ready"),
+            "/ready" => Response::text(UNAVAILABLE, "stopping"),
+            "/" => Response::text(
+                OK,
+                "echod: the metrics are at /metrics, and /ready says whether new clients should come",
+            ),
+            _ => Response::text(NOT_FOUND, "there is nothing but /metrics and /ready"),
         }
     }
 }

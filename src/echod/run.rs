@@ -5,6 +5,7 @@ use std::error::Error;
 use std::io;
 use std::net::TcpListener;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 use std::{panic, thread};
@@ -77,6 +78,7 @@ struct Known {
     servers: Vec<(Service, ServerHandle)>,
     drain: Duration,
     since: SystemTime,
+    stopping: AtomicBool,
 }
 
 impl Handles {
@@ -88,6 +90,7 @@ impl Handles {
             servers: servers.iter().map(handle).collect(),
             drain,
             since: SystemTime::now(),
+            stopping: AtomicBool::new(false),
         });
     }
 
@@ -100,6 +103,12 @@ impl Handles {
         self.0.get().map(|known| known.since)
     }
 
+    /// Returns whether new clients should come: the servers listen, and no stop was requested.
+    pub(crate) fn is_ready(&self) -> bool {
+        let known = self.0.get();
+        known.is_some_and(|known| !known.stopping.load(Ordering::Relaxed))
+    }
+
     /// Stops all servers after a delay, in which they go on to accept. The service manager is told of the
     /// stop at once.
     ///
@@ -107,8 +116,6 @@ impl Handles {
     ///
     /// The thread that waits can't be started.
     pub(crate) fn shutdown_after(self: &Arc<Self>, delay: Duration) -> io::Result<()> {
-        let drain = self.0.get().map_or(Duration::ZERO, |known| known.drain);
-        systemd::stopping(delay.saturating_add(drain));
         let all = Arc::clone(self);
         thread::Builder::new()
             .name("delay".to_owned())
@@ -116,12 +123,17 @@ impl Handles {
                 thread::sleep(delay);
                 all.shutdown();
             })?;
+        if let Some(known) = self.0.get() {
+            known.stopping.store(true, Ordering::Relaxed);
+            systemd::stopping(delay.saturating_add(known.drain));
+        }
         log::info!("stopping in {delay:?}; until then new clients are served");
         Ok(())
     }
 
     pub(crate) fn shutdown(&self) {
         if let Some(known) = self.0.get() {
+            known.stopping.store(true, Ordering::Relaxed);
             self.all().iter().for_each(|(_, server)| server.shutdown());
             systemd::stopping(known.drain);
         }

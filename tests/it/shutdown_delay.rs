@@ -1,6 +1,7 @@
 //! `--shutdown-delay`: after SIGTERM the daemon goes on to accept until a time is over, or another
 //! signal comes.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -26,6 +27,25 @@ fn until_the_delay_is_over_new_clients_are_served() {
         "{}",
         output.log
     );
+}
+
+/// Returns the status of a response to `GET /ready`.
+fn ready(addr: SocketAddr) -> String {
+    let request = b"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let response = String::from_utf8(exchange(addr, request)).unwrap();
+    response.lines().next().unwrap().to_owned()
+}
+
+#[test]
+fn a_load_balancer_sees_the_stop_before_clients_are_refused() {
+    let daemon = Daemon::start(&["--shutdown-delay=1h", "--service=metrics=127.0.0.1:0"]);
+    let metrics = daemon.addrs[1];
+    assert_eq!(ready(metrics), "HTTP/1.1 200 OK");
+    daemon.signal(Signal::TERM);
+    daemon.wait_for_log("stopping in 3600s");
+    assert_eq!(ready(metrics), "HTTP/1.1 503 Service Unavailable");
+    assert_eq!(exchange(daemon.addr, b"still"), b"still");
+    assert_eq!(daemon.stop().code, Some(0));
 }
 
 #[test]
