@@ -29,7 +29,7 @@ struct Entry {
     peer: SocketAddr,
     /// Unknown if the connection has ended meanwhile.
     local: Option<SocketAddr>,
-    age: String,
+    age: Duration,
     bytes_in: u64,
     bytes_out: u64,
     state: Stage,
@@ -54,6 +54,9 @@ pub(crate) fn send(mut conn: &Connection, handles: &Handles) -> io::Result<()> {
 /// Logs the live connections: a line for each, after one with how many each service has.
 pub(crate) fn log(handles: &Handles) {
     let lists = lists(handles, MAX_LOGGED);
+    if lists.is_empty() {
+        return log::info!("connections: none, because nothing is served yet");
+    }
     let counts: Vec<_> = lists
         .iter()
         .map(|list| format!("{}={}", list.service, list.entries.len() + list.more))
@@ -75,8 +78,9 @@ pub(crate) fn log(handles: &Handles) {
                 ..
             } = &entry;
             let local = entry.local();
+            let (seconds, age) = (age.as_secs_f64(), in_seconds(*age));
             log::info!(
-                service:%, peer:%, local, age, bytes_in, bytes_out, state:%;
+                service:%, peer:%, local, age = seconds, bytes_in, bytes_out, state:%;
                 "service={service} peer={peer} local={local} age={age} bytes_in={bytes_in} \
                  bytes_out={bytes_out} state={state}"
             );
@@ -89,12 +93,14 @@ pub(crate) fn log(handles: &Handles) {
 
 fn lists(handles: &Handles, most: usize) -> Vec<List> {
     let list = |(service, server): &(Service, socketserver::ServerHandle)| {
-        let connections = server.connections();
+        let mut connections = server.connections();
+        // Some may end while this list is made.
+        connections.retain(|conn| conn.stage() != Stage::Ended);
         let more = connections.len().saturating_sub(most);
         let entries = connections.iter().take(most).map(|conn| Entry {
             peer: conn.peer_addr(),
             local: conn.local_addr().ok(),
-            age: age(conn.age()),
+            age: conn.age(),
             bytes_in: conn.bytes_in(),
             bytes_out: conn.bytes_out(),
             state: conn.stage(),
@@ -116,7 +122,7 @@ impl Entry {
 }
 
 /// Returns a time in whole seconds, as in `1h5m3s`.
-fn age(age: Duration) -> String {
+fn in_seconds(age: Duration) -> String {
     let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
     SpanPrinter::new()
         .designator(Designator::Compact)
@@ -134,7 +140,7 @@ fn table(lists: &[List]) -> String {
                 list.service.to_string(),
                 entry.peer.to_string(),
                 entry.local(),
-                entry.age.clone(),
+                in_seconds(entry.age),
                 entry.bytes_in.to_string(),
                 entry.bytes_out.to_string(),
                 entry.state.to_string(),
@@ -170,7 +176,7 @@ mod tests {
         Entry {
             peer: peer.parse().unwrap(),
             local: Some("127.0.0.1:7".parse().unwrap()),
-            age: age(Duration::from_secs(seconds)),
+            age: Duration::from_secs(seconds),
             bytes_in: bytes,
             bytes_out: bytes,
             state,

@@ -180,7 +180,7 @@ fn in_json_each_has_its_fields() {
     assert_eq!(line["peer"], peer);
     assert_eq!(line["service"], "echo");
     assert_eq!(line["bytes_in"], 5);
-    assert!(line["state"].is_string() && line["age"].is_string());
+    assert!(line["state"].is_string() && line["age"].is_f64());
 }
 
 #[test]
