@@ -149,8 +149,12 @@ fn write_examples(page: &mut Roff, examples: &str) {
     page.control("EE", []);
 }
 
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     ("/etc/default/echod", "the environment of both services"),
+    (
+        "/usr/share/doc/echod/haproxy.md",
+        "several servers behind a balancer",
+    ),
     (
         "/usr/share/doc/echod/monitoring.md",
         "metrics and systat: what they show, how to ask for them, alerts",

@@ -33,6 +33,7 @@ mod generate;
 mod gopher;
 mod graceful;
 mod handlers;
+mod haproxy;
 mod idle_timeouts;
 mod inherited;
 mod lecture;

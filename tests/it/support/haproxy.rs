@@ -19,7 +19,6 @@ pub(crate) struct Haproxy {
 impl Haproxy {
     /// Starts one with a listener for each of `servers`, which has these lines of its own.
     pub(crate) fn start(servers: &[String]) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
         let mut config = "global\n  maxconn 2000\n\
                           defaults\n  mode tcp\n  timeout connect 30s\n  timeout client 1m\n  timeout server 1m\n"
             .to_owned();
@@ -31,7 +30,13 @@ impl Haproxy {
             let _ = write!(config, "listen proxy{n}\n  bind {addr}\n  {lines}\n");
             addrs.push((addr, port));
         }
-        let addrs = addrs.into_iter().map(|(addr, _)| addr).collect::<Vec<_>>();
+        let addrs = addrs.into_iter().map(|(addr, _)| addr).collect();
+        Self::with_config(&config, addrs)
+    }
+
+    /// Starts one with this configuration, and waits until it listens on `addrs`.
+    pub(crate) fn with_config(config: &str, addrs: Vec<SocketAddr>) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("haproxy-{}.cfg", COUNT.fetch_add(1, Ordering::Relaxed));
         let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::write(&file, config).unwrap();
