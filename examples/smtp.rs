@@ -41,11 +41,11 @@ impl RequestHandler for Smtp {
         let mut reply = &*conn;
         match self.talk(conn) {
             // At a stop the input ends, too. The reply tells the client to try again later.
-            Err(_) if conn.is_ending() => reply.write_all(b"421 the server stops\r\n"),
+            Err(_) if conn.is_ending() => reply.write_all(b"421 localhost stops\r\n"),
             Err(error) if error.kind() == ErrorKind::TimedOut => {
                 // Writes fail while the deadline is over.
                 conn.set_deadline(Instant::now() + GREETING);
-                reply.write_all(b"421 you took too long\r\n")
+                reply.write_all(b"421 localhost has waited too long\r\n")
             }
             // A client may hang up without a QUIT, also in the midst of a mail, which is dropped.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(()),
@@ -61,7 +61,7 @@ impl Smtp {
         let mut input = BufReader::new(conn);
         let reply = |text: &str| write!(&mut &*conn, "{text}\r\n");
         conn.set_deadline(Instant::now() + GREETING);
-        reply("220 ready")?;
+        reply("220 localhost is ready")?;
         loop {
             let mut line = Vec::new();
             let n = (&mut input).take(LONGEST).read_until(b'\n', &mut line)? as u64;
@@ -97,11 +97,12 @@ impl Smtp {
             "HELO" | "EHLO" => {
                 self.has_greeted = true;
                 self.forget_mail();
-                if command == "EHLO" {
-                    return format!(
-                        "250-hello\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE {LARGEST}"
-                    );
+                if command == "HELO" {
+                    return "250 localhost".to_owned();
                 }
+                return format!(
+                    "250-localhost\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE {LARGEST}"
+                );
             }
             "RSET" => self.forget_mail(),
             "NOOP" => {}

@@ -335,7 +335,7 @@ fn a_greeting_that_drips_is_cut_at_its_deadline() {
         }
         assert!(start.elapsed() < Duration::from_secs(20), "it goes on");
     };
-    assert_eq!(reply.unwrap(), "421 you took too long\r\n");
+    assert_eq!(reply.unwrap(), "421 localhost has waited too long\r\n");
     let taken = start.elapsed();
     assert!(taken >= Duration::from_secs(10), "{taken:?}");
     // A client that has said its HELO in time has more.
