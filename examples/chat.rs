@@ -34,7 +34,7 @@ const BUFFER: usize = 16 * 1024;
 /// The time between two lines of one member, so that nobody speaks faster than others can read.
 const PAUSE: Duration = Duration::from_millis(5);
 /// How long a client may take to say its name, and how long it may read nothing of what it is sent.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 /// How many members there may be. Each takes three descriptors, and a process usually has 1024.
 const MEMBERS: usize = 300;
 
@@ -57,7 +57,7 @@ struct Guest {
 
 impl RequestHandler for Guest {
     fn setup(&mut self, conn: &mut Connection) -> io::Result<()> {
-        conn.set_deadline(Instant::now() + PATIENCE);
+        conn.set_deadline(Instant::now() + TIMEOUT);
         writeln!(conn, "* what is your name?")
     }
 
@@ -113,7 +113,7 @@ impl RequestHandler for Guest {
         let member = self.room().remove(&conn.id());
         // When the chat ends, all members go, and each has its goodbye.
         if let Some(Member { name, .. }) = member
-            && !conn.is_ending()
+            && !conn.is_closing()
         {
             self.tell_others(conn.id(), &format!("* {name} is gone\n"));
         }
@@ -172,7 +172,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let server = TcpServer::builder()
         .max_connections(MEMBERS)
         .socket_buffers(BUFFER)
-        .write_timeout(PATIENCE)
+        .write_timeout(TIMEOUT)
         .bind(&*addr.to_string_lossy())?;
     let handle = server.handle();
     ctrlc::set_handler(move || handle.shutdown())?;

@@ -12,7 +12,7 @@ use std::io::{self, Error, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::process::ExitCode;
 
-use support::{PATIENCE, complain, connect, print, printable, resolve, within};
+use support::{TIMEOUT, complain, connect, print, printable, resolve, within};
 
 /// How many bytes of a reply are read: some servers never stop.
 const LONGEST: u64 = 1 << 20;
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
 
 fn ask(stream: TcpStream, message: String) -> io::Result<Vec<u8>> {
     let late = Err(ErrorKind::TimedOut.into());
-    within(PATIENCE, move || exchange(stream, &message)).unwrap_or(late)
+    within(TIMEOUT, move || exchange(stream, &message)).unwrap_or(late)
 }
 
 fn exchange(mut stream: TcpStream, message: &str) -> io::Result<Vec<u8>> {
@@ -53,7 +53,7 @@ fn exchange(mut stream: TcpStream, message: &str) -> io::Result<Vec<u8>> {
 fn explain(error: &Error) -> String {
     match error.kind() {
         ErrorKind::ConnectionRefused => "nobody listens there; is the server running?".to_owned(),
-        ErrorKind::TimedOut => format!("no end of the answer within {PATIENCE:?}"),
+        ErrorKind::TimedOut => format!("no end of the answer within {TIMEOUT:?}"),
         ErrorKind::ConnectionReset => "the server hung up".to_owned(),
         _ => error.to_string(),
     }

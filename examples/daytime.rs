@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use jiff::{Timestamp, tz::TimeZone};
 use socketserver::{Daytime, LeapSecond};
-use support::{PATIENCE, complain, connect, print, printable, resolve, within};
+use support::{TIMEOUT, complain, connect, print, printable, resolve, within};
 
 /// The RFC wants no more than a line.
 const LONGEST: u64 = 1000;
@@ -50,7 +50,7 @@ fn find(server: &str) -> io::Result<Vec<SocketAddr>> {
 
 fn ask(stream: TcpStream) -> io::Result<Vec<u8>> {
     let late = Err(ErrorKind::TimedOut.into());
-    within(PATIENCE, || read(stream)).unwrap_or(late)
+    within(TIMEOUT, || read(stream)).unwrap_or(late)
 }
 
 /// Reads until the server closes.
@@ -66,7 +66,7 @@ fn read(stream: TcpStream) -> io::Result<Vec<u8>> {
 fn explain(error: &Error) -> String {
     match error.kind() {
         ErrorKind::ConnectionRefused => "nobody listens there; is the server running?".to_owned(),
-        ErrorKind::TimedOut => format!("no answer within {PATIENCE:?}"),
+        ErrorKind::TimedOut => format!("no answer within {TIMEOUT:?}"),
         // Without a code of the system: it is `resolve` that rejects the argument.
         ErrorKind::InvalidInput if error.raw_os_error().is_none() => {
             "write the address as HOST, HOST:PORT or [IPV6]:PORT".to_owned()

@@ -20,7 +20,7 @@ use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
-use support::{PATIENCE, complain, connect, printable, printed, resolve};
+use support::{TIMEOUT, complain, connect, printable, printed, resolve};
 
 /// How many bytes are read at once. A line that is longer counts as several.
 const LONGEST: usize = 64 * 1024;
@@ -67,7 +67,7 @@ fn talk(server: &str) -> Result<(), Box<dyn Error>> {
             // The server waits for the keyboard, too.
             Duration::MAX
         } else {
-            PATIENCE.saturating_sub(since.elapsed())
+            TIMEOUT.saturating_sub(since.elapsed())
         };
         match events.recv_timeout(patience) {
             Ok(Event::Line(length, start)) => {
@@ -91,7 +91,7 @@ fn talk(server: &str) -> Result<(), Box<dyn Error>> {
             }
             Err(RecvTimeoutError::Timeout) => {
                 show(&echo);
-                return Err(format!("not done within {PATIENCE:?}").into());
+                return Err(format!("not done within {TIMEOUT:?}").into());
             }
             Err(error) => return Err(error.into()),
         }

@@ -29,7 +29,7 @@ const LONGEST: u64 = 4096;
 /// Time limit for the selector, however slowly its bytes arrive.
 const LIMIT: Duration = Duration::from_secs(10);
 /// A client that reads nothing for this long is closed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 struct Gopher(Arc<Path>);
 
@@ -156,6 +156,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let root = Arc::from(root);
     let addr = support::argument(2, "127.0.0.1:7007");
-    let builder = TcpServer::builder().write_timeout(PATIENCE);
+    let builder = TcpServer::builder().write_timeout(TIMEOUT);
     serve::serve(builder, &addr, move || Gopher(Arc::clone(&root)))
 }

@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         totals.connections(),
         totals.bytes_in(),
         totals.bytes_out(),
-        totals.cut(),
+        totals.aborted(),
     ));
     Ok(())
 }

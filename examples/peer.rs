@@ -29,7 +29,7 @@ use socketserver::{Connection, TcpServer, from_fn};
 use support::{complain, connect, print, printable, resolve};
 
 /// How long others may take: to make room for what is said, and to call back.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// How many bytes a line may have, as in a terminal; what is longer counts as several.
 const LONGEST: u64 = 4096;
 
@@ -90,7 +90,7 @@ impl Me {
         let me = Arc::clone(self);
         thread::spawn(move || match me.greet(&peer) {
             Ok(addr) => {
-                thread::sleep(PATIENCE);
+                thread::sleep(TIMEOUT);
                 let others = me.others();
                 if others.get(&addr).is_some_and(|other| other.name.is_none()) {
                     complain(format_args!("* {peer}: nobody calls back; is that a peer?"));
@@ -103,7 +103,7 @@ impl Me {
     /// Connects, and says who is here: of any two, the one who comes later hears of the other.
     fn greet(&self, peer: &str) -> io::Result<SocketAddr> {
         let mut stream = connect(&resolve(peer)?)?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
         let addr = stream.peer_addr()?;
         let is_here = self.addr.ip().is_unspecified() && stream.local_addr()?.ip() == addr.ip();
         if addr == self.addr || (is_here && addr.port() == self.addr.port()) {

@@ -136,7 +136,7 @@ impl<'c> Relay<'c> {
                 }
                 // As long as `upload` reads, the client's connection has the idle timeout.
                 Err(_) if !self.is_uploaded.load(Ordering::SeqCst) => since = Instant::now(),
-                Err(_) if client.is_ending() && since.elapsed() >= GRACE => break,
+                Err(_) if client.is_closing() && since.elapsed() >= GRACE => break,
                 Err(_) if since.elapsed() >= self.idle => break,
                 Err(_) => {}
             }

@@ -41,7 +41,7 @@ impl RequestHandler for Smtp {
         let mut reply = &*conn;
         match self.talk(conn) {
             // At a stop the input ends, too. The reply tells the client to try again later.
-            Err(_) if conn.is_ending() => reply.write_all(b"421 localhost stops\r\n"),
+            Err(_) if conn.is_closing() => reply.write_all(b"421 localhost stops\r\n"),
             Err(error) if error.kind() == ErrorKind::TimedOut => {
                 // Writes fail while the deadline is over.
                 conn.set_deadline(Instant::now() + GREETING);

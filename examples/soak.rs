@@ -103,7 +103,7 @@ fn serve() -> Result<(), Box<dyn Error>> {
         handle.shutdown();
     });
     let totals = server.serve_forever(EchoHandler::new)?;
-    match totals.cut() {
+    match totals.aborted() {
         0 => Ok(()),
         aborted => Err(format!("the server aborted {aborted} connections when it stopped").into()),
     }

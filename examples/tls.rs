@@ -38,7 +38,7 @@ impl RequestHandler for Tls {
         conn.set_deadline(None);
         let echoed = match echo(&mut tls) {
             // At a stop the connection reads as ended, but the client has not ended it.
-            Err(_) if conn.is_ending() => Ok(()),
+            Err(_) if conn.is_closing() => Ok(()),
             echoed => echoed,
         };
         conn.set_deadline(Instant::now() + LIMIT);

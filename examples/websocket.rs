@@ -107,7 +107,7 @@ struct Stream<'c>(&'c Connection);
 impl Read for Stream<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self.0.read(buf)? {
-            0 if self.0.is_ending() => Err(ErrorKind::WouldBlock.into()),
+            0 if self.0.is_closing() => Err(ErrorKind::WouldBlock.into()),
             n => Ok(n),
         }
     }

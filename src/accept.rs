@@ -43,7 +43,7 @@ use socket_options::SocketOptions;
 /// use std::net::TcpStream;
 ///
 /// let server = TcpServer::builder()
-///     .at_limit(AtLimit::Refuse)
+///     .at_limit(AtLimit::Reject)
 ///     .bind("127.0.0.1:0")?;
 /// let (addr, handle) = (server.local_addr(), server.handle());
 /// handle.set_max_connections(0);
@@ -54,7 +54,7 @@ use socket_options::SocketOptions;
 ///
 /// handle.shutdown();
 /// let totals = serving.join().expect("the server does not panic")?;
-/// assert_eq!((totals.connections(), totals.refused()), (0, 1));
+/// assert_eq!((totals.connections(), totals.rejected()), (0, 1));
 /// # Ok(())
 /// # }
 /// ```
@@ -65,8 +65,8 @@ pub enum AtLimit {
     #[default]
     Wait,
     /// The connection is accepted, sent a FIN and nothing else, and counted as
-    /// [refused](crate::Totals::refused).
-    Refuse,
+    /// [rejected](crate::Totals::rejected).
+    Reject,
 }
 
 /// The lead of a server.
@@ -162,7 +162,7 @@ impl Lead {
             let accepts = if has_room {
                 watch.clients
             } else {
-                self.at_limit == AtLimit::Refuse
+                self.at_limit == AtLimit::Reject
             };
             if !has_room && self.at_limit == AtLimit::Wait {
                 self.warn_of_limit("wait in the backlog");
@@ -227,7 +227,7 @@ impl Lead {
 
     /// Rejects the client that waits at a listener.
     fn reject_one(&mut self, index: usize) -> Result<(), Error> {
-        self.warn_of_limit("are refused");
+        self.warn_of_limit("are rejected");
         if let Some(Accepted { stream, peer, .. }) = self.take(index)? {
             self.reject(stream, peer, false);
         }

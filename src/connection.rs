@@ -47,13 +47,13 @@ use rest::Wish;
 /// [lifetime](crate::Builder::max_lifetime) of the connection was over.
 ///
 /// After the handler the server closes the connection: FIN, then what still arrives is read and
-/// dropped until the peer's FIN or the end of the [linger](crate::Builder::linger), and only then
+/// dropped until the peer's FIN or the end of the [lingering time](crate::Builder::lingering_time), and only then
 /// `close(2)`. Closing with input unread would make the kernel send a reset, which can destroy
 /// the end of the reply at the peer (RFC 1122, section 4.2.2.13). A peer that sends on beyond the
-/// linger is reset.
+/// lingering time is reset.
 ///
 /// When a shutdown or the lifetime ends it, the FIN waits until the reply has reached the peer, but
-/// for some 3 kB: within the [drain timeout](crate::Builder::drain_timeout) or the linger. A peer
+/// for some 3 kB: within the [drain timeout](crate::Builder::drain_timeout) or the lingering time. A peer
 /// that was silent then is not lingered for.
 ///
 /// # Reading lines
@@ -135,7 +135,7 @@ use rest::Wish;
 ///
 /// # Saying goodbye
 ///
-/// An end of file may be the client's or the server's: [`is_ending`](Self::is_ending) tells which. At a stop
+/// An end of file may be the client's or the server's: [`is_closing`](Self::is_closing) tells which. At a stop
 /// the handler can still write, so it can say goodbye as its protocol asks. A handler that waits for more
 /// than its client uses [`wait`](Self::wait), which returns [`Closing`](crate::Wait::Closing) then.
 ///
@@ -147,7 +147,7 @@ use rest::Wish;
 ///     let mut buffer = [0; 1024];
 ///     loop {
 ///         match conn.read(&mut buffer)? {
-///             0 if conn.is_ending() => return conn.write_all(b"421 closing, try later\r\n"),
+///             0 if conn.is_closing() => return conn.write_all(b"421 closing, try later\r\n"),
 ///             0 => return Ok(()),
 ///             n => conn.write_all(&buffer[..n])?,
 ///         }

@@ -80,7 +80,7 @@
 //! - A connection is only accepted to be served by the thread that serves it. After a request to stop
 //!   none is.
 //! - No more than [`max_connections`](Builder::max_connections) are live at once; others wait in
-//!   the kernel's backlog, unless they are to be refused.
+//!   the kernel's backlog, unless they are to be rejected.
 //! - A shortage of descriptors or threads, or of the kernel's memory for either, loses no client,
 //!   and ends by itself. (Out of memory of its own, a Rust program aborts.)
 //! - [`ServerHandle::shutdown`] works from any thread, at any time, and never blocks.
@@ -161,7 +161,7 @@ pub use server::builder::Builder;
 pub use server::running::RunningServer;
 pub use services::{ChargenHandler, DiscardHandler, EchoHandler, TimeHandler};
 #[cfg(feature = "daytime")]
-pub use services::{Daytime, DaytimeError, DaytimeForm, DaytimeHandler, LeapSecond};
+pub use services::{Daytime, DaytimeError, DaytimeFormat, DaytimeHandler, LeapSecond};
 pub use state::close_reason::CloseReason;
 pub use state::closed::ClosedConnection;
 pub use state::connection_handle::ConnectionHandle;
@@ -177,7 +177,7 @@ pub use worker::handler::RequestHandler;
     "Arc", "Fn", "FnMut", "Mutex", "atomic", "closure", "move", "E0373", "E0594"
 ))]
 pub use worker::handler::from_fn;
-pub use worker::handler::{Failure, FnHandler};
+pub use worker::handler::{FnHandler, HandlerError};
 
 /// Compiles the README's snippets.
 #[cfg(doctest)]

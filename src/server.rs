@@ -24,7 +24,7 @@ use crate::state::log_prefix::LogPrefix;
 use crate::state::totals::Totals;
 use crate::thread_limit;
 use crate::worker::Crew;
-use crate::worker::handler::{Failure, HandlerFactory, RequestHandler};
+use crate::worker::handler::{HandlerError, HandlerFactory, RequestHandler};
 use builder::Builder;
 use drain::{drain, wait_for_end};
 
@@ -156,7 +156,7 @@ impl TcpServer {
     ///
     /// A shutdown has three steps. The listeners are closed. Live connections drain: reads return
     /// what had arrived, then end of file. Those still there after the
-    /// [drain timeout](Builder::drain_timeout) are cut, and counted in [`Totals::cut`] if they lose something by it.
+    /// [drain timeout](Builder::drain_timeout) are aborted, and counted in [`Totals::aborted`] if they lose something by it.
     /// A handler that ignores even that keeps its thread, and is not waited for.
     ///
     /// # Errors
@@ -223,12 +223,12 @@ impl TcpServer {
 
     /// Serves exactly one connection, on the calling thread, and returns how it ended.
     ///
-    /// Returns `None` if no connection came within the [timeout](Builder::timeout), or if a
+    /// Returns `None` if no connection came within the [timeout](Builder::accept_timeout), or if a
     /// shutdown was requested before one did. A connection that the
     /// [verify hook](Builder::verify_request) rejects counts as the one, and so does one of a trusted proxy
     /// that has no header. A shutdown that is
     /// requested while it is served ends its reads as in [`serve_forever`](Self::serve_forever);
-    /// nothing is cut.
+    /// nothing is aborted.
     ///
     /// # Errors
     ///
@@ -242,7 +242,7 @@ impl TcpServer {
     /// use std::time::Duration;
     ///
     /// let mut server = TcpServer::builder()
-    ///     .timeout(Duration::from_millis(10))
+    ///     .accept_timeout(Duration::from_millis(10))
     ///     .bind("127.0.0.1:0")?;
     /// assert_eq!(server.handle_request(EchoHandler::new)?, None);
     /// # Ok(())
@@ -267,7 +267,7 @@ impl TcpServer {
         let (conn, wish) = hooks.serve(conn, &|| Box::new(factory()));
         let carried = Carried::new(conn, wish, Instant::now());
         let closed = poll_loop::carry(carried, &|conn, error| {
-            hooks.report(conn, &Failure::Error(error));
+            hooks.report(conn, &HandlerError::Error(error));
         });
         Ok(Some(closed))
     }

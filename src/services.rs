@@ -9,7 +9,7 @@ mod time;
 
 pub use chargen::ChargenHandler;
 #[cfg(feature = "daytime")]
-pub use daytime::{Daytime, DaytimeError, DaytimeForm, DaytimeHandler, LeapSecond};
+pub use daytime::{Daytime, DaytimeError, DaytimeFormat, DaytimeHandler, LeapSecond};
 pub use discard::DiscardHandler;
 pub use echo::EchoHandler;
 pub use time::TimeHandler;

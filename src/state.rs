@@ -478,6 +478,6 @@ mod tests {
         assert!(!one.is_aborted() && other.is_aborted());
         assert_eq!(state.abort(), [one.peer()], "the other was aborted before");
         assert!(one.is_aborted());
-        assert_eq!(state.totals().cut(), 2);
+        assert_eq!(state.totals().aborted(), 2);
     }
 }

@@ -27,7 +27,7 @@ use crate::state::close_reason::CloseReason;
 use crate::state::resource::Resource;
 use crate::state::shutdown::Phase;
 use crate::thread_limit;
-use handler::{Failure, HandlerFactory};
+use handler::{HandlerError, HandlerFactory};
 use roster::{Followed, Found, Roster, Task};
 use session::Hooks;
 
@@ -401,6 +401,6 @@ impl Threads for Crew {
     }
 
     fn report(&self, conn: &Connection, error: io::Error) {
-        self.hooks.report(conn, &Failure::Error(error));
+        self.hooks.report(conn, &HandlerError::Error(error));
     }
 }

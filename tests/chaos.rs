@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 use socketserver::{EchoHandler, TcpServer};
 
 /// Longer than anything takes on a busy machine. What takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Rounds that are played at the same time. Each mostly waits.
 const PLAYERS: usize = 6;
@@ -129,7 +129,7 @@ fn count_descriptors() -> usize {
 }
 
 fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !condition() {
         assert!(
             Instant::now() < deadline,

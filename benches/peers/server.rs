@@ -17,7 +17,7 @@ use crate::peers::Peer;
 use crate::usage::Meter;
 
 /// How long a server may take until it answers, and to be gone.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Which group is to be ended if the program is: `None` between servers.
 static RUNNING: Mutex<Option<Pid>> = Mutex::new(None);
@@ -65,7 +65,7 @@ impl Server {
 
     fn wait_until_it_answers(&mut self, log: &Path) -> Result {
         let start = Instant::now();
-        while start.elapsed() < PATIENCE {
+        while start.elapsed() < TIMEOUT {
             if let Ok(Some(status)) = self.child.try_wait() {
                 let log = log.display();
                 return Err(Failure::new(format!(
@@ -79,7 +79,7 @@ impl Server {
         }
         Err(Failure::new(format!(
             "no answer after {} s",
-            PATIENCE.as_secs()
+            TIMEOUT.as_secs()
         )))
     }
 }
@@ -91,7 +91,7 @@ impl Drop for Server {
         let _ = self.child.wait();
         // What it has forked ends when it ends, and the next server is not to be disturbed by it.
         let start = Instant::now();
-        while test_kill_process_group(group).is_ok() && start.elapsed() < PATIENCE {
+        while test_kill_process_group(group).is_ok() && start.elapsed() < TIMEOUT {
             thread::sleep(Duration::from_millis(1));
         }
         *lock() = None;
@@ -115,8 +115,8 @@ fn free_address() -> io::Result<SocketAddr> {
 }
 
 fn answers(addr: SocketAddr) -> io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&addr, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&addr, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(b"?")?;
     stream.read_exact(&mut [0])
 }

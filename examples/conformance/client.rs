@@ -9,7 +9,7 @@ use std::time::Duration;
 use socket2::SockRef;
 
 /// A server that makes no progress for this long has hung.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(crate) type Result<T = ()> = std::result::Result<T, Failure>;
 
@@ -26,10 +26,10 @@ pub(crate) struct Client {
 
 impl Client {
     pub(crate) fn connect(server: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&server, PATIENCE)
+        let stream = TcpStream::connect_timeout(&server, TIMEOUT)
             .map_err(|error| Failure(format!("connect: {}", explain(&error))))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
         Ok(Self {
             stream,
             received: 0,

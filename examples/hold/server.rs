@@ -30,7 +30,7 @@ pub(crate) fn serve(connections: u32) -> Result<(), Box<dyn Error>> {
     print(format_args!(
         "connections={all} bytes_in={bytes_in} bytes_out={bytes_out}"
     ));
-    match totals.cut() {
+    match totals.aborted() {
         0 => Ok(()),
         aborted => Err(format!("the server aborted {aborted} connections when it stopped").into()),
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use std::{env, process, thread};
 
 /// How long connecting may take, and how long the conversation after it.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connects to one of the addresses.
 ///
@@ -22,7 +22,7 @@ pub(crate) fn connect(addrs: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut failures = Vec::new();
     for addr in addrs {
         // An address that does not answer leaves the others their share of the time.
-        let share = PATIENCE / u32::try_from(addrs.len()).unwrap_or(u32::MAX);
+        let share = TIMEOUT / u32::try_from(addrs.len()).unwrap_or(u32::MAX);
         match TcpStream::connect_timeout(addr, share) {
             Ok(stream) => return Ok(stream),
             Err(error) => failures.push(error),

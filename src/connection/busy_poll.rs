@@ -8,7 +8,7 @@
 //!
 //! Both the reads of one connection and the loop of a reactor use this. Whatever a peer does, the
 //! waste is bounded: at most one busy-poll per message, each at most as long as the
-//! [setting](crate::Builder::spin), or four tries if those take longer.
+//! [setting](crate::Builder::busy_poll), or four tries if those take longer.
 
 use std::io::{self, ErrorKind};
 use std::sync::LazyLock;

@@ -49,16 +49,16 @@ impl Connection {
     ///
     /// fn count(conn: &mut Connection) -> io::Result<()> {
     ///     let mut number = 0;
-    ///     while !conn.is_ending() {
+    ///     while !conn.is_closing() {
     ///         writeln!(conn, "{number}")?;
     ///         number += 1;
     ///     }
     ///     Ok(())
     /// }
     /// ```
-    #[doc(alias("is_closing", "goodbye", "eof", "UnexpectedEof"))]
+    #[doc(alias("goodbye", "eof", "UnexpectedEof"))]
     #[must_use]
-    pub fn is_ending(&self) -> bool {
+    pub fn is_closing(&self) -> bool {
         let closing = self.should_close();
         if closing {
             self.update_progress(Progress::tell);

@@ -16,7 +16,7 @@ pub enum Wait {
     Input,
     /// Another thread has called [`ConnectionHandle::wake`](crate::ConnectionHandle::wake).
     Woken,
-    /// The connection is to come to its end: see [`Connection::is_ending`].
+    /// The connection is to come to its end: see [`Connection::is_closing`].
     Closing,
     /// The time is over.
     TimedOut,
@@ -84,7 +84,7 @@ impl Connection {
             .and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
             let sleepers = self.slot.state().shutdown.sleepers().current();
-            if self.is_ending() {
+            if self.is_closing() {
                 return Ok(Wait::Closing);
             }
             // Input and wake-ups that keep coming must not hold up the deadline.

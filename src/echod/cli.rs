@@ -121,7 +121,7 @@ pub(crate) struct Cli {
     )]
     pub(crate) shutdown_delay: Duration,
 
-    /// At a stop, cut the connections that have not ended after this long
+    /// On shutdown, wait this long for connections to finish, then abort the rest
     #[arg(
         long,
         value_name = "DUR",
@@ -131,16 +131,16 @@ pub(crate) struct Cli {
     )]
     pub(crate) drain_timeout: Duration,
 
-    /// Wait awake this long, at most 20ms, for the next message of a busy connection before
-    /// sleeping; 0 for never
+    /// Busy-poll up to this long, at most 20ms, for the next message: lower latency, more CPU; 0 turns
+    /// it off
     #[arg(
         long,
         value_name = "DUR",
-        env = "ECHOD_SPIN",
+        env = "ECHOD_BUSY_POLL",
         value_parser = duration,
         default_value = "50us"
     )]
-    pub(crate) spin: Duration,
+    pub(crate) busy_poll: Duration,
 
     /// Carry the connections of each service with this many event loops [default: one for every two
     /// processors]
@@ -198,14 +198,14 @@ pub(crate) struct Cli {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum AtLimit {
     Wait,
-    Refuse,
+    Reject,
 }
 
 impl From<AtLimit> for socketserver::AtLimit {
     fn from(at_limit: AtLimit) -> Self {
         match at_limit {
             AtLimit::Wait => Self::Wait,
-            AtLimit::Refuse => Self::Refuse,
+            AtLimit::Reject => Self::Reject,
         }
     }
 }
@@ -261,7 +261,7 @@ mod tests {
     fn times_default_to_the_librarys() {
         let cli = Cli::try_parse_from(["echod"]).unwrap();
         assert_eq!(cli.drain_timeout, Builder::DRAIN_TIMEOUT);
-        assert_eq!(cli.spin, Builder::SPIN);
+        assert_eq!(cli.busy_poll, Builder::BUSY_POLL);
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl Log {
     }
 
     /// Says why the daemon could not go on, as any command would where people read it.
-    pub(crate) fn last_words(mut self, reason: &str) {
+    pub(crate) fn fatal(mut self, reason: &str) {
         if self.is_plain {
             // It takes whatever it is given.
             let _ = self.queue.write(format!("echod: {reason}\n").as_bytes());

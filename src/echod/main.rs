@@ -113,7 +113,7 @@ fn fail(log: Log, error: &(dyn Error + 'static)) -> ExitCode {
         Some(usage) if log.is_plain() => {
             let _ = usage.print();
         }
-        _ => log.last_words(&reason),
+        _ => log.fatal(&reason),
     }
     systemd::finish();
     usage.map_or(ExitCode::FAILURE, |_| ExitCode::from(usage::EXIT_CODE))

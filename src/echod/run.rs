@@ -62,7 +62,7 @@ pub(crate) fn builder(cli: &Cli) -> Builder {
         .idle_timeout(cli.idle_timeout())
         .write_timeout(cli.write_timeout())
         .drain_timeout(cli.drain_timeout)
-        .spin(cli.spin)
+        .busy_poll(cli.busy_poll)
         .stack_size(STACK)
         .reactors(cli.reactors.map(NonZeroUsize::get))
         .backlog(cli.backlog)
@@ -188,6 +188,6 @@ pub(crate) fn serve(
             );
         }
         let totals: Result<Vec<_>, _> = outcomes.into_iter().collect();
-        Ok(totals?.iter().map(Totals::cut).sum())
+        Ok(totals?.iter().map(Totals::aborted).sum())
     })
 }

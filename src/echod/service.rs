@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use socketserver::{
-    ChargenHandler, DaytimeForm, DaytimeHandler, DiscardHandler, EchoHandler, Error, TcpServer,
+    ChargenHandler, DaytimeFormat, DaytimeHandler, DiscardHandler, EchoHandler, Error, TcpServer,
     TimeHandler, Totals, from_fn,
 };
 
@@ -42,7 +42,7 @@ impl Service {
         banner: Option<&Banner>,
         all: &Arc<Handles>,
     ) -> Result<Totals, Error> {
-        let daytime = |form| move || DaytimeHandler::new().form(form);
+        let daytime = |format| move || DaytimeHandler::new().format(format);
         match self {
             Self::Echo => match banner {
                 Some(banner) => {
@@ -51,9 +51,9 @@ impl Service {
                 }
                 None => server.serve_forever(EchoHandler::new),
             },
-            Self::Daytime => server.serve_forever(daytime(DaytimeForm::Nist)),
-            Self::DaytimeLong => server.serve_forever(daytime(DaytimeForm::Long)),
-            Self::DaytimeShort => server.serve_forever(daytime(DaytimeForm::Short)),
+            Self::Daytime => server.serve_forever(daytime(DaytimeFormat::Nist)),
+            Self::DaytimeLong => server.serve_forever(daytime(DaytimeFormat::Long)),
+            Self::DaytimeShort => server.serve_forever(daytime(DaytimeFormat::Short)),
             Self::Time => server.serve_forever(TimeHandler::new),
             Self::Discard => server.serve_forever(DiscardHandler::new),
             Self::Chargen => server.serve_forever(ChargenHandler::new),

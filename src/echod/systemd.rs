@@ -99,7 +99,7 @@ fn keep_informed(events: &Receiver<Event>, handles: &Handles) {
     }
     loop {
         let next = Instant::now() + interval;
-        let responds = |(_, server): &(_, ServerHandle)| server.responds_within(interval);
+        let responds = |(_, server): &(_, ServerHandle)| server.is_responsive(interval);
         if watchdog.is_some() && handles.all().iter().all(responds) {
             let _ = send("WATCHDOG=1", None);
         }
@@ -119,14 +119,14 @@ fn keep_informed(events: &Receiver<Event>, handles: &Handles) {
 
 /// Adds up over all servers, except those that only operators use: scrapes are not what the daemon is for.
 fn status(handles: &Handles) -> String {
-    let (mut now, mut served, mut refused) = (0, 0, 0);
+    let (mut now, mut served, mut rejected) = (0, 0, 0);
     let servers = handles.all().iter();
     for (_, server) in servers.filter(|(service, _)| !service.is_for_operators()) {
         now += server.connection_count();
         served += server.totals().connections();
-        refused += server.totals().refused();
+        rejected += server.totals().rejected();
     }
-    format!("connections: {now} now, {served} served, {refused} refused")
+    format!("connections: {now} now, {served} served, {rejected} rejected")
 }
 
 /// Returns how often the manager expects a sign of life, if it expects any of this process.

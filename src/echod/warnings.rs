@@ -42,10 +42,10 @@ pub(crate) fn tell(cli: &Cli, inherited: &Inherited) {
     }
     if let Some(name) = cli
         .given
-        .name("spin")
-        .filter(|_| cli.spin > Builder::MAX_SPIN)
+        .name("busy_poll")
+        .filter(|_| cli.busy_poll > Builder::MAX_BUSY_POLL)
     {
-        let (given, most) = (cli.spin, Builder::MAX_SPIN);
+        let (given, most) = (cli.busy_poll, Builder::MAX_BUSY_POLL);
         log::warn!("{name} is {given:?}, but at most {most:?} has an effect");
     }
 }

@@ -10,7 +10,7 @@ use crate::proxy_protocol::{ProxyProtocol, network::Network};
 use crate::state::CloseHook;
 use crate::state::closed::ClosedConnection;
 use crate::state::timeouts::{BLOCKING_SLICE, Timeouts};
-use crate::worker::handler::Failure;
+use crate::worker::handler::HandlerError;
 use crate::worker::session::Hooks;
 
 /// Configures a [`TcpServer`](crate::TcpServer).
@@ -61,13 +61,13 @@ impl Builder {
     /// The default of [`drain_timeout`](Self::drain_timeout): 5 s, half of what container
     /// runtimes commonly wait before they kill.
     pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-    /// The default of [`spin`](Self::spin): 50 µs. That is about what two processes on one machine
+    /// The default of [`busy_poll`](Self::busy_poll): 50 µs. That is about what two processes on one machine
     /// take for a message there and back if both sleep in between.
-    pub const SPIN: Duration = Duration::from_micros(50);
+    pub const BUSY_POLL: Duration = Duration::from_micros(50);
 
-    /// The most that [`spin`](Self::spin) can be set to: 20 ms. A connection that is silent for
+    /// The most that [`busy_poll`](Self::busy_poll) can be set to: 20 ms. A connection that is silent for
     /// longer is idle, and is not waited for.
-    pub const MAX_SPIN: Duration = BLOCKING_SLICE;
+    pub const MAX_BUSY_POLL: Duration = BLOCKING_SLICE;
 
     /// The default of [`proxy_header_timeout`](Self::proxy_header_timeout): 3 s, the least that the
     /// specification recommends, so that a lost segment can be sent again.
@@ -86,7 +86,7 @@ impl Builder {
                 write: None,
                 lifetime: None,
                 lingering: Duration::from_secs(2),
-                busy_poll: Self::SPIN,
+                busy_poll: Self::BUSY_POLL,
                 drain: Self::DRAIN_TIMEOUT,
             },
             accept_timeout: None,
@@ -149,7 +149,7 @@ impl Builder {
     /// Sets how many connections one source may have at the same time: one IPv4 address, or one
     /// IPv6 network of 64 bits. Defaults to `None`: as many as all.
     ///
-    /// While there is room, more from the same source are refused, whatever
+    /// While there is room, more from the same source are rejected, whatever
     /// [`at_limit`](Self::at_limit) says: in the backlog they would be in the way of others.
     #[must_use]
     pub fn max_per_source(mut self, limit: impl Into<Option<usize>>) -> Self {
@@ -193,7 +193,7 @@ impl Builder {
     ///
     /// A client that exceeds [`max_per_source`](Self::max_per_source) is only found out once its
     /// connection is live. So its connection counts in [`Totals::connections`](crate::Totals::connections)
-    /// as well as in [`Totals::refused`](crate::Totals::refused), and the
+    /// as well as in [`Totals::rejected`](crate::Totals::rejected), and the
     /// [`on_close`](Self::on_close) hook is told of it, with the reason
     /// [`Limit`](crate::CloseReason::Limit).
     ///
@@ -241,7 +241,7 @@ impl Builder {
     /// Sets how long a connection may live in all. Defaults to `None`: for ever.
     ///
     /// Then it ends as at a [shutdown](crate::ServerHandle::shutdown): reads return what had
-    /// arrived, then end of file. Writes fail once the [linger](Self::linger) after that is over,
+    /// arrived, then end of file. Writes fail once the [lingering time](Self::lingering_time) after that is over,
     /// and a peer that has not taken its reply within it may lose the rest.
     #[must_use]
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
@@ -285,7 +285,7 @@ impl Builder {
     }
 
     /// Sets how long live connections may take to end after a
-    /// [shutdown](crate::ServerHandle::shutdown) before they are cut. Defaults to
+    /// [shutdown](crate::ServerHandle::shutdown) before they are aborted. Defaults to
     /// [`DRAIN_TIMEOUT`](Self::DRAIN_TIMEOUT).
     #[doc(alias = "block_on_close")]
     #[must_use]
@@ -301,22 +301,22 @@ impl Builder {
     /// reply. The connection counts as live in the meantime, and its line in the log counts that
     /// time, too. It keeps no thread, except on systems without `epoll(7)`.
     #[must_use]
-    pub fn linger(mut self, linger: Duration) -> Self {
-        self.timeouts.lingering = linger;
+    pub fn lingering_time(mut self, time: Duration) -> Self {
+        self.timeouts.lingering = time;
         self
     }
 
     /// Sets how long a read waits awake for the next message before it sleeps. Defaults to
-    /// [`SPIN`](Self::SPIN). At zero it sleeps at once.
+    /// [`SPIN`](Self::BUSY_POLL). At zero it sleeps at once.
     ///
     /// It is done only on connections whose messages follow each other closely, and there it saves
     /// sleeping and being woken for each. The processor is yielded to whoever is ready
     /// (`sched_yield(2)`) between the tries. This bounds what is wasted: at most so much of a
     /// processor's time, or four tries if they take longer, for each message that is received, and
     /// on a connection that it does not help, for one in 64. A longer time counts as
-    /// [`MAX_SPIN`](Self::MAX_SPIN).
+    /// [`MAX_BUSY_POLL`](Self::MAX_BUSY_POLL).
     #[must_use]
-    pub fn spin(mut self, longest: Duration) -> Self {
+    pub fn busy_poll(mut self, longest: Duration) -> Self {
         self.timeouts.busy_poll = longest;
         self
     }
@@ -353,7 +353,7 @@ impl Builder {
     /// Sets how long [`handle_request`](crate::TcpServer::handle_request) waits for a connection.
     /// Defaults to `None`: for ever.
     #[must_use]
-    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+    pub fn accept_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.accept_timeout = timeout.into();
         self
     }
@@ -434,7 +434,7 @@ impl Builder {
     #[must_use]
     pub fn handle_error<F>(mut self, hook: F) -> Self
     where
-        F: Fn(&Connection, &Failure) + Send + Sync + 'static,
+        F: Fn(&Connection, &HandlerError) + Send + Sync + 'static,
     {
         self.hooks.handle_error = Some(Box::new(hook));
         self
@@ -449,7 +449,7 @@ impl Builder {
     /// waits for connections; those of handlers that ignore an abort run on the thread in
     /// [`serve_forever`](crate::TcpServer::serve_forever). A panic in the hook is logged, and goes no
     /// further. Clients that are rejected at a limit are no connections: see
-    /// [`Totals::refused`](crate::Totals::refused).
+    /// [`Totals::rejected`](crate::Totals::rejected).
     ///
     /// # Examples
     ///

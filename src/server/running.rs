@@ -30,7 +30,7 @@ impl TcpServer {
     /// let client = TcpStream::connect(server.local_addr())?;
     /// drop(client);
     /// let totals = server.stop()?;
-    /// assert_eq!(totals.cut(), 0);
+    /// assert_eq!(totals.aborted(), 0);
     /// # Ok(())
     /// # }
     /// ```

@@ -54,7 +54,7 @@ impl ChargenHandler {
 impl RequestHandler for ChargenHandler {
     fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
         let mut sent = 0;
-        while !conn.is_ending() {
+        while !conn.is_closing() {
             sent += conn.write(&PATTERN[sent..])?;
             sent %= PATTERN.len();
         }

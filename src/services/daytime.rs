@@ -14,10 +14,10 @@ pub use parse::DaytimeError;
 /// Sends the day and the time (RFC 867), and closes.
 ///
 /// The time is this machine's, in UTC. The RFC leaves open how it is written:
-/// [`DaytimeForm`] is the choice. Needs the feature `daytime`.
+/// [`DaytimeFormat`] is the choice. Needs the feature `daytime`.
 ///
 /// A clock that says it is before 1970, or after 31 August 2132, the last day in the
-/// [NIST form](DaytimeForm::Nist), is taken to be wrong: nothing is sent, and the handler fails.
+/// [NIST format](DaytimeFormat::Nist), is taken to be wrong: nothing is sent, and the handler fails.
 ///
 /// # Examples
 ///
@@ -42,21 +42,21 @@ pub use parse::DaytimeError;
 /// ```
 #[derive(Debug, Default)]
 pub struct DaytimeHandler {
-    form: DaytimeForm,
+    format: DaytimeFormat,
 }
 
 impl DaytimeHandler {
-    /// Makes a handler that sends the [NIST form](DaytimeForm::Nist): the factory to pass to
+    /// Makes a handler that sends the [NIST format](DaytimeFormat::Nist): the factory to pass to
     /// [`serve_forever`](crate::TcpServer::serve_forever).
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Chooses the form. Defaults to [`DaytimeForm::Nist`].
+    /// Chooses the format. Defaults to [`DaytimeFormat::Nist`].
     #[must_use]
-    pub fn form(mut self, form: DaytimeForm) -> Self {
-        self.form = form;
+    pub fn format(mut self, format: DaytimeFormat) -> Self {
+        self.format = format;
         self
     }
 }
@@ -64,14 +64,14 @@ impl DaytimeHandler {
 impl RequestHandler for DaytimeHandler {
     fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
         let now = Daytime::at(SystemTime::now())?;
-        conn.write_all(self.form.write(&now).as_bytes())
+        conn.write_all(self.format.write(&now).as_bytes())
     }
 }
 
 /// How a [`DaytimeHandler`] writes the day and the time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum DaytimeForm {
+pub enum DaytimeFormat {
     /// `53604 05-08-22 02:57:53 00 0 0   0.0 UTC(HOST) *`, after NIST, whose servers send it: as
     /// [`Daytime`] explains and reads it. With the line ends before and after it, and the blank at
     /// its end, it has the 51 bytes of theirs.
@@ -87,7 +87,7 @@ pub enum DaytimeForm {
     Short,
 }
 
-impl DaytimeForm {
+impl DaytimeFormat {
     fn write(self, daytime: &Daytime) -> String {
         match self {
             Self::Nist => format!("\n{daytime} \n"),
@@ -107,19 +107,20 @@ mod tests {
 
     #[test]
     fn the_forms_are_those_of_nist_and_of_the_rfc() {
-        let write = |form: DaytimeForm, seconds| {
-            form.write(&Daytime::at(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap())
+        let write = |format: DaytimeFormat, seconds| {
+            format
+                .write(&Daytime::at(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap())
         };
         assert_eq!(
-            write(DaytimeForm::Nist, 1_124_679_473),
+            write(DaytimeFormat::Nist, 1_124_679_473),
             "\n53604 05-08-22 02:57:53 00 0 0   0.0 UTC(HOST) * \n"
         );
         assert_eq!(
-            write(DaytimeForm::Long, 383_247_463),
+            write(DaytimeFormat::Long, 383_247_463),
             "Monday, February 22, 1982 17:37:43-UTC\r\n"
         );
         assert_eq!(
-            write(DaytimeForm::Short, 381_484_753),
+            write(DaytimeFormat::Short, 381_484_753),
             "02 FEB 82 07:59:13 UTC\r\n"
         );
     }
@@ -132,7 +133,7 @@ mod tests {
             let seconds = day * 86_400 + day * 7919 % 86_400;
             let daytime =
                 Daytime::at(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
-            let sent = DaytimeForm::Nist.write(&daytime);
+            let sent = DaytimeFormat::Nist.write(&daytime);
             assert_eq!(sent.len(), 51, "{sent:?}");
             assert_eq!(sent.parse(), Ok(daytime), "{sent:?}");
         }
@@ -141,7 +142,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_sent_is_read_back_with_every_flag(daytime in line::tests::any_daytime()) {
-            let sent = DaytimeForm::Nist.write(&daytime);
+            let sent = DaytimeFormat::Nist.write(&daytime);
             prop_assert_eq!(sent.len(), 51, "{:?}", sent);
             prop_assert_eq!(sent.parse(), Ok(daytime), "{:?}", sent);
         }

@@ -121,13 +121,13 @@ impl ConnectionHandle {
 
     /// Asks the connection to end, as a [shutdown](crate::ServerHandle::shutdown) asks all: its reads
     /// return what had arrived, then end of file;
-    /// [`is_ending`](crate::Connection::is_ending) is true and
+    /// [`is_closing`](crate::Connection::is_closing) is true and
     /// [`wait`](crate::Connection::wait) returns [`Closing`](crate::Wait::Closing). The reason in the log
     /// is `closed`.
     ///
     /// The peer gets what is due to it, then FIN. A connection that its handler has left to the server
     /// has the [drain timeout](crate::Builder::drain_timeout) for that, or the
-    /// [linger](crate::Builder::linger) if that is longer. What the peer has not taken by then is lost.
+    /// [lingering time](crate::Builder::lingering_time) if that is longer. What the peer has not taken by then is lost.
     ///
     /// A handler that ignores the request goes on, and so does a write that is blocked: without a [write
     /// timeout](crate::Builder::write_timeout) a peer that takes nothing holds it up. Then
@@ -145,7 +145,7 @@ impl ConnectionHandle {
     /// of the handler fail, also those that are under way.
     ///
     /// The reason in the log is `aborted`, whatever it would have been, also if the connection only
-    /// lingered. [`Totals::cut`](crate::Totals::cut) counts the connection once it has ended.
+    /// lingered. [`Totals::aborted`](crate::Totals::aborted) counts the connection once it has ended.
     ///
     /// The call does not block, and a second one does nothing. Neither does one for a connection that a
     /// shutdown has aborted before.

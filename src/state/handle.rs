@@ -26,7 +26,7 @@ use crate::state::totals::Totals;
 ///
 /// handle.shutdown();
 /// let totals = serving.join().expect("the server does not panic")?;
-/// assert_eq!(totals.cut(), 0);
+/// assert_eq!(totals.aborted(), 0);
 /// # Ok(())
 /// # }
 /// ```
@@ -44,7 +44,7 @@ impl ServerHandle {
     ///
     /// A read of a live connection still returns what had arrived, and then end of file, so that
     /// handlers end by themselves. Those that have not when the
-    /// [drain timeout](crate::Builder::drain_timeout) is over are cut.
+    /// [drain timeout](crate::Builder::drain_timeout) is over are aborted.
     ///
     /// So an end of file need not be the client's. For a protocol that says goodbye, see
     /// [`Connection`](crate::Connection#saying-goodbye).
@@ -57,11 +57,11 @@ impl ServerHandle {
         self.state.shutdown.request(Phase::Draining);
     }
 
-    /// Asks the server to stop, and to cut live connections at once (`shutdown(2)` of both
+    /// Asks the server to stop, and to abort live connections at once (`shutdown(2)` of both
     /// directions) instead of waiting for the drain timeout.
     ///
     /// Otherwise it is like [`shutdown`](Self::shutdown), and may follow it. In
-    /// [`handle_request`](crate::TcpServer::handle_request) nothing is cut.
+    /// [`handle_request`](crate::TcpServer::handle_request) nothing is aborted.
     pub fn shutdown_now(&self) {
         self.state.shutdown.request(Phase::Aborting);
     }
@@ -147,10 +147,10 @@ impl ServerHandle {
     ///
     /// let server = TcpServer::bind("127.0.0.1:0")?;
     /// let handle = server.handle();
-    /// assert!(!handle.responds_within(Duration::from_millis(10)));
+    /// assert!(!handle.is_responsive(Duration::from_millis(10)));
     ///
     /// let serving = thread::spawn(move || server.serve_forever(EchoHandler::new));
-    /// assert!(handle.responds_within(Duration::from_secs(10)));
+    /// assert!(handle.is_responsive(Duration::from_secs(10)));
     ///
     /// handle.shutdown();
     /// serving.join().expect("the server does not panic")?;
@@ -158,7 +158,7 @@ impl ServerHandle {
     /// # }
     /// ```
     #[must_use]
-    pub fn responds_within(&self, timeout: Duration) -> bool {
+    pub fn is_responsive(&self, timeout: Duration) -> bool {
         self.state.is_responsive(timeout)
     }
 

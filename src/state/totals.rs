@@ -16,7 +16,7 @@ use crate::state::resource::Resource;
 /// let server = TcpServer::bind("127.0.0.1:0")?;
 /// server.handle().shutdown();
 /// let totals = server.serve_forever(EchoHandler::new)?;
-/// assert_eq!((totals.connections(), totals.cut()), (0, 0));
+/// assert_eq!((totals.connections(), totals.aborted()), (0, 0));
 /// # Ok(())
 /// # }
 /// ```
@@ -55,14 +55,14 @@ impl Totals {
 
     /// Returns how many connections were accepted only to be closed, because of a limit.
     #[must_use]
-    pub fn refused(&self) -> u64 {
+    pub fn rejected(&self) -> u64 {
         self.rejected
     }
 
-    /// Returns how many of the [refused](Self::refused) connections exceeded the limit
+    /// Returns how many of the [rejected](Self::rejected) connections exceeded the limit
     /// [per source](crate::Builder::max_per_source). The others exceeded the limit of all connections.
     #[must_use]
-    pub fn refused_per_source(&self) -> u64 {
+    pub fn rejected_per_source(&self) -> u64 {
         self.rejected_per_source
     }
 
@@ -79,12 +79,12 @@ impl Totals {
     /// [`ConnectionHandle::abort`](crate::ConnectionHandle::abort). Without the latter, zero means that
     /// the stop was clean.
     #[must_use]
-    pub fn cut(&self) -> u64 {
+    pub fn aborted(&self) -> u64 {
         self.aborted
     }
 
     /// Returns how many connections have ended for this reason. Connections that were rejected at a
-    /// limit are [`refused`](Self::refused), and only those of clients behind a trusted proxy
+    /// limit are [`rejected`](Self::rejected), and only those of clients behind a trusted proxy
     /// (`Builder::proxy_protocol`) are among these, too: for [`CloseReason::Limit`].
     ///
     /// The errors of handlers are those that ended for [`CloseReason::Error`], and the panics those for

@@ -191,11 +191,11 @@ impl<F> fmt::Debug for FnHandler<F> {
 ///
 /// ```
 /// # fn main() -> Result<(), socketserver::Error> {
-/// use socketserver::{Failure, TcpServer};
+/// use socketserver::{HandlerError, TcpServer};
 ///
 /// let server = TcpServer::builder()
 ///     .handle_error(|conn, failure| match failure {
-///         Failure::Panic(message) => eprintln!("{}: bug: {message}", conn.peer_addr()),
+///         HandlerError::Panic(message) => eprintln!("{}: bug: {message}", conn.peer_addr()),
 ///         error => eprintln!("{}: {error}", conn.peer_addr()),
 ///     })
 ///     .bind("127.0.0.1:0")?;
@@ -204,14 +204,14 @@ impl<F> fmt::Debug for FnHandler<F> {
 /// ```
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Failure {
+pub enum HandlerError {
     /// It returned this error.
     Error(io::Error),
     /// It panicked with this message.
     Panic(String),
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for HandlerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Error(error) => error.fmt(f),
@@ -228,7 +228,7 @@ pub(crate) type HandlerFactory = Arc<dyn Fn() -> Box<dyn RequestHandler> + Send 
 pub(crate) fn drive<'h>(
     make: &dyn Fn() -> Box<dyn RequestHandler + 'h>,
     conn: &mut Connection,
-    report: &dyn Fn(&Connection, &Failure),
+    report: &dyn Fn(&Connection, &HandlerError),
 ) -> bool {
     let Some(mut handler) = guard(conn, report, |_| Ok(make())) else {
         return false;
@@ -248,18 +248,18 @@ pub(crate) fn drive<'h>(
 /// Runs one step of somebody else's code. An error or a panic goes to `report`.
 fn guard<T>(
     conn: &mut Connection,
-    report: &dyn Fn(&Connection, &Failure),
+    report: &dyn Fn(&Connection, &HandlerError),
     step: impl FnOnce(&mut Connection) -> io::Result<T>,
 ) -> Option<T> {
     let failure = match catch(|| step(conn)) {
         Ok(Ok(value)) => return Some(value),
-        Ok(Err(error)) => Failure::Error(error),
-        Err(message) => Failure::Panic(message),
+        Ok(Err(error)) => HandlerError::Error(error),
+        Err(message) => HandlerError::Panic(message),
     };
     report(conn, &failure);
     // Dropping an error runs the error's own code, which may panic like the step itself.
     if let Err(message) = catch(|| drop(failure)) {
-        report(conn, &Failure::Panic(message));
+        report(conn, &HandlerError::Panic(message));
     }
     None
 }

@@ -18,10 +18,10 @@ use crate::connection::rest::Wish;
 use crate::state::close_reason::CloseReason;
 use crate::state::closed::ClosedConnection;
 use crate::warn_once::WarnOnce;
-use crate::worker::handler::{Failure, RequestHandler, drive};
+use crate::worker::handler::{HandlerError, RequestHandler, drive};
 
 pub(crate) type VerifyHook = Box<dyn Fn(&Connection) -> bool + Send + Sync>;
-pub(crate) type ErrorHook = Box<dyn Fn(&Connection, &Failure) + Send + Sync>;
+pub(crate) type ErrorHook = Box<dyn Fn(&Connection, &HandlerError) + Send + Sync>;
 
 /// The hooks of a server, which run for every connection, whatever its handler.
 #[derive(Default)]
@@ -108,7 +108,7 @@ impl Hooks {
                 false
             }
             Err(message) => {
-                self.report(&conn, &Failure::Panic(message));
+                self.report(&conn, &HandlerError::Panic(message));
                 false
             }
         };
@@ -124,25 +124,25 @@ impl Hooks {
     }
 
     /// Notes a failure as the reason for the end, and tells of it.
-    pub(crate) fn report(&self, conn: &Connection, failure: &Failure) {
+    pub(crate) fn report(&self, conn: &Connection, failure: &HandlerError) {
         let ended = match conn.progress() {
             Progress::Ended { reason, .. } => Some(reason),
             Progress::Open | Progress::Told | Progress::Draining { .. } => None,
         };
         match (failure, ended) {
-            (Failure::Panic(_), _) => conn.end(CloseReason::Panic),
+            (HandlerError::Panic(_), _) => conn.end(CloseReason::Panic),
             // The end came where the handler expected more: that is the peer's doing.
-            (Failure::Error(error), Some(CloseReason::Eof))
+            (HandlerError::Error(error), Some(CloseReason::Eof))
                 if error.kind() == ErrorKind::UnexpectedEof => {}
-            (Failure::Error(_), None | Some(CloseReason::Eof)) => conn.end(CloseReason::Error),
+            (HandlerError::Error(_), None | Some(CloseReason::Eof)) => conn.end(CloseReason::Error),
             // An error of the connection itself has set the reason when it happened.
-            (Failure::Error(_), _) => {}
+            (HandlerError::Error(_), _) => {}
         }
         match &self.handle_error {
             Some(hook) => {
                 if let Err(message) = catch(|| hook(conn, failure)) {
                     conn.end(CloseReason::Panic);
-                    self.log_failure(conn, &Failure::Panic(message));
+                    self.log_failure(conn, &HandlerError::Panic(message));
                 }
             }
             None if matches!(conn.reason(), CloseReason::Error | CloseReason::Panic) => {
@@ -156,7 +156,7 @@ impl Hooks {
     /// Logs a failure that no hook is told of. A panic is a bug in the handler. An error is the end of
     /// one connection, and may be the client's doing, so that it must not be able to fill the log: only
     /// the first of an episode is a warning.
-    fn log_failure(&self, conn: &Connection, failure: &Failure) {
+    fn log_failure(&self, conn: &Connection, failure: &HandlerError) {
         // The text may quote the client, which must not be able to forge a line. Making it runs the
         // error's own code.
         let text = catch(|| failure.to_string())
@@ -164,8 +164,8 @@ impl Hooks {
         let (prefix, peer, text) = (conn.prefix(), conn.peer_addr(), text.escape_debug());
         let mut line = format!("{prefix}peer={peer} handler: {text}");
         let level = match failure {
-            Failure::Panic(_) => Level::Error,
-            Failure::Error(_) => count(&self.errors, &mut line),
+            HandlerError::Panic(_) => Level::Error,
+            HandlerError::Error(_) => count(&self.errors, &mut line),
         };
         log::log!(level, service = prefix, peer:%; "{line}");
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use crate::PATIENCE;
+use crate::TIMEOUT;
 
 pub(crate) const GREETING: &[u8] = b"hello\n";
 
@@ -137,7 +137,7 @@ impl Client {
             sent: 0,
             received: 0,
         };
-        let stream = match TcpStream::connect_timeout(&addr, PATIENCE) {
+        let stream = match TcpStream::connect_timeout(&addr, TIMEOUT) {
             Ok(stream) => stream,
             Err(error) if is_end(&error) && has_stopped() => return Ok(report),
             // An abort may be faster than the end of the handshake here.
@@ -146,8 +146,8 @@ impl Client {
             }
             Err(error) => return Err(fail("cannot connect", &error)),
         };
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        stream.set_write_timeout(Some(TIMEOUT)).unwrap();
         report.sent = 1 + self.payload.len() as u64;
         let mut received = Vec::new();
         let result = self.talk(&stream, &mut received);

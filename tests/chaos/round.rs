@@ -14,7 +14,7 @@ use socketserver::{
 };
 
 use crate::client::{Client, GREETING, Report, Wish};
-use crate::{PANIC, PATIENCE};
+use crate::{PANIC, TIMEOUT};
 
 /// One address of 127.0.0.0/8 for each round.
 static ADDRESSES: AtomicU32 = AtomicU32::new(1);
@@ -56,7 +56,7 @@ impl RequestHandler for Wishes {
 fn echo_by_waits(conn: &mut Connection) -> io::Result<()> {
     let mut buffer = [0; 4096];
     loop {
-        if conn.wait(PATIENCE * 6)? == Wait::Woken {
+        if conn.wait(TIMEOUT * 6)? == Wait::Woken {
             continue;
         }
         let n = conn.read(&mut buffer)?;
@@ -117,7 +117,7 @@ pub(crate) fn play(seed: u64) -> Result<(), String> {
     let drain = if rng.bool() {
         Duration::from_millis(rng.u64(50..500))
     } else {
-        PATIENCE * 6
+        TIMEOUT * 6
     };
     let accepted = Arc::new(AtomicU64::new(0));
     let mut builder = TcpServer::builder()
@@ -126,8 +126,8 @@ pub(crate) fn play(seed: u64) -> Result<(), String> {
         .write_timeout(write)
         .max_lifetime(lifetime)
         .drain_timeout(drain)
-        .linger(Duration::from_millis(rng.u64(0..100)))
-        .spin(Duration::from_micros(rng.u64(0..60)))
+        .lingering_time(Duration::from_millis(rng.u64(0..100)))
+        .busy_poll(Duration::from_micros(rng.u64(0..60)))
         .reactors(rng.usize(1..=2))
         .verify_request({
             let accepted = Arc::clone(&accepted);
@@ -138,7 +138,7 @@ pub(crate) fn play(seed: u64) -> Result<(), String> {
         });
     if rejects {
         builder = builder
-            .at_limit(AtLimit::Refuse)
+            .at_limit(AtLimit::Reject)
             .max_per_source(rng.bool().then_some(max_connections.div_ceil(2)));
     }
     if rng.bool() {
@@ -226,7 +226,7 @@ fn wait(
     stops: Duration,
 ) -> Result<Totals, String> {
     let outcome = receiver
-        .recv_timeout(stops + PATIENCE)
+        .recv_timeout(stops + TIMEOUT)
         .map_err(|_| "serve_forever does not return".to_owned())?;
     outcome.map_err(|error| error.to_string())
 }
@@ -235,8 +235,8 @@ fn check(totals: &Totals, reports: &[Report], accepted: u64, rejects: bool) -> R
     let sent: u64 = reports.iter().map(|report| report.sent).sum();
     let received: u64 = reports.iter().map(|report| report.received).sum();
     let holds = totals.connections() == accepted
-        && totals.connections() + totals.refused() <= reports.len() as u64
-        && (rejects || totals.refused() == 0)
+        && totals.connections() + totals.rejected() <= reports.len() as u64
+        && (rejects || totals.rejected() == 0)
         && totals.bytes_in() <= sent
         && totals.bytes_out() >= received;
     holds.then_some(()).ok_or_else(|| {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use socketserver::{EchoHandler, TcpServer, from_fn};
 
 use crate::connection_handles::{connect_narrow, fill, handle_of};
-use crate::support::{PATIENCE, TestServer, connect, eventually, logged, noise, ping, read_to_end};
+use crate::support::{TIMEOUT, TestServer, connect, eventually, logged, noise, ping, read_to_end};
 
 /// Sees that the client was reset.
 fn assert_reset(client: &TcpStream) {
@@ -53,8 +53,8 @@ fn an_abort_wakes_a_reader_and_a_blocked_writer_at_once() {
     handle.abort();
     handle.abort();
     let start = Instant::now();
-    let (read, write) = errors.recv_timeout(PATIENCE).unwrap();
-    assert!(start.elapsed() < PATIENCE / 2);
+    let (read, write) = errors.recv_timeout(TIMEOUT).unwrap();
+    assert!(start.elapsed() < TIMEOUT / 2);
     assert!(read.is_err() || read.unwrap() == 0);
     assert_ne!(write.kind(), ErrorKind::TimedOut);
     assert_reset(&client);
@@ -62,7 +62,7 @@ fn an_abort_wakes_a_reader_and_a_blocked_writer_at_once() {
     // The kernel has forgotten the address.
     assert_eq!(handle.local_addr().unwrap(), local);
     handle.abort();
-    assert_eq!(server.stop().cut(), 1);
+    assert_eq!(server.stop().aborted(), 1);
 }
 
 #[test]
@@ -80,13 +80,13 @@ fn an_abort_in_the_reactor_is_counted_once_and_logged() {
         assert_eq!(lines.reason(client), "aborted");
         assert_reset(client);
     }
-    assert_eq!(server.stop().cut(), 2);
+    assert_eq!(server.stop().aborted(), 2);
 }
 
 #[test]
 fn an_abort_of_a_lingering_connection_is_counted_once_and_logged() {
     let (builder, lines) = logged();
-    let builder = builder.linger(PATIENCE);
+    let builder = builder.lingering_time(TIMEOUT);
     let server = TestServer::with(builder, from_fn(|conn| conn.write_all(b"bye")));
     let client = connect(server.addr);
     assert_eq!(read_to_end(&client).unwrap(), b"bye");
@@ -94,7 +94,7 @@ fn an_abort_of_a_lingering_connection_is_counted_once_and_logged() {
     handle.abort();
     handle.abort();
     assert_eq!(lines.reason(&client), "aborted");
-    assert_eq!(server.stop().cut(), 1);
+    assert_eq!(server.stop().aborted(), 1);
 }
 
 #[test]
@@ -111,16 +111,16 @@ fn a_handler_can_abort_its_own_connection() {
     );
     let client = connect(server.addr);
     assert_reset(&client);
-    assert!(written.recv_timeout(PATIENCE).unwrap().is_err());
+    assert!(written.recv_timeout(TIMEOUT).unwrap().is_err());
     assert_eq!(lines.reason(&client), "aborted");
-    assert_eq!(server.stop().cut(), 1);
+    assert_eq!(server.stop().aborted(), 1);
 }
 
 #[test]
 fn a_reply_in_flight_after_the_handlers_own_fin_is_not_taken_for_delivered() {
     let builder = TcpServer::builder()
         .drain_timeout(Duration::from_millis(300))
-        .linger(PATIENCE);
+        .lingering_time(TIMEOUT);
     let (sender, done) = mpsc::channel();
     let server = TestServer::with(
         builder,
@@ -133,6 +133,6 @@ fn a_reply_in_flight_after_the_handlers_own_fin_is_not_taken_for_delivered() {
     );
     // It takes nothing, and so loses something by the abort.
     let _client = connect_narrow(server.addr);
-    done.recv_timeout(PATIENCE).unwrap();
-    assert_eq!(server.stop().cut(), 1);
+    done.recv_timeout(TIMEOUT).unwrap();
+    assert_eq!(server.stop().aborted(), 1);
 }

@@ -24,7 +24,7 @@ fn a_crowd_that_follows_one_who_left_is_served_whole() {
             server.handle.connection_count() == crowd.len()
         });
     }
-    assert_eq!(server.stop().cut(), 0);
+    assert_eq!(server.stop().aborted(), 0);
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn clients_that_come_and_go_all_the_time_are_all_served() {
 fn nobody_is_refused_below_the_limit() {
     let builder = TcpServer::builder()
         .max_connections(2)
-        .at_limit(AtLimit::Refuse);
+        .at_limit(AtLimit::Reject);
     let server = TestServer::with(builder, EchoHandler::new);
     for _ in 0..200 {
         assert_eq!(exchange(server.addr, b"first"), b"first");
@@ -63,7 +63,7 @@ fn nobody_is_refused_below_the_limit() {
         drop(both);
         eventually("both have left", || server.handle.connection_count() == 0);
     }
-    assert_eq!(server.stop().refused(), 0);
+    assert_eq!(server.stop().rejected(), 0);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_stop_right_after_a_departure_is_clean_and_does_not_wait_for_its_deadline() 
         let start = Instant::now();
         let totals = server.stop();
         assert!(start.elapsed() < Builder::DRAIN_TIMEOUT);
-        assert_eq!((totals.connections(), totals.cut()), (1, 0));
+        assert_eq!((totals.connections(), totals.aborted()), (1, 0));
     }
 }
 
@@ -92,7 +92,7 @@ fn a_stop_without_patience_right_after_a_departure_is_clean() {
         assert_eq!(read_to_end(&client).unwrap(), b"");
         eventually("it has left", || server.handle.connection_count() == 0);
         let totals = server.stop();
-        assert_eq!((totals.connections(), totals.cut()), (1, 0));
+        assert_eq!((totals.connections(), totals.aborted()), (1, 0));
     }
 }
 
@@ -209,7 +209,7 @@ fn who_waited_before_the_server_began_is_drained_like_the_rest() {
         ping(client, b"late");
     }
     let totals = server.stop();
-    assert_eq!((totals.connections(), totals.cut()), (3, 0));
+    assert_eq!((totals.connections(), totals.aborted()), (3, 0));
 }
 
 #[test]
@@ -226,13 +226,13 @@ fn who_waited_from_before_an_earlier_server_is_drained_by_the_next() {
         EchoHandler::new,
     );
     ping(&clients[0], b"inside");
-    assert_eq!(first.stop().cut(), 0);
+    assert_eq!(first.stop().aborted(), 0);
 
     let second = TestServer::serve(TcpServer::from_listener(shared).unwrap(), EchoHandler::new);
     ping(&clients[1], b"late");
     ping(&clients[2], b"late");
     let totals = second.stop();
-    assert_eq!((totals.connections(), totals.cut()), (2, 0));
+    assert_eq!((totals.connections(), totals.aborted()), (2, 0));
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn a_connection_whose_options_can_not_be_set_is_counted_and_ends() {
     use rustix::io::Errno;
     // It passes nothing on, so that each connection gets its own options.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let builder = TcpServer::builder().timeout(Duration::from_millis(300));
+    let builder = TcpServer::builder().accept_timeout(Duration::from_millis(300));
     let mut server = builder.from_listeners([listener]).unwrap();
     let client = connect(server.local_addr());
     let served = crate::support::refused(SYS_setsockopt, None, Errno::INVAL, || {

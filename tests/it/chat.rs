@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{PATIENCE, Session, available, connect, example};
+use crate::support::{Session, TIMEOUT, available, connect, example};
 
 /// A running chat, which ends with its test.
 struct Chat {
@@ -192,7 +192,7 @@ fn a_member_that_never_reads_is_dropped_while_the_others_go_on() {
     let slow = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     slow.set_recv_buffer_size(4096).unwrap();
     slow.connect(&chat.addr.into()).unwrap();
-    slow.set_read_timeout(Some(PATIENCE)).unwrap();
+    slow.set_read_timeout(Some(TIMEOUT)).unwrap();
     let _slow = Member::join(slow.into(), "slow");
     let mut slowest = Duration::ZERO;
     // Its outbox has room for 100 rounds, and the buffers of the two kernels for about 10.

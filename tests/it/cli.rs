@@ -264,7 +264,7 @@ fn settings_without_effect_and_unknown_variables_are_told_once() {
     let somaxconn: u32 = somaxconn.trim().parse().unwrap();
     let mut command = Daemon::command();
     command
-        .args(["--listen=127.0.0.1:0", "--spin=1s"])
+        .args(["--listen=127.0.0.1:0", "--busy-poll=1s"])
         .env("ECHOD_BACKLOG", (somaxconn + 1).to_string())
         .env("ECHOD_LISTN", ":7")
         .env("ECHOD_PORT", "tcp://10.0.0.1:7")
@@ -277,7 +277,7 @@ fn settings_without_effect_and_unknown_variables_are_told_once() {
                 "ECHOD_BACKLOG is {}, but the kernel takes at most {somaxconn} (net.core.somaxconn)",
                 somaxconn + 1
             ),
-            "--spin is 1s, but at most 20ms has an effect".to_owned(),
+            "--busy-poll is 1s, but at most 20ms has an effect".to_owned(),
         ]
     );
 

@@ -101,7 +101,7 @@ fn every_reason_is_told_and_counted() {
         assert_eq!(totals.closed_by(reason), 1, "{reason}");
     }
     assert_eq!(totals.closed_by(CloseReason::Eof), 0);
-    assert_eq!(totals.cut(), 1, "the aborted one");
+    assert_eq!(totals.aborted(), 1, "the aborted one");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use socket2::{Domain, Socket, Type};
 use socketserver::{Connection, ConnectionHandle, EchoHandler, ServerHandle, TcpServer, from_fn};
 
 use crate::support::{
-    PATIENCE, TestServer, connect, eventually, field, logged, noise, ping, read_to_end,
+    TIMEOUT, TestServer, connect, eventually, field, logged, noise, ping, read_to_end,
 };
 
 /// Echoes with blocking reads and writes.
@@ -36,7 +36,7 @@ pub(crate) fn connect_narrow(addr: SocketAddr) -> TcpStream {
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(&addr.into()).unwrap();
     let client = TcpStream::from(socket);
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_read_timeout(Some(TIMEOUT)).unwrap();
     client
 }
 
@@ -83,9 +83,9 @@ fn a_close_ends_one_connection_that_sleeps_in_a_read_or_in_the_reactor() {
         handle.abort();
         assert_eq!((handle.bytes_in(), handle.bytes_out()), (5, 5));
         assert_eq!(handle.peer_addr(), client.local_addr().unwrap());
-        assert_eq!(server.handle.totals().cut(), 0);
+        assert_eq!(server.handle.totals().aborted(), 0);
         drop(client);
-        assert_eq!(server.stop().cut(), 0);
+        assert_eq!(server.stop().aborted(), 0);
     }
 }
 
@@ -116,7 +116,7 @@ fn a_close_tells_a_handler_that_only_writes() {
     let server = TestServer::with(
         builder,
         from_fn(|conn| {
-            while !conn.is_ending() {
+            while !conn.is_closing() {
                 conn.write_all(b"news\n")?;
             }
             Ok(())
@@ -135,7 +135,7 @@ fn a_close_tells_a_handler_that_only_writes() {
 fn a_close_of_a_stalled_echo_gives_up_what_is_due_after_the_drain_timeout() {
     let (builder, lines) = logged();
     let drain = Duration::from_millis(400);
-    let builder = builder.drain_timeout(drain).linger(Duration::ZERO);
+    let builder = builder.drain_timeout(drain).lingering_time(Duration::ZERO);
     let server = TestServer::with(builder, EchoHandler::new);
     let client = connect_narrow(server.addr);
     fill(&client, &noise(2, 1 << 20));
@@ -147,12 +147,12 @@ fn a_close_of_a_stalled_echo_gives_up_what_is_due_after_the_drain_timeout() {
     assert!(start.elapsed() >= drain);
     // A stream is with a thread, which looks at the request within a second.
     assert!(start.elapsed() < drain + Duration::from_secs(5));
-    assert_eq!(server.stop().cut(), 0);
+    assert_eq!(server.stop().aborted(), 0);
 }
 
 #[test]
 fn a_peer_that_takes_what_is_due_after_a_close_gets_all_that_had_arrived() {
-    let builder = TcpServer::builder().drain_timeout(PATIENCE);
+    let builder = TcpServer::builder().drain_timeout(TIMEOUT);
     let server = TestServer::with(builder, EchoHandler::new);
     let client = connect_narrow(server.addr);
     let block = noise(3, 1 << 20);
@@ -239,7 +239,7 @@ fn a_close_that_comes_as_the_reactor_takes_over_is_not_lost() {
         // It is found as soon as it is accepted, when it may be with its thread still.
         let start = Instant::now();
         while !close(&server.handle, peer) {
-            assert!(start.elapsed() < PATIENCE);
+            assert!(start.elapsed() < TIMEOUT);
         }
         assert_eq!(read_to_end(&client).unwrap(), b"");
     }
@@ -258,12 +258,12 @@ fn a_close_while_a_shutdown_drains_changes_nothing() {
     let echo = read_to_end(&client).unwrap();
     assert!(!echo.is_empty() && echo.len() <= sent);
     assert_eq!(lines.reason(&client), "shutdown");
-    assert_eq!(server.join().cut(), 0);
+    assert_eq!(server.join().aborted(), 0);
 }
 
 #[test]
 fn connections_are_listed_by_age_until_they_end_and_no_id_comes_twice() {
-    let builder = TcpServer::builder().linger(Duration::ZERO);
+    let builder = TcpServer::builder().lingering_time(Duration::ZERO);
     let server = TestServer::with(builder, EchoHandler::new);
     let mut last = 0;
     for _ in 0..5 {

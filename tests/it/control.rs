@@ -11,7 +11,7 @@ use socketserver::{
     CloseReason, Connection, ConnectionHandle, EchoHandler, Rest, TcpServer, Wait, from_fn,
 };
 
-use crate::support::{PATIENCE, TestServer, connect, eventually, noise, ping, read_to_end};
+use crate::support::{TIMEOUT, TestServer, connect, eventually, noise, ping, read_to_end};
 
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -25,7 +25,7 @@ fn serve<T: Send + 'static>(
     let (results, result) = mpsc::channel();
     let (closes, closed) = mpsc::channel();
     let builder = TcpServer::builder()
-        .linger(ms(10))
+        .lingering_time(ms(10))
         .on_close(move |closed| closes.send(closed.reason()).unwrap());
     let server = TestServer::with(
         builder,
@@ -37,8 +37,8 @@ fn serve<T: Send + 'static>(
         }),
     );
     client(connect(server.addr));
-    let (value, took) = result.recv_timeout(PATIENCE).unwrap();
-    (value, took, closed.recv_timeout(PATIENCE).unwrap())
+    let (value, took) = result.recv_timeout(TIMEOUT).unwrap();
+    (value, took, closed.recv_timeout(TIMEOUT).unwrap())
 }
 
 fn kind<T>(result: io::Result<T>) -> ErrorKind {
@@ -291,7 +291,7 @@ fn a_close_ends_reads_waits_and_what_the_server_goes_on_with() {
         handle.abort();
         handle.wake();
         ping(&other, b"still here");
-        assert_eq!(server.stop().cut(), 0);
+        assert_eq!(server.stop().aborted(), 0);
     }
 }
 
@@ -329,7 +329,7 @@ fn an_abort_resets_at_once_whatever_the_connection_does() {
         let error = read_to_end(&client).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{how}");
         let totals = server.stop();
-        assert_eq!(totals.cut(), 1, "{how}");
+        assert_eq!(totals.aborted(), 1, "{how}");
         assert_eq!(totals.closed_by(CloseReason::Aborted), 1);
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use socketserver::{Builder, Connection, Rest, TcpServer, from_fn};
 
 use crate::support::{
-    Lines, PATIENCE, TestServer, assert_takes, connect, logged, noise, ping, read_to_end,
+    Lines, TIMEOUT, TestServer, assert_takes, connect, logged, noise, ping, read_to_end,
 };
 
 const fn ms(ms: u64) -> Duration {
@@ -53,7 +53,7 @@ fn drip(mut client: &TcpStream) {
 fn take_nothing(client: &TcpStream) {
     let broken = rustix::event::PollFlags::RDHUP;
     let mut fds = [rustix::event::PollFd::new(client, broken)];
-    let patience = PATIENCE.try_into().unwrap();
+    let patience = TIMEOUT.try_into().unwrap();
     rustix::event::poll(&mut fds, Some(&patience)).unwrap();
 }
 
@@ -112,7 +112,7 @@ fn a_deadline_in_the_past_fails_every_call_until_it_is_taken_back() {
     client.write_all(b"xhello").unwrap();
     let start = Instant::now();
     for _ in 0..9 {
-        let error = results.recv_timeout(PATIENCE).unwrap();
+        let error = results.recv_timeout(TIMEOUT).unwrap();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(error.to_string().contains("deadline"), "{error}");
     }
@@ -141,7 +141,7 @@ fn a_deadline_that_ends_a_connection_is_its_reason() {
 
 #[test]
 fn a_write_to_a_peer_that_takes_nothing_fails_at_its_deadline() {
-    for write_timeout in [None, Some(PATIENCE)] {
+    for write_timeout in [None, Some(TIMEOUT)] {
         for writes_before in [false, true] {
             assert_takes(ms(300), ms(50), || {
                 let builder = TcpServer::builder().write_timeout(write_timeout);
@@ -284,16 +284,16 @@ fn a_shutdown_does_not_wait_for_a_deadline() {
     let server = TestServer::with(
         builder,
         from_fn(move |conn| {
-            conn.set_deadline(Instant::now() + PATIENCE);
+            conn.set_deadline(Instant::now() + TIMEOUT);
             entered.send(()).unwrap();
             assert_eq!(conn.read(&mut [0; 10])?, 0);
             Ok(())
         }),
     );
     let client = connect(server.addr);
-    inside.recv_timeout(PATIENCE).unwrap();
+    inside.recv_timeout(TIMEOUT).unwrap();
     let start = Instant::now();
-    assert_eq!(server.stop().cut(), 0);
-    assert!(start.elapsed() < PATIENCE / 2);
+    assert_eq!(server.stop().aborted(), 0);
+    assert!(start.elapsed() < TIMEOUT / 2);
     assert_eq!(lines.reason(&client), "shutdown");
 }

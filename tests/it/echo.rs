@@ -8,7 +8,7 @@ use rustix::net::{SendFlags, send};
 use socket2::{Domain, Socket, Type};
 use socketserver::EchoHandler;
 
-use crate::support::{Daemon, PATIENCE, TestServer, connect, exchange, noise, ping, read_to_end};
+use crate::support::{Daemon, TIMEOUT, TestServer, connect, exchange, noise, ping, read_to_end};
 
 /// Sends all of `bytes` from a thread of its own, half-closes, and has `receive` take the echo.
 fn stream(client: &TcpStream, bytes: &[u8], receive: impl FnOnce(&TcpStream) -> Vec<u8>) {
@@ -69,7 +69,7 @@ fn a_stream_of_64_mib_comes_back_to_a_client_that_reads_slowly() {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(8 * 1024).unwrap();
     socket.connect(&daemon.addr.into()).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream(&socket.into(), &bytes, |mut client| {
         let mut echo = Vec::new();
         let mut piece = [0; 1000];

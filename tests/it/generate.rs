@@ -117,7 +117,7 @@ fn bash_completes_flags_and_values() {
         script.read_by("bash", &["--norc", "-c", &ask])
     };
     assert_eq!(complete("echod --lis"), "--listen\n");
-    assert_eq!(complete("echod --at-limit ''"), "wait refuse\n");
+    assert_eq!(complete("echod --at-limit ''"), "wait reject\n");
     // There is a file, the script itself.
     for flag in ["--listen", "-c", "--idle-timeout", "--max-lifetime"] {
         assert_eq!(complete(&format!("echod {flag} ''")), "\n", "{flag}");
@@ -155,6 +155,6 @@ fn fish_completes_flags_and_values() {
         complete("echod --at-limit ")
             .split_whitespace()
             .collect::<BTreeSet<_>>(),
-        BTreeSet::from(["refuse", "wait"])
+        BTreeSet::from(["reject", "wait"])
     );
 }

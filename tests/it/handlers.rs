@@ -9,10 +9,10 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use socketserver::{Connection, EchoHandler, Failure, RequestHandler, TcpServer, from_fn};
+use socketserver::{Connection, EchoHandler, HandlerError, RequestHandler, TcpServer, from_fn};
 
 use crate::support::{
-    PATIENCE, TestServer, connect, eventually, exchange, noise, ping, read_to_end,
+    TIMEOUT, TestServer, connect, eventually, exchange, noise, ping, read_to_end,
 };
 
 #[test]
@@ -48,7 +48,7 @@ fn a_handler_sees_what_was_counted() {
         Ok(())
     }));
     assert_eq!(exchange(server.addr, b"hello"), b"ok");
-    assert_eq!(counted.recv_timeout(PATIENCE).unwrap(), (5, 2));
+    assert_eq!(counted.recv_timeout(TIMEOUT).unwrap(), (5, 2));
     let totals = server.stop();
     assert_eq!((totals.bytes_in(), totals.bytes_out()), (5, 2));
 }
@@ -81,7 +81,7 @@ fn a_reset_is_an_error_of_its_kind_for_the_hook_and_harms_nobody() {
         TcpServer::builder().handle_error({
             let failures = Arc::clone(&failures);
             move |_, failure| {
-                if let Failure::Error(error) = failure {
+                if let HandlerError::Error(error) = failure {
                     failures.lock().unwrap().push(error.kind());
                 }
             }
@@ -174,7 +174,7 @@ fn a_stream_made_non_blocking_says_so_in_writes_and_still_waits_in_reads() {
 #[test]
 fn a_linger_for_ever_ends_with_the_client() {
     let server = TestServer::with(
-        TcpServer::builder().linger(Duration::MAX),
+        TcpServer::builder().lingering_time(Duration::MAX),
         from_fn(|conn| conn.write_all(b"bye")),
     );
     assert_eq!(exchange(server.addr, b""), b"bye");

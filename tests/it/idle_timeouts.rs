@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use socketserver::{Builder, Connection, Rest, TcpServer, from_fn};
 
-use crate::support::{PATIENCE, TestServer, connect, logged, ping, read_to_end};
+use crate::support::{TIMEOUT, TestServer, connect, logged, ping, read_to_end};
 
 const IDLE: Duration = Duration::from_millis(200);
 
@@ -35,15 +35,15 @@ fn silent_reads(
         }),
     );
     let _client = connect(server.addr);
-    times.recv_timeout(PATIENCE).unwrap()
+    times.recv_timeout(TIMEOUT).unwrap()
 }
 
 #[test]
 fn a_handlers_own_idle_timeout_replaces_the_servers() {
-    for of_server in [None, Some(IDLE / 4), Some(PATIENCE)] {
+    for of_server in [None, Some(IDLE / 4), Some(TIMEOUT)] {
         for time in silent_reads(of_server, |conn| conn.set_idle_timeout(IDLE)) {
             assert!(time >= IDLE, "{time:?}");
-            assert!(time < PATIENCE / 2, "{time:?}");
+            assert!(time < TIMEOUT / 2, "{time:?}");
         }
     }
 }
@@ -74,7 +74,7 @@ fn a_handler_can_wait_for_ever_where_the_server_would_not() {
 
 #[test]
 fn the_idle_timeout_of_a_handler_holds_after_it() {
-    for (of_server, own) in [(None, Some(IDLE)), (Some(PATIENCE), Some(IDLE))] {
+    for (of_server, own) in [(None, Some(IDLE)), (Some(TIMEOUT), Some(IDLE))] {
         let (builder, lines) = logged();
         let builder = builder.idle_timeout(of_server);
         let server = TestServer::with(
@@ -90,7 +90,7 @@ fn the_idle_timeout_of_a_handler_holds_after_it() {
         let start = Instant::now();
         assert_eq!(read_to_end(&client).unwrap(), b"");
         assert!(start.elapsed() >= IDLE / 2, "{:?}", start.elapsed());
-        assert!(start.elapsed() < PATIENCE / 2);
+        assert!(start.elapsed() < TIMEOUT / 2);
         assert_eq!(lines.reason_after(client), "idle");
     }
 }
@@ -142,7 +142,7 @@ fn downloaded(
     let mut byte = [0];
     while client.read(&mut byte).unwrap() > 0 && byte != *b"!" {}
     client.shutdown(std::net::Shutdown::Write).unwrap();
-    result.recv_timeout(PATIENCE).unwrap()
+    result.recv_timeout(TIMEOUT).unwrap()
 }
 
 #[test]

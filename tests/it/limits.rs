@@ -9,7 +9,7 @@ use std::time::Duration;
 use socketserver::{Connection, EchoHandler, RequestHandler, TcpServer};
 
 use crate::support::{
-    Daemon, PATIENCE, TestServer, connect, connect_from, eventually, noise, ping, read_to_end,
+    Daemon, TIMEOUT, TestServer, connect, connect_from, eventually, noise, ping, read_to_end,
 };
 
 /// An echo that keeps count of how many run at once.
@@ -46,7 +46,7 @@ fn the_eleventh_of_ten_is_served_when_one_ends() {
     assert_eq!(server.handle.connection_count(), 10);
 
     clients.pop();
-    eleventh.set_read_timeout(Some(PATIENCE)).unwrap();
+    eleventh.set_read_timeout(Some(TIMEOUT)).unwrap();
     let mut echo = [0; 7];
     eleventh.read_exact(&mut echo).unwrap();
     assert_eq!(&echo, b"waiting");
@@ -136,20 +136,20 @@ fn raising_the_limit_admits_those_who_wait_and_lowering_it_ends_nobody() {
         assert!((&sixth).read(&mut [0]).is_err(), "admitted beside {left}");
     }
     drop(clients.next());
-    sixth.set_read_timeout(Some(PATIENCE)).unwrap();
+    sixth.set_read_timeout(Some(TIMEOUT)).unwrap();
     (&sixth).read_exact(&mut [0]).unwrap();
 }
 
 #[test]
-fn at_the_limit_a_client_is_refused_cleanly_if_so_chosen() {
-    let daemon = Daemon::start(&["--max-connections", "2", "--at-limit", "refuse"]);
+fn at_the_limit_a_client_is_rejected_cleanly_if_so_chosen() {
+    let daemon = Daemon::start(&["--max-connections", "2", "--at-limit", "reject"]);
     let inside: Vec<_> = (0..2).map(|_| connect(daemon.addr)).collect();
     inside.iter().for_each(|client| ping(client, b"in"));
     for _ in 0..200 {
-        let refused = connect(daemon.addr);
+        let rejected = connect(daemon.addr);
         // It may send before it learns of its end, and still sees an end and not a reset.
-        (&refused).write_all(b"hello?").unwrap();
-        assert_eq!(read_to_end(&refused).unwrap(), b"");
+        (&rejected).write_all(b"hello?").unwrap();
+        assert_eq!(read_to_end(&rejected).unwrap(), b"");
     }
     inside.iter().for_each(|client| ping(client, b"unhurt"));
     drop(inside);
@@ -161,15 +161,15 @@ fn at_the_limit_a_client_is_refused_cleanly_if_so_chosen() {
     });
     let output = daemon.stop();
     assert_eq!(output.log.matches("WARN").count(), 1, "{}", output.log);
-    let refused = output
+    let rejected = output
         .log
         .matches("bytes_in=0 bytes_out=0 duration=0.000000 reason=limit")
         .count();
-    assert!(refused >= 200);
+    assert!(rejected >= 200);
     assert!(
         output
             .log
-            .contains(&format!("connections=3 rejected={refused} "))
+            .contains(&format!("connections=3 rejected={rejected} "))
     );
 }
 
@@ -202,7 +202,7 @@ fn each_source_has_its_own_limit() {
 
 #[test]
 fn the_log_says_who_fills_the_limit_and_when_that_is_over() {
-    for at_limit in ["wait", "refuse"] {
+    for at_limit in ["wait", "reject"] {
         let daemon = Daemon::start(&["--max-connections", "3", "--at-limit", at_limit]);
         let again = "below the limit of 3 connections again";
         // One episode, however often there is room in between.

@@ -29,7 +29,7 @@ fn number(line: &BTreeMap<&str, &str>, name: &str) -> u64 {
 fn lines_and_totals_add_up_over_every_ending() {
     let daemon = Daemon::start(&[
         "--max-connections=8",
-        "--at-limit=refuse",
+        "--at-limit=reject",
         "--idle-timeout=1s",
         "--write-timeout=1s",
     ]);
@@ -53,7 +53,7 @@ fn lines_and_totals_add_up_over_every_ending() {
     drop(client);
     sent += 11;
     served(21);
-    // As many as may, and two that are refused; then they fall idle.
+    // As many as may, and two that are rejected; then they fall idle.
     let inside: Vec<_> = (0..8).map(|_| connect(daemon.addr)).collect();
     for client in &inside {
         ping(client, b"inside");

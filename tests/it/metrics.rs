@@ -104,7 +104,7 @@ fn what_is_rejected_is_counted_by_its_cause() {
     let (daemon, metrics) = with_metrics(&[
         "--max-connections=2",
         "--max-per-source=1",
-        "--at-limit=refuse",
+        "--at-limit=reject",
     ]);
     let live = connect(daemon.addr);
     ping(&live, b"x");

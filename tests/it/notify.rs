@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::{Daemon, PATIENCE, exchange, finish};
+use crate::support::{Daemon, TIMEOUT, exchange, finish};
 
 /// A service manager, as far as a service can see it.
 struct Manager {
@@ -28,7 +28,7 @@ impl Manager {
 
     fn at(addr: SocketAddr, variable: String) -> Self {
         let socket = UnixDatagram::bind_addr(&addr).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(TIMEOUT)).unwrap();
         Self {
             socket,
             addr,
@@ -118,7 +118,7 @@ fn a_start_and_a_stop_are_told() {
     let daemon = Daemon::spawn(manager.command().args(["--drain-timeout", "7s"]));
     assert_eq!(
         manager.receive(),
-        "READY=1\nSTATUS=connections: 0 now, 0 served, 0 refused"
+        "READY=1\nSTATUS=connections: 0 now, 0 served, 0 rejected"
     );
     assert_eq!(daemon.stop().code, Some(0));
     assert_eq!(

@@ -13,7 +13,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use socketserver::from_fn;
 
 use crate::support::{
-    Daemon, PATIENCE, TestServer, available, connect, finish, ping, read_to_end, skip,
+    Daemon, TIMEOUT, TestServer, available, connect, finish, ping, read_to_end, skip,
 };
 
 /// Runs a probe, and returns its exit code, and what it printed and logged.
@@ -161,7 +161,7 @@ fn the_timeout_is_for_all_bytes_together() {
         fails(&addr.to_string(), &args, 5, &what, "timed out");
         drop(over);
     });
-    assert!(start.elapsed() < PATIENCE);
+    assert!(start.elapsed() < TIMEOUT);
 }
 
 #[test]
@@ -212,8 +212,8 @@ fn a_server_that_speaks_first_is_7_without_waiting_for_its_end() {
 }
 
 #[test]
-fn a_server_that_refuses_at_its_limit_is_7() {
-    let daemon = Daemon::start(&["--max-connections=1", "--at-limit=refuse"]);
+fn a_server_that_rejects_at_its_limit_is_7() {
+    let daemon = Daemon::start(&["--max-connections=1", "--at-limit=reject"]);
     let inside = connect(daemon.addr);
     ping(&inside, b"x");
     is_wrong(daemon.addr, "ended after 0 of 1024 bytes");

@@ -226,7 +226,7 @@ fn all_connections_are_open_while_each_is_tested() {
 
 #[test]
 fn connections_beyond_a_limit_are_told_by_their_cause() {
-    let daemon = Daemon::start(&["--max-connections=30", "--at-limit=refuse"]);
+    let daemon = Daemon::start(&["--max-connections=30", "--at-limit=reject"]);
     let (code, lines) = run(daemon.addr, &["--connections=100"]);
     assert_eq!(code, Some(7), "{lines:?}");
     assert_eq!(lines[0], "probe 1: 100 sent, 30 right, 70 wrong, 0 lost");

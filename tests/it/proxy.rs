@@ -10,7 +10,7 @@ use socket2::SockRef;
 use socketserver::EchoHandler;
 
 use crate::support::{
-    PATIENCE, Session, TestServer, connect, eventually, exchange, noise, read_to_end, serving,
+    Session, TIMEOUT, TestServer, connect, eventually, exchange, noise, read_to_end, serving,
 };
 
 /// An upstream that a test plays by itself, the proxy before it, and a client of that.
@@ -31,8 +31,8 @@ impl Relay {
         let (proxy, addr) = serving("proxy", &[&upstream, "127.0.0.1:0", seconds]);
         let client = connect(addr);
         let (upstream, _) = listener.accept().unwrap();
-        upstream.set_read_timeout(Some(PATIENCE)).unwrap();
-        upstream.set_write_timeout(Some(PATIENCE)).unwrap();
+        upstream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        upstream.set_write_timeout(Some(TIMEOUT)).unwrap();
         let relay = Self {
             proxy,
             client,
@@ -131,7 +131,7 @@ fn a_client_is_reset_when_its_upstream_refuses() {
     let (proxy, addr) = start(upstream);
     // The reset may come before `connect` has returned.
     let error = TcpStream::connect(addr).and_then(|client| {
-        client.set_read_timeout(Some(PATIENCE))?;
+        client.set_read_timeout(Some(TIMEOUT))?;
         read_to_end(&client)
     });
     assert_eq!(error.unwrap_err().kind(), ErrorKind::ConnectionReset);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use socketserver::{Connection, Rest, ServerHandle, Wait, from_fn};
 
-use crate::support::{PATIENCE, TestServer, field, logged, read_to_end};
+use crate::support::{TIMEOUT, TestServer, field, logged, read_to_end};
 
 /// Closes, aborts and wakes the live connections at random, until it is stopped.
 fn interfere(server: &ServerHandle, stopped: &AtomicBool) {
@@ -49,7 +49,7 @@ fn whatever_threads_do_to_live_connections_ends_them_and_adds_up() {
     let (builder, lines) = logged();
     let given = std::env::var("RACE_SECONDS");
     let seconds = given.map_or(1, |seconds| seconds.parse().unwrap());
-    let server = TestServer::with(builder.drain_timeout(PATIENCE), from_fn(wait_then_echo));
+    let server = TestServer::with(builder.drain_timeout(TIMEOUT), from_fn(wait_then_echo));
     let stopped = AtomicBool::new(false);
     thread::scope(|scope| {
         for _ in 0..2 {
@@ -84,13 +84,13 @@ fn whatever_threads_do_to_live_connections_ends_them_and_adds_up() {
         (totals.bytes_in(), totals.bytes_out()),
         (sum("bytes_in"), sum("bytes_out"))
     );
-    assert_eq!(totals.cut(), aborted.count() as u64);
-    assert!(totals.cut() > 0 && totals.cut() < totals.connections());
+    assert_eq!(totals.aborted(), aborted.count() as u64);
+    assert!(totals.aborted() > 0 && totals.aborted() < totals.connections());
 }
 
 /// Sends something, and takes what comes until the connection ends.
 fn visit(mut client: &TcpStream) {
-    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.set_read_timeout(Some(TIMEOUT)).unwrap();
     // It fails if the connection was aborted already.
     let _ = client.write_all(&[0; 200]);
     if fastrand::bool() {

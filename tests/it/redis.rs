@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{PATIENCE, available, connect, example, exchange, finish, read_to_end, skip};
+use crate::support::{TIMEOUT, available, connect, example, exchange, finish, read_to_end, skip};
 
 /// The example as a process, which ends with its test.
 struct Redis {
@@ -81,7 +81,7 @@ impl Drop for Redis {
 /// A command that is ended after a while, so that a hang is a failure.
 fn patient(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("timeout");
-    command.arg(PATIENCE.as_secs().to_string()).arg(program);
+    command.arg(TIMEOUT.as_secs().to_string()).arg(program);
     command
 }
 

@@ -261,7 +261,7 @@ fn handle_request_gives_every_listener_its_turn() {
     let mut listeners = builder.listen("127.0.0.1:0").unwrap();
     listeners.extend(builder.listen("127.0.0.2:0").unwrap());
     // The clients never close.
-    let builder = builder.linger(Duration::ZERO);
+    let builder = builder.lingering_time(Duration::ZERO);
     let mut server = builder.from_listeners(listeners).unwrap();
     let addrs = server.local_addrs().to_vec();
     // Four of each are pending, those of the first listener before the others.
@@ -298,7 +298,7 @@ fn handle_request_may_borrow_from_its_caller() {
 fn handle_request_returns_none_at_its_timeout() {
     let timeout = Duration::from_millis(50);
     let mut server = TcpServer::builder()
-        .timeout(timeout)
+        .accept_timeout(timeout)
         .bind("127.0.0.1:0")
         .unwrap();
     let start = std::time::Instant::now();
@@ -313,7 +313,7 @@ fn a_shutdown_ends_a_handle_request_that_waits() {
     thread::scope(|scope| {
         let waiting = scope.spawn(|| server.handle_request(EchoHandler::new).unwrap());
         // Only `serve_forever` responds to a watchdog.
-        assert!(!handle.responds_within(Duration::from_millis(50)));
+        assert!(!handle.is_responsive(Duration::from_millis(50)));
         handle.shutdown();
         assert_eq!(waiting.join().unwrap(), None);
     });

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use socketserver::{
-    ChargenHandler, Daytime, DaytimeForm, DaytimeHandler, DiscardHandler, TimeHandler,
+    ChargenHandler, Daytime, DaytimeFormat, DaytimeHandler, DiscardHandler, TimeHandler,
 };
 
 use crate::support::{
@@ -162,7 +162,7 @@ fn what_is_no_service_is_bad_usage() {
 
 #[test]
 fn a_daytime_handler_has_the_form_that_was_chosen() {
-    let handler = || DaytimeHandler::new().form(DaytimeForm::Long);
+    let handler = || DaytimeHandler::new().format(DaytimeFormat::Long);
     let server = TestServer::start(handler);
     assert!(is_now(read_form(LONG, &exchange(server.addr, b"ignored"))));
 }
@@ -180,7 +180,7 @@ fn a_stop_ends_a_chargen_that_is_read_and_cuts_nothing() {
     drop(client);
     let totals = server.join();
     assert_eq!(totals.bytes_out(), whole.len() as u64);
-    assert_eq!(totals.cut(), 0);
+    assert_eq!(totals.aborted(), 0);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 use socketserver::{EchoHandler, TcpServer, from_fn};
 
 use crate::support::{
-    PATIENCE, TestServer, connect, eventually, exchange, noise, ping, read_to_end,
+    TIMEOUT, TestServer, connect, eventually, exchange, noise, ping, read_to_end,
 };
 
 #[test]
@@ -71,7 +71,7 @@ fn shutdown_works_from_a_handler() {
         conn.write_all(b"good night")
     }));
     assert_eq!(exchange(server.addr, b""), b"good night");
-    assert_eq!(server.join().cut(), 0);
+    assert_eq!(server.join().aborted(), 0);
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn idle_clients_see_a_clean_end_of_file() {
     let clients: Vec<_> = (0..50).map(|_| connect(server.addr)).collect();
     clients.iter().for_each(|client| ping(client, b"x"));
     let totals = server.stop();
-    assert_eq!((totals.connections(), totals.cut()), (50, 0));
+    assert_eq!((totals.connections(), totals.aborted()), (50, 0));
     for client in clients {
         assert_eq!(read_to_end(&client).unwrap(), b"");
     }
@@ -117,19 +117,19 @@ fn new_connections_are_refused_as_soon_as_a_shutdown_begins() {
         Ok(())
     }));
     let client = connect(server.addr);
-    inside.recv_timeout(PATIENCE).unwrap();
+    inside.recv_timeout(TIMEOUT).unwrap();
     server.handle.shutdown();
     eventually("a refusal", || TcpStream::connect(server.addr).is_err());
     drop(release);
     drop(client);
-    assert_eq!(server.join().cut(), 0);
+    assert_eq!(server.join().aborted(), 0);
 }
 
 #[test]
 fn who_was_accepted_in_a_burst_before_the_shutdown_is_served() {
     for _ in 0..20 {
         let served = Arc::new(AtomicU64::new(0));
-        let builder = TcpServer::builder().linger(Duration::ZERO);
+        let builder = TcpServer::builder().lingering_time(Duration::ZERO);
         let server = builder.bind("127.0.0.1:0").unwrap();
         // In the backlog before it begins.
         let crowd: Vec<_> = (0..50).map(|_| connect(server.local_addr())).collect();
@@ -164,14 +164,14 @@ fn what_had_arrived_before_the_shutdown_is_echoed() {
     drop(release);
     assert!(read_to_end(&client).unwrap() == sent);
     drop(client);
-    assert_eq!(server.join().cut(), 0);
+    assert_eq!(server.join().aborted(), 0);
 }
 
 #[test]
 fn a_client_that_never_pauses_gets_a_prefix_and_does_not_hold_up_the_drain() {
     for _ in 0..5 {
         let server = TestServer::with(
-            TcpServer::builder().drain_timeout(PATIENCE),
+            TcpServer::builder().drain_timeout(TIMEOUT),
             EchoHandler::new,
         );
         let client = connect(server.addr);
@@ -196,7 +196,7 @@ fn a_client_that_never_pauses_gets_a_prefix_and_does_not_hold_up_the_drain() {
             });
             eventually("a flow", || flowing.load(Ordering::Relaxed));
             let totals = server.stop();
-            assert_eq!(totals.cut(), 0);
+            assert_eq!(totals.aborted(), 0);
             let echo = reader.join().unwrap();
             assert!(echo == sent[..echo.len()], "no prefix");
             // All that the server says it sent has arrived: no reset overtook it.
@@ -211,7 +211,7 @@ fn connect_with_small_buffer(addr: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(&addr.into()).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(TIMEOUT)).unwrap();
     socket.into()
 }
 
@@ -229,7 +229,7 @@ fn a_client_that_has_not_read_its_echo_yet_is_not_reset_out_of_it() {
     let mut client = connect_with_small_buffer(server.addr);
     let sent = noise(11, LEN);
     client.write_all(&sent).unwrap();
-    all_echoed.recv_timeout(PATIENCE).unwrap();
+    all_echoed.recv_timeout(TIMEOUT).unwrap();
     let stopping = thread::spawn(move || server.stop());
     // Long after the server has given up waiting for more, and long before it closes.
     thread::park_timeout(Duration::from_millis(100));
@@ -239,11 +239,11 @@ fn a_client_that_has_not_read_its_echo_yet_is_not_reset_out_of_it() {
     assert!(echo == sent);
     drop(client);
     let totals = stopping.join().unwrap();
-    assert_eq!((totals.bytes_out(), totals.cut()), (LEN as u64, 0));
+    assert_eq!((totals.bytes_out(), totals.aborted()), (LEN as u64, 0));
 }
 
 /// Has a slow reader, who goes on sending, found by a stop with its echo in the kernel, and
-/// returns how much of it arrived and how many connections were cut.
+/// returns how much of it arrived and how many connections were aborted.
 fn stop_beside_a_slow_reader(drain_timeout: Duration) -> (usize, u64) {
     const LEN: usize = 1_000_000;
     let (echoed, all_echoed) = mpsc::channel();
@@ -251,7 +251,7 @@ fn stop_beside_a_slow_reader(drain_timeout: Duration) -> (usize, u64) {
         TcpServer::builder()
             .drain_timeout(drain_timeout)
             // Much less than the reader needs.
-            .linger(Duration::from_millis(50)),
+            .lingering_time(Duration::from_millis(50)),
         from_fn(move |conn| {
             io::copy(&mut (&*conn).take(LEN as u64), &mut &*conn)?;
             echoed.send(()).unwrap();
@@ -261,7 +261,7 @@ fn stop_beside_a_slow_reader(drain_timeout: Duration) -> (usize, u64) {
     let mut client = connect_with_small_buffer(server.addr);
     let sent = noise(13, LEN);
     client.write_all(&sent).unwrap();
-    all_echoed.recv_timeout(PATIENCE).unwrap();
+    all_echoed.recv_timeout(TIMEOUT).unwrap();
     let stopping = thread::spawn(move || server.stop());
     let mut echo = Vec::new();
     let mut part = [0; 4096];
@@ -273,19 +273,19 @@ fn stop_beside_a_slow_reader(drain_timeout: Duration) -> (usize, u64) {
     }
     drop(client);
     assert!(echo == sent[..echo.len()], "no prefix");
-    (echo.len(), stopping.join().unwrap().cut())
+    (echo.len(), stopping.join().unwrap().aborted())
 }
 
 #[test]
 fn a_slow_reader_that_goes_on_sending_gets_its_whole_echo_within_the_drain_timeout() {
-    assert_eq!(stop_beside_a_slow_reader(PATIENCE), (1_000_000, 0));
+    assert_eq!(stop_beside_a_slow_reader(TIMEOUT), (1_000_000, 0));
 }
 
 #[test]
-fn a_slow_reader_that_does_not_get_its_whole_echo_is_counted_as_cut() {
-    let (received, cut) = stop_beside_a_slow_reader(Duration::from_millis(100));
+fn a_slow_reader_that_does_not_get_its_whole_echo_is_counted_as_aborted() {
+    let (received, aborted) = stop_beside_a_slow_reader(Duration::from_millis(100));
     assert!(received < 1_000_000);
-    assert_eq!(cut, 1);
+    assert_eq!(aborted, 1);
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn a_reply_that_a_cut_leaves_unsent_is_counted() {
     let server = TestServer::with(
         TcpServer::builder()
             .drain_timeout(Duration::from_millis(100))
-            .linger(PATIENCE),
+            .lingering_time(TIMEOUT),
         from_fn(move |conn| {
             conn.stream().set_nonblocking(true)?;
             // As much as the kernel takes.
@@ -306,7 +306,7 @@ fn a_reply_that_a_cut_leaves_unsent_is_counted() {
     );
     let client = connect(server.addr);
     eventually("the connection", || server.handle.connection_count() == 1);
-    assert_eq!(server.stop().cut(), 1);
+    assert_eq!(server.stop().aborted(), 1);
     drop(client);
 }
 
@@ -325,7 +325,7 @@ fn stuck_clients_are_cut_at_the_drain_timeout() {
     let totals = server.stop();
     assert!(start.elapsed() >= drain);
     assert!(start.elapsed() < drain + Duration::from_secs(2));
-    assert_eq!(totals.cut(), 1);
+    assert_eq!(totals.aborted(), 1);
 }
 
 #[test]
@@ -344,19 +344,19 @@ fn a_handler_that_blocks_for_ever_does_not_hold_up_the_end() {
     );
     let mut client = connect(server.addr);
     client.write_all(b"stuck").unwrap();
-    inside.recv_timeout(PATIENCE).unwrap();
+    inside.recv_timeout(TIMEOUT).unwrap();
     let totals = server.stop();
-    assert_eq!((totals.cut(), totals.bytes_in()), (1, 5));
+    assert_eq!((totals.aborted(), totals.bytes_in()), (1, 5));
     drop(release);
 }
 
 #[test]
 fn shutdown_now_skips_the_drain() {
     let server = TestServer::with(
-        TcpServer::builder().drain_timeout(PATIENCE),
+        TcpServer::builder().drain_timeout(TIMEOUT),
         from_fn(|conn| {
             loop {
-                // End of file does not stop it: only the cut does.
+                // End of file does not stop it: only the abort does.
                 if conn.read(&mut [0; 64])? == 0 {
                     conn.write_all(&[0; 1 << 14])?;
                 }
@@ -369,7 +369,7 @@ fn shutdown_now_skips_the_drain() {
     handle.shutdown();
     handle.shutdown_now();
     let start = Instant::now();
-    assert_eq!(server.join().cut(), 1);
+    assert_eq!(server.join().aborted(), 1);
     assert!(start.elapsed() < Duration::from_secs(5));
     drop(client);
 }
@@ -377,13 +377,13 @@ fn shutdown_now_skips_the_drain() {
 #[test]
 fn a_silent_new_connection_does_not_hold_up_the_drain() {
     let server = TestServer::with(
-        TcpServer::builder().drain_timeout(PATIENCE),
+        TcpServer::builder().drain_timeout(TIMEOUT),
         EchoHandler::new,
     );
     let client = connect(server.addr);
     eventually("the connection", || server.handle.connection_count() == 1);
     let start = Instant::now();
-    assert_eq!(server.stop().cut(), 0);
+    assert_eq!(server.stop().aborted(), 0);
     assert!(start.elapsed() < Duration::from_secs(5));
     assert_eq!(read_to_end(&client).unwrap(), b"");
 }
@@ -392,7 +392,7 @@ fn a_silent_new_connection_does_not_hold_up_the_drain() {
 fn a_handler_that_asks_and_returns_does_not_hold_up_the_stop() {
     // It reads nothing, as a service that only sends does.
     let server = TestServer::start(from_fn(|conn| {
-        while !conn.is_ending() {
+        while !conn.is_closing() {
             conn.write_all(&[7; 100])?;
             thread::park_timeout(Duration::from_millis(1));
         }
@@ -405,7 +405,7 @@ fn a_handler_that_asks_and_returns_does_not_hold_up_the_stop() {
         // All that comes is taken, so that it can be delivered.
         scope.spawn(|| io::copy(&mut &client, &mut io::sink()).unwrap());
         let start = Instant::now();
-        assert_eq!(server.stop().cut(), 0);
+        assert_eq!(server.stop().aborted(), 0);
         // The linger, which it must not wait for, is 2 s.
         assert!(start.elapsed() < Duration::from_secs(1));
     });
@@ -415,8 +415,8 @@ fn a_handler_that_asks_and_returns_does_not_hold_up_the_stop() {
 #[test]
 fn a_linger_that_is_under_way_is_shortened_by_the_stop() {
     let builder = TcpServer::builder()
-        .linger(PATIENCE)
-        .drain_timeout(PATIENCE);
+        .lingering_time(TIMEOUT)
+        .drain_timeout(TIMEOUT);
     let server = TestServer::with(builder, from_fn(|conn| conn.write_all(b"bye")));
     let client = connect(server.addr);
     let mut bye = Vec::new();
@@ -424,7 +424,7 @@ fn a_linger_that_is_under_way_is_shortened_by_the_stop() {
     assert_eq!(bye, b"bye");
     assert_eq!(server.handle.connection_count(), 1, "it lingers");
     let start = Instant::now();
-    assert_eq!(server.stop().cut(), 0);
+    assert_eq!(server.stop().aborted(), 0);
     assert!(start.elapsed() < Duration::from_secs(5));
     drop(client);
 }
@@ -433,7 +433,7 @@ fn a_linger_that_is_under_way_is_shortened_by_the_stop() {
 fn two_threads_of_a_handler_that_read_both_see_the_end() {
     for _ in 0..20 {
         // The client sends on after the end.
-        let builder = TcpServer::builder().linger(Duration::from_millis(10));
+        let builder = TcpServer::builder().lingering_time(Duration::from_millis(10));
         let both_read = from_fn(|conn| {
             let conn = &*conn;
             thread::scope(|scope| {
@@ -455,7 +455,7 @@ fn two_threads_of_a_handler_that_read_both_see_the_end() {
             });
             eventually("input", || server.handle.connection_count() == 1);
             let start = Instant::now();
-            assert_eq!(server.stop().cut(), 0);
+            assert_eq!(server.stop().aborted(), 0);
             stopped.store(true, Ordering::Relaxed);
             assert!(start.elapsed() < Duration::from_secs(4));
         });

@@ -12,7 +12,7 @@ use socketserver::{
 };
 
 use crate::connection_handles::handle_of;
-use crate::support::{PATIENCE, TestServer, connect, eventually, exchange, ping, read_to_end};
+use crate::support::{TIMEOUT, TestServer, connect, eventually, exchange, ping, read_to_end};
 
 fn ended(status: &ServerStatus) -> u64 {
     let totals = status.totals();
@@ -51,7 +51,7 @@ fn a_connection_passes_through_its_stages() {
 
 #[test]
 fn a_connection_whose_peer_has_not_closed_is_closing() {
-    let builder = TcpServer::builder().linger(PATIENCE);
+    let builder = TcpServer::builder().lingering_time(TIMEOUT);
     let server = TestServer::with(builder, from_fn(|_: &mut Connection| Ok(())));
     let mut client = connect(server.addr);
     // The FIN is out, and the client's own is not.
@@ -136,7 +136,7 @@ fn rejected_connections_are_told_apart_by_the_limit() {
     let builder = TcpServer::builder()
         .max_connections(2)
         .max_per_source(1)
-        .at_limit(AtLimit::Refuse);
+        .at_limit(AtLimit::Reject);
     let server = TestServer::with(builder, EchoHandler::new);
     let first = connect(server.addr);
     ping(&first, b"x");
@@ -146,8 +146,8 @@ fn rejected_connections_are_told_apart_by_the_limit() {
     is_closed(&connect(server.addr));
     is_closed(&connect(server.addr));
     let status = server.handle.status();
-    assert_eq!(status.totals().refused(), 3);
-    assert_eq!(status.totals().refused_per_source(), 1);
+    assert_eq!(status.totals().rejected(), 3);
+    assert_eq!(status.totals().rejected_per_source(), 1);
     assert_eq!(
         (status.max_connections(), status.max_per_source()),
         (1, Some(1))

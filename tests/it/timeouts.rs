@@ -152,7 +152,7 @@ fn a_stalled_write_fails_after_the_lifetime_and_the_linger() {
     let server = TestServer::with(
         TcpServer::builder()
             .max_lifetime(Duration::from_millis(50))
-            .linger(Duration::from_millis(50)),
+            .lingering_time(Duration::from_millis(50)),
         from_fn(|conn| {
             loop {
                 conn.write_all(&[0; 4096])?;
@@ -165,7 +165,7 @@ fn a_stalled_write_fails_after_the_lifetime_and_the_linger() {
     eventually("its end", || server.handle.connection_count() == 0);
     // The write is tried again every second, and does not wait for the next try.
     assert!(start.elapsed() < Duration::from_millis(800));
-    assert_eq!(server.stop().cut(), 0);
+    assert_eq!(server.stop().aborted(), 0);
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_peer_that_takes_nothing_holds_its_slot_for_the_lifetime_and_one_linger() {
     let server = TestServer::with(
         TcpServer::builder()
             .max_lifetime(Duration::from_millis(300))
-            .linger(Duration::from_secs(1)),
+            .lingering_time(Duration::from_secs(1)),
         EchoHandler::new,
     );
     let start = Instant::now();
@@ -195,7 +195,7 @@ fn a_handler_that_only_writes_ends_with_its_lifetime_and_the_linger() {
     let server = TestServer::with(
         TcpServer::builder()
             .max_lifetime(Duration::from_millis(100))
-            .linger(Duration::from_millis(100)),
+            .lingering_time(Duration::from_millis(100)),
         from_fn(|conn| {
             loop {
                 conn.write_all(&[0; 4096])?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use socketserver::{Builder, Connection, ConnectionHandle, TcpServer, Wait, from_fn};
 
-use crate::support::{PATIENCE, TestServer, connect, eventually, logged};
+use crate::support::{TIMEOUT, TestServer, connect, eventually, logged};
 
 const IDLE: Duration = Duration::from_millis(200);
 
@@ -55,7 +55,7 @@ impl Waiter {
     }
 
     fn next(&self) -> Wait {
-        self.results.recv_timeout(PATIENCE).unwrap().unwrap()
+        self.results.recv_timeout(TIMEOUT).unwrap().unwrap()
     }
 }
 
@@ -74,7 +74,7 @@ fn input_and_wake_ups_each_end_a_wait_and_so_does_the_end() {
     assert_eq!(lines.reason(&waiter.client), "closed");
     // The connection is gone.
     waiter.handle.wake();
-    assert_eq!(waiter.server.stop().cut(), 0);
+    assert_eq!(waiter.server.stop().aborted(), 0);
 
     let (builder, lines) = logged();
     let waiter = Waiter::start(builder);
@@ -100,7 +100,7 @@ fn an_end_of_file_and_a_reset_are_input() {
     let socket = socket2::SockRef::from(&waiter.client);
     socket.set_linger(Some(Duration::ZERO)).unwrap();
     drop(waiter.client);
-    let ended = waiter.results.recv_timeout(PATIENCE).unwrap();
+    let ended = waiter.results.recv_timeout(TIMEOUT).unwrap();
     assert_eq!(ended.unwrap(), Wait::Input);
 
     let waiter = Waiter::start(TcpServer::builder());
@@ -143,7 +143,7 @@ fn a_wait_takes_its_time_and_no_longer() {
         let start = Instant::now();
         assert_eq!(conn.wait(IDLE).unwrap(), Wait::TimedOut);
         assert!(start.elapsed() >= IDLE);
-        assert!(start.elapsed() < PATIENCE / 2);
+        assert!(start.elapsed() < TIMEOUT / 2);
         // Longer than any clock can tell.
         conn.handle().wake();
         assert_eq!(conn.wait(Duration::MAX).unwrap(), Wait::Woken);
@@ -162,7 +162,7 @@ fn the_idle_timeout_counts_from_the_last_input_whatever_wakes_the_wait() {
                     handle.wake();
                 }
                 match conn.wait(timeout) {
-                    Ok(Wait::Woken | Wait::TimedOut) => assert!(start.elapsed() < PATIENCE),
+                    Ok(Wait::Woken | Wait::TimedOut) => assert!(start.elapsed() < TIMEOUT),
                     ended => break ended.unwrap_err(),
                 }
             };
@@ -177,13 +177,13 @@ fn neither_input_nor_wake_ups_starve_where_both_keep_coming() {
     let (sender, turns) = mpsc::channel();
     let server = TestServer::start(from_fn(move |conn| {
         // From here on there is input.
-        assert_eq!(conn.wait(PATIENCE)?, Wait::Input);
+        assert_eq!(conn.wait(TIMEOUT)?, Wait::Input);
         let handle = conn.handle();
         let turns: io::Result<Vec<_>> = (0..200)
             .map(|_| {
                 // From here on there is a wake-up, too.
                 handle.wake();
-                let event = conn.wait(PATIENCE)?;
+                let event = conn.wait(TIMEOUT)?;
                 if event == Wait::Input {
                     (&*conn).read_exact(&mut [0; 1])?;
                 }
@@ -196,7 +196,7 @@ fn neither_input_nor_wake_ups_starve_where_both_keep_coming() {
     let client = connect(server.addr);
     // One segment, so that all of it is there when a part is.
     (&client).write_all(&[0; 200]).unwrap();
-    let turns = turns.recv_timeout(PATIENCE).unwrap();
+    let turns = turns.recv_timeout(TIMEOUT).unwrap();
     assert_eq!(turns, [Wait::Woken, Wait::Input].repeat(100));
 }
 
@@ -234,7 +234,7 @@ fn each_wake_up_wakes_one_of_two_threads_and_a_close_both() {
         eventually("a wake-up", || woken.load(Ordering::Relaxed) == n);
     }
     handle.close();
-    let ends = ends.recv_timeout(PATIENCE).unwrap();
+    let ends = ends.recv_timeout(TIMEOUT).unwrap();
     assert!(ends.into_iter().all(|end| end.unwrap() == Wait::Closing));
     // One wake-up never wakes both.
     assert_eq!(woken.load(Ordering::Relaxed), WAKE_UPS);
@@ -265,7 +265,7 @@ fn no_wake_up_is_lost_that_comes_as_a_wait_begins_or_ends() {
         move |conn| {
             for _ in 0..2000 {
                 barrier.wait();
-                sender.send(conn.wait(PATIENCE)).unwrap();
+                sender.send(conn.wait(TIMEOUT)).unwrap();
             }
             Ok(())
         }
@@ -276,7 +276,7 @@ fn no_wake_up_is_lost_that_comes_as_a_wait_begins_or_ends() {
     for _ in 0..2000 {
         barrier.wait();
         handle.wake();
-        let waited = results.recv_timeout(2 * PATIENCE).unwrap();
+        let waited = results.recv_timeout(2 * TIMEOUT).unwrap();
         assert_eq!(waited.unwrap(), Wait::Woken);
     }
 }

@@ -37,7 +37,7 @@ listed '^echo  *127.0.0.1:[0-9]*  127.0.0.1:7 .* reactor'
 status_is() {
     [ "$(property echod.service StatusText)" = "$1" ]
 }
-eventually status_is 'connections: 1 now, 1 served, 0 refused'
+eventually status_is 'connections: 1 now, 1 served, 0 rejected'
 systemctl kill -s USR1 --kill-whom=main echod.service
 eventually in_the_journal echod.service 'service=echo peer=127.0.0.1:\d+ local=127.0.0.1:7 .* state=reactor'
 systemctl is-active echod.service

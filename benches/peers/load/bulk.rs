@@ -13,7 +13,7 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use super::connection::{Connection, check};
 use super::crowd::{connect_all, part};
 use super::noise::{LONGEST, Noise};
-use super::poller::{PATIENCE, Poller, silence};
+use super::poller::{Poller, TIMEOUT, silence};
 use super::{Target, Window, add_resident};
 use crate::failure::{Failure, Result};
 use crate::figures::{Figure, Figures};
@@ -73,7 +73,7 @@ pub(super) fn run_with_threads(target: &Target) -> Result<Figures> {
     let option = |errno| Failure::errno("set an option", errno);
     ioctl_fionbio(socket, false).map_err(option)?;
     for timeout in [Timeout::Recv, Timeout::Send] {
-        set_socket_timeout(socket, timeout, Some(PATIENCE)).map_err(option)?;
+        set_socket_timeout(socket, timeout, Some(TIMEOUT)).map_err(option)?;
     }
     let (noise, stop, received) = (Noise::new(), AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {

@@ -8,7 +8,7 @@ use rustix::event::epoll::EventFlags;
 
 use super::connection::Connection;
 use super::noise::{LONGEST, Noise};
-use super::poller::{PATIENCE, Poller, silence};
+use super::poller::{Poller, TIMEOUT, silence};
 use super::{Target, Window, add_resident, float};
 use crate::failure::{Failure, Result};
 use crate::figures::{Figure, Figures};
@@ -174,7 +174,7 @@ fn exchange(poller: &mut Poller, crowd: &mut [Connection], noise: &Noise) -> Res
         connection.send_all(noise, MESSAGE)?;
     }
     while waiting > 0 {
-        let ready = poller.wait_for(PATIENCE)?;
+        let ready = poller.wait_for(TIMEOUT)?;
         if ready == 0 || start.elapsed() > DEADLINE {
             lost += waiting;
             why.get_or_insert_with(silence);

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use crate::failure::{Failure, Result};
 
 /// A server that makes no progress for this long has hung.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// As many events as one call may return: all, so that none is overtaken.
 const EVENTS: usize = 1024;
@@ -48,7 +48,7 @@ impl Poller {
 
     /// Waits until something is ready. Returns how many things are.
     pub(super) fn wait(&mut self) -> Result<usize> {
-        match self.wait_for(PATIENCE)? {
+        match self.wait_for(TIMEOUT)? {
             0 => Err(silence()),
             ready => Ok(ready),
         }
@@ -75,7 +75,7 @@ impl Poller {
 
 /// What it is called when a server has hung.
 pub(super) fn silence() -> Failure {
-    Failure::new(format!("silence for {} s", PATIENCE.as_secs()))
+    Failure::new(format!("silence for {} s", TIMEOUT.as_secs()))
 }
 
 fn failed(errno: Errno) -> Failure {

@@ -34,7 +34,7 @@ mod tests {
             ),
             (
                 "--at-limit=drop",
-                "invalid value 'drop' for '--at-limit <WHAT>' [possible values: wait, refuse]",
+                "invalid value 'drop' for '--at-limit <WHAT>' [possible values: wait, reject]",
             ),
             (
                 "--listn=:7",

@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 const MOST: usize = 1024 * 1024;
 
 /// How long the end of the process may be held up by a reader that is slow.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 /// All lines that did not fit so far.
 static LOST: AtomicU64 = AtomicU64::new(0);
@@ -78,7 +78,7 @@ impl Queue {
     pub(super) fn flush(&self) {
         let state = self.lock();
         // Late is lost: there is nobody to tell.
-        let _ = self.changed.wait_timeout_while(state, PATIENCE, |state| {
+        let _ = self.changed.wait_timeout_while(state, TIMEOUT, |state| {
             state.is_writing || !state.waiting.is_empty()
         });
     }

@@ -72,12 +72,12 @@ const OF_SERVICES: &[OfService] = &[
         help: "Connections that were accepted only to be closed, by the limit that was reached.",
         values: |status| {
             let totals = status.totals();
-            let per_source = totals.refused_per_source();
+            let per_source = totals.rejected_per_source();
             by("cause", ["max_connections", "max_per_source"], |cause| {
                 if cause == "max_per_source" {
                     per_source
                 } else {
-                    totals.refused() - per_source
+                    totals.rejected() - per_source
                 }
             })
         },
@@ -99,7 +99,7 @@ const OF_SERVICES: &[OfService] = &[
         name: "echod_connections_aborted",
         unit: None,
         help: "Connections that were reset before the client had everything, by a stop for example.",
-        values: |status| count(status.totals().cut()),
+        values: |status| count(status.totals().aborted()),
     },
     OfService {
         kind: Counter,

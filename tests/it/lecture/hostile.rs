@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use socketserver::{ChargenHandler, Connection, EchoHandler, from_fn};
 
 use super::{run, shared};
-use crate::support::{PATIENCE, Session, TestServer, available, example};
+use crate::support::{Session, TIMEOUT, TestServer, available, example};
 
 #[test]
 fn what_is_no_text_is_escaped_and_text_is_kept() {
@@ -103,7 +103,7 @@ fn a_case_ends_at_its_time_limit_even_if_the_echo_drips() {
     let table = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{table}");
     assert!(table.contains("FAIL: not done within 1s"), "{table}");
-    assert!(start.elapsed() < PATIENCE);
+    assert!(start.elapsed() < TIMEOUT);
 }
 
 #[test]

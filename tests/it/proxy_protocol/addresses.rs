@@ -80,7 +80,7 @@ fn a_client_beyond_its_limit_is_refused_and_told_of() {
     assert_eq!(refused.reason(), CloseReason::Limit);
     drop(inside);
     let totals = server.stop();
-    assert_eq!((totals.connections(), totals.refused()), (2, 1));
+    assert_eq!((totals.connections(), totals.rejected()), (2, 1));
     assert_eq!(totals.closed_by(CloseReason::Limit), 1);
 }
 
@@ -190,7 +190,7 @@ fn what_had_arrived_behind_its_header_before_a_stop_is_echoed() {
     server.handle().shutdown();
     let totals = server.serve_forever(EchoHandler::new).unwrap();
     assert_eq!(read_to_end(&client).unwrap(), b"payload");
-    assert_eq!((totals.bytes_out(), totals.cut()), (7, 0));
+    assert_eq!((totals.bytes_out(), totals.aborted()), (7, 0));
     assert_eq!(totals.closed_by(CloseReason::Shutdown), 1);
 }
 

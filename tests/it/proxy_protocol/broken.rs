@@ -12,7 +12,7 @@ use socketserver::{CloseReason, ConnectionHandle, EchoHandler, TcpServer};
 
 use super::{CLIENT, LOCAL, PROXY, addr, proxy, trusting, v1_header, v2_header};
 use crate::support::{
-    Daemon, PATIENCE, TestServer, assert_takes, connect_from, eventually, exchange, logged, ping,
+    Daemon, TIMEOUT, TestServer, assert_takes, connect_from, eventually, exchange, logged, ping,
 };
 
 /// The beginning of a header, which never ends.
@@ -268,7 +268,7 @@ fn a_stop_does_not_wait_for_headers() {
     let totals = server.stop();
     clients.iter().for_each(assert_closed);
     assert_eq!(totals.closed_by(CloseReason::Shutdown), 100);
-    assert_eq!((totals.connections(), totals.cut()), (100, 0));
+    assert_eq!((totals.connections(), totals.aborted()), (100, 0));
     assert_eq!((totals.bytes_in(), totals.bytes_out()), (0, 0));
 }
 
@@ -313,7 +313,7 @@ fn a_handle_ends_a_connection_in_the_midst_of_its_header() {
 #[test]
 fn a_lifetime_ends_a_connection_in_the_midst_of_its_header() {
     let builder = trusting(TcpServer::builder()).max_lifetime(Duration::from_millis(100));
-    let builder = builder.proxy_header_timeout(PATIENCE * 2);
+    let builder = builder.proxy_header_timeout(TIMEOUT * 2);
     let server = TestServer::with(builder, EchoHandler::new);
     let client = proxy(server.addr);
     (&client).write_all(BEGINNING).unwrap();

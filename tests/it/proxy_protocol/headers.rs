@@ -14,7 +14,7 @@ use super::{
     CLIENT, GreetingEcho, LOCAL, PROXY, addr, proxy, trusting, v1_header, v2_header, v2_header_with,
 };
 use crate::support::{
-    Daemon, PATIENCE, TestServer, connect_from, eventually, exchange, noise, read_to_end,
+    Daemon, TIMEOUT, TestServer, connect_from, eventually, exchange, noise, read_to_end,
 };
 
 /// Both versions of a header with these addresses.
@@ -47,7 +47,7 @@ fn send_one_by_one<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> TcpStream 
     let (stream, _) = listener.accept().unwrap();
     // The same socket, to look at what the server has not received yet.
     let look = stream.try_clone().unwrap();
-    let builder = trusting(TcpServer::builder()).proxy_header_timeout(PATIENCE);
+    let builder = trusting(TcpServer::builder()).proxy_header_timeout(TIMEOUT);
     let server = TestServer::serve(builder.from_stream(stream).unwrap(), || GreetingEcho);
     for piece in pieces {
         (&client).write_all(piece).unwrap();

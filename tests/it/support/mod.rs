@@ -28,7 +28,7 @@ pub(crate) use session::{Log, Session};
 pub(crate) use xinetd::Xinetd;
 
 /// Longer than anything takes on a busy machine; what takes longer hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Cargo builds the examples with the tests, next to the daemon.
 pub(crate) fn example(name: &str) -> Command {
@@ -73,9 +73,9 @@ pub(crate) fn drip(addr: SocketAddr, bytes: &[u8]) -> Option<Duration> {
 
 /// Connects, with timeouts that turn a hang into a failure.
 pub(crate) fn connect(addr: SocketAddr) -> TcpStream {
-    let stream = TcpStream::connect_timeout(&addr, PATIENCE).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    let stream = TcpStream::connect_timeout(&addr, TIMEOUT).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    stream.set_write_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 
@@ -86,8 +86,8 @@ pub(crate) fn connect_from(source: &str, server: SocketAddr) -> TcpStream {
     socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
     socket.connect(&server.into()).unwrap();
     let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    stream.set_write_timeout(Some(TIMEOUT)).unwrap();
     stream
 }
 
@@ -134,9 +134,9 @@ pub(crate) fn assert_takes(time: Duration, slack: Duration, measure: impl Fn() -
     panic!("never within {slack:?} of {time:?}: {all:?}");
 }
 
-/// Waits until `condition` holds, and fails if it doesn't within [`PATIENCE`].
+/// Waits until `condition` holds, and fails if it doesn't within [`TIMEOUT`].
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !condition() {
         assert!(Instant::now() < deadline, "not in time: {what}");
         thread::park_timeout(Duration::from_millis(1));

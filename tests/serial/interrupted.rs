@@ -11,11 +11,11 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::gettid;
 use socketserver::{Builder, Connection, EchoHandler, TcpServer, from_fn};
 
-use crate::support::{PATIENCE, TestServer, connect, ping, read_to_end};
+use crate::support::{TIMEOUT, TestServer, connect, ping, read_to_end};
 use crate::turn;
 
 /// Much longer than the pause between two signals.
-const TIMEOUT: Duration = Duration::from_millis(300);
+const LIMIT: Duration = Duration::from_millis(300);
 
 /// Lets every signal interrupt, and do nothing else.
 fn catch_signals() {
@@ -26,7 +26,7 @@ fn catch_signals() {
 
 /// Interrupts a thread every 5 ms until `done` brings something.
 fn interrupt<T>(thread: Pid, done: &Receiver<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         // It goes to the process, and Linux prefers the thread that is named. That may have ended.
         let _ = kill_process(thread, Signal::USR1);
@@ -57,12 +57,12 @@ fn interrupt_handler<T: Send + 'static>(
         }),
     );
     let _client = connect(server.addr);
-    interrupt(threads.recv_timeout(PATIENCE).unwrap(), &is_done)
+    interrupt(threads.recv_timeout(TIMEOUT).unwrap(), &is_done)
 }
 
 #[test]
 fn signals_do_not_suspend_the_idle_timeout_of_a_read() {
-    let kind = interrupt_handler(TcpServer::builder().idle_timeout(TIMEOUT), |conn, done| {
+    let kind = interrupt_handler(TcpServer::builder().idle_timeout(LIMIT), |conn, done| {
         let error = conn.read(&mut [0; 64]).unwrap_err();
         done.send(error.kind()).unwrap();
         Ok(())
@@ -72,7 +72,7 @@ fn signals_do_not_suspend_the_idle_timeout_of_a_read() {
 
 #[test]
 fn signals_do_not_suspend_the_lifetime_in_a_read() {
-    let n = interrupt_handler(TcpServer::builder().max_lifetime(TIMEOUT), |conn, done| {
+    let n = interrupt_handler(TcpServer::builder().max_lifetime(LIMIT), |conn, done| {
         done.send(conn.read(&mut [0; 64])?).unwrap();
         Ok(())
     });
@@ -81,7 +81,7 @@ fn signals_do_not_suspend_the_lifetime_in_a_read() {
 
 #[test]
 fn signals_do_not_suspend_the_timeout_of_a_write() {
-    let kind = interrupt_handler(TcpServer::builder().write_timeout(TIMEOUT), |conn, done| {
+    let kind = interrupt_handler(TcpServer::builder().write_timeout(LIMIT), |conn, done| {
         let error = loop {
             // The client reads nothing.
             if let Err(error) = conn.write(&[0; 1 << 14]) {
@@ -111,7 +111,7 @@ fn interrupt_while<T: Send>(run: impl FnOnce() -> T + Send) -> T {
 fn signals_do_not_suspend_the_timeout_of_an_accept() {
     let _turn = turn();
     catch_signals();
-    let builder = TcpServer::builder().timeout(TIMEOUT);
+    let builder = TcpServer::builder().accept_timeout(LIMIT);
     let mut server = builder.bind("127.0.0.1:0").unwrap();
     let peer = interrupt_while(|| server.handle_request(EchoHandler::new).unwrap());
     assert_eq!(peer, None);
@@ -121,7 +121,7 @@ fn signals_do_not_suspend_the_timeout_of_an_accept() {
 fn signals_do_not_suspend_the_drain_timeout() {
     let _turn = turn();
     catch_signals();
-    let builder = TcpServer::builder().drain_timeout(TIMEOUT);
+    let builder = TcpServer::builder().drain_timeout(LIMIT);
     let server = builder.bind("127.0.0.1:0").unwrap();
     let (addr, handle) = (server.local_addr(), server.handle());
     // The handler ignores every request to end.
@@ -141,7 +141,7 @@ fn signals_do_not_suspend_the_drain_timeout() {
             server.serve_forever(stuck).unwrap()
         })
     });
-    assert_eq!(totals.cut(), 1);
+    assert_eq!(totals.aborted(), 1);
     drop(release);
 }
 
@@ -149,7 +149,7 @@ fn signals_do_not_suspend_the_drain_timeout() {
 fn signals_do_not_suspend_the_idle_timeout_in_a_reactor() {
     let _turn = turn();
     catch_signals();
-    let builder = TcpServer::builder().idle_timeout(TIMEOUT);
+    let builder = TcpServer::builder().idle_timeout(LIMIT);
     let server = TestServer::with(builder, EchoHandler::new);
     let client = connect(server.addr);
     ping(&client, b"x");

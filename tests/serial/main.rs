@@ -9,11 +9,11 @@
     reason = "a test fails by panicking"
 )]
 
-mod economy;
 mod handles;
 mod interrupted;
 mod panics;
 mod pipes;
+mod resource_usage;
 mod shortage;
 #[allow(
     dead_code,

@@ -73,7 +73,7 @@ fn spent(daemon: &Daemon, work: impl FnOnce()) -> Duration {
 #[test]
 fn no_message_makes_the_server_wait_awake_for_longer_than_it_may() {
     let _turn = turn();
-    let daemon = Daemon::start(&["--spin", "5ms"]);
+    let daemon = Daemon::start(&["--busy-poll", "5ms"]);
     let client = connect(daemon.addr);
     // Whatever makes it wait again is followed by what it waits for in vain.
     let rounds = 50;
@@ -92,7 +92,7 @@ fn no_message_makes_the_server_wait_awake_for_longer_than_it_may() {
 #[test]
 fn a_connection_that_waiting_does_not_help_costs_next_to_none() {
     let _turn = turn();
-    let daemon = Daemon::start(&["--spin", "5ms"]);
+    let daemon = Daemon::start(&["--busy-poll", "5ms"]);
     let client = connect(daemon.addr);
     let messages = 256;
     let time = spent(&daemon, || converse(&client, messages, 2 * SPIN));
@@ -104,7 +104,7 @@ fn a_connection_that_waiting_does_not_help_costs_next_to_none() {
 #[test]
 fn a_slow_connection_is_not_waited_for_at_all() {
     let _turn = turn();
-    let daemon = Daemon::start(&["--spin", "20ms"]);
+    let daemon = Daemon::start(&["--busy-poll", "20ms"]);
     let client = connect(daemon.addr);
     let time = spent(&daemon, || converse(&client, 30, Duration::from_millis(50)));
     // If it were for half of them, it would take 300 ms.
@@ -114,7 +114,7 @@ fn a_slow_connection_is_not_waited_for_at_all() {
 #[test]
 fn those_that_wait_awake_leave_the_processor_to_a_neighbour() {
     let _turn = turn();
-    let daemon = Daemon::start(&["--spin", "20ms"]);
+    let daemon = Daemon::start(&["--busy-poll", "20ms"]);
     thread::scope(|scope| {
         // More than there are processors, awake for most of the time.
         for _ in 0..8 {

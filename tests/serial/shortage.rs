@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Signal, geteuid};
 
 use crate::support::{
-    Daemon, PATIENCE, available, connect, eventually, exchange, ping, read_to_end, skip,
+    Daemon, TIMEOUT, available, connect, eventually, exchange, ping, read_to_end, skip,
 };
 use crate::turn;
 use crate::usage::{has_thread, status, ticks};
@@ -97,7 +97,7 @@ fn endure(daemon: &Daemon, resource: Resource, to: &str, warning: &str, service:
     limit(daemon, resource, &unlimited);
     let relief = Instant::now();
     for mut client in &waiting {
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.set_read_timeout(Some(TIMEOUT)).unwrap();
         client.read_exact(&mut [0]).unwrap();
     }
     // The longest wait between two tries is a second. The rest is for a busy machine.
@@ -183,7 +183,7 @@ fn out_of_descriptors_those_that_are_refused_do_not_hold_up_the_next() {
     if !available(&["prlimit"]) {
         return;
     }
-    let daemon = Daemon::start(&["--max-connections=1", "--at-limit=refuse"]);
+    let daemon = Daemon::start(&["--max-connections=1", "--at-limit=reject"]);
     let inside = served(&daemon);
     // Room for five more, which those that are turned away take up for a while.
     let next: u64 = next_descriptor(&daemon).parse().unwrap();

@@ -132,7 +132,7 @@ fn no_socket_takes_the_number_of_a_standard_descriptor_that_was_closed() {
 
 #[test]
 fn it_keeps_no_directory_busy_and_leaves_the_umask() {
-    let dir = env::temp_dir().join(format!("echod-manners-{}", process::id()));
+    let dir = env::temp_dir().join(format!("echod-hygiene-{}", process::id()));
     fs::create_dir(&dir).unwrap();
     let daemon = Daemon::spawn(
         Daemon::command()
