@@ -53,14 +53,24 @@ fn the_limit_per_source_counts_clients_and_not_their_proxy() {
         (&next).write_all(b"x").unwrap();
         (&next).read(&mut [0]).is_ok_and(|n| n == 1)
     });
-    // The leader sleeps, and reports the end of the episode all the same.
-    daemon.wait_for_log("no source exceeds the limit of 2 connections any more");
     let log = daemon.stop().log;
     let is_end = |line: &str| {
         line.contains("peer=203.0.113.7:3 ") && line.contains("bytes_in=0 bytes_out=0 ")
     };
     assert!(log.lines().any(is_end), "{log}");
     assert_eq!(log.matches("WARN").count(), 1, "{log}");
+}
+
+/// The leader sleeps without a limit when the limit is reached.
+#[test]
+fn the_end_of_a_limit_is_told_though_nobody_connects() {
+    let daemon = Daemon::start(&["--proxy-protocol", PROXY, "--max-per-source", "1"]);
+    let inside = client(daemon.addr, "203.0.113.7:1");
+    ping(&inside, b"in");
+    let refused = client(daemon.addr, "203.0.113.7:2");
+    assert_eq!(read_to_end(&refused).unwrap(), b"");
+    daemon.wait_for_log("no source exceeds the limit of 1 connections any more");
+    ping(&inside, b"still in");
 }
 
 #[test]
