@@ -157,6 +157,11 @@ pub(crate) struct Cli {
     )]
     pub(crate) backlog: u32,
 
+    /// Share each address with another echod of the same user, for a restart without a gap:
+    /// start the new one, which gets all new clients, then stop the old one
+    #[arg(long, env = "ECHOD_REUSE_PORT", value_parser = BoolishValueParser::new())]
+    pub(crate) reuse_port: bool,
+
     /// Fix the kernel's send and receive buffers of each connection to this size, which bounds memory,
     /// and the rate over a long path [default: 0, they grow]
     #[arg(long, value_name = "SIZE", env = "ECHOD_SOCKET_BUFFERS", value_parser = size)]

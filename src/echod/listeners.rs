@@ -12,6 +12,7 @@ use clap::error::ErrorKind as UsageError;
 use crate::address::ListenAddr;
 use crate::cli::Cli;
 use crate::reason;
+use crate::reuse_port;
 use crate::run;
 use crate::service::Service;
 
@@ -54,24 +55,33 @@ pub(crate) fn bind(
         let mut addrs = one.resolved.clone();
         addrs.retain(|addr| !is_covered(addr));
         if !addrs.is_empty() {
-            let listening = run::builder(cli).listen(&addrs[..]).map_err(explain)?;
+            let listening = run::builder(cli).listen(&addrs[..]);
+            let listening = listening.map_err(|error| explain(error, cli.reuse_port))?;
+            if cli.reuse_port {
+                listening.iter().for_each(reuse_port::prefer_newest);
+            }
             listeners.entry(one.service).or_default().extend(listening);
         }
     }
     Ok(listeners)
 }
 
-/// Says what to do about a port that takes a privilege.
-fn explain(error: socketserver::Error) -> Box<dyn Error> {
-    if error.kind() != ErrorKind::PermissionDenied {
-        return error.into();
+/// Says what to do about a port that takes a privilege, and about one that can't be shared.
+fn explain(error: socketserver::Error, shares: bool) -> Box<dyn Error> {
+    match error.kind() {
+        ErrorKind::PermissionDenied => format!(
+            "{}; ports below {} take root, or the capability CAP_NET_BIND_SERVICE",
+            reason(&error),
+            unprivileged_port()
+        )
+        .into(),
+        ErrorKind::AddrInUse if shares => format!(
+            "{}; only processes of the same user share it, each with --reuse-port",
+            reason(&error)
+        )
+        .into(),
+        _ => error.into(),
     }
-    format!(
-        "{}; ports below {} take root, or the capability CAP_NET_BIND_SERVICE",
-        reason(&error),
-        unprivileged_port()
-    )
-    .into()
 }
 
 /// Returns the first port that everybody may bind.

@@ -13,6 +13,7 @@ mod listeners;
 mod logging;
 mod metrics;
 mod probe;
+mod reuse_port;
 mod run;
 mod service;
 mod signals;

@@ -66,6 +66,7 @@ pub(crate) fn builder(cli: &Cli) -> Builder {
         .stack_size(STACK)
         .reactors(cli.reactors.map(NonZeroUsize::get))
         .backlog(cli.backlog)
+        .reuse_port(cli.reuse_port)
         .socket_buffers(cli.socket_buffers())
 }
 

@@ -28,8 +28,14 @@ pub(crate) fn tell(cli: &Cli, inherited: &Inherited) {
         log::warn!("{name} has no effect: the sockets that were passed to echod take its place");
     }
     let binds_nothing = !passed.is_empty() && cli.service.is_empty();
-    for name in ["backlog", "socket_buffers"] {
-        if let (Some(name), true) = (cli.given.name(name), binds_nothing) {
+    // `ECHOD_REUSE_PORT=false` asks for nothing.
+    let reuse_port = cli.given.name("reuse_port").filter(|_| cli.reuse_port);
+    for name in [
+        cli.given.name("backlog"),
+        cli.given.name("socket_buffers"),
+        reuse_port,
+    ] {
+        if let (Some(name), true) = (name, binds_nothing) {
             log::warn!("{name} has no effect on sockets that were passed to echod");
         }
     }

@@ -379,12 +379,43 @@ impl Builder {
         self
     }
 
-    /// Sets whether other sockets may listen on the same address (`SO_REUSEPORT`). Defaults to
-    /// no. `SO_REUSEADDR`, so that a restart need not wait for `TIME_WAIT`, is always on.
+    /// Sets whether other sockets may listen on the same address (`SO_REUSEPORT`, `socket(7)`), so that a
+    /// new process can start before the old one stops. Defaults to no. `SO_REUSEADDR`, so that a restart
+    /// need not wait for `TIME_WAIT`, is always on.
+    ///
+    /// All sockets of an address must have the setting, and the processes must have the same effective
+    /// user. Otherwise binding fails with [`AddrInUse`](std::io::ErrorKind::AddrInUse). So each process of
+    /// that user can take a part of your clients. A second instance that was started by mistake is no
+    /// longer an error.
+    ///
+    /// Each connection belongs to one of the sockets from its first packet on. A client whose socket is at
+    /// its limit waits there, while the other processes have room. The limits and totals of this server
+    /// don't include the clients of the others.
+    ///
+    /// It is set on the listeners that [`listen`](Self::listen) and [`bind`](Self::bind) make. Those that
+    /// are passed to [`from_listeners`](Self::from_listeners) keep theirs.
     ///
     /// # Platform-specific behavior
     ///
+    /// Linux picks the socket by a hash of both addresses. When a listener is closed, Linux resets the
+    /// connections that still wait in its backlog. With the sysctl `net.ipv4.tcp_migrate_req=1` (Linux
+    /// 5.14 and later) it moves nearly all of them to another listener of the address. Other systems may give
+    /// all clients to one of the sockets.
+    ///
     /// On illumos and Solaris, binding fails with [`Unsupported`](std::io::ErrorKind::Unsupported).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> Result<(), socketserver::Error> {
+    /// use socketserver::TcpServer;
+    ///
+    /// let old = TcpServer::builder().reuse_port(true).bind("127.0.0.1:0")?;
+    /// let new = TcpServer::builder().reuse_port(true).bind(old.local_addr())?;
+    /// assert_eq!(new.local_addr(), old.local_addr());
+    /// # Ok(())
+    /// # }
+    /// ```
     #[doc(alias = "allow_reuse_port")]
     #[doc(alias = "allow_reuse_address")]
     #[must_use]

@@ -52,6 +52,8 @@ mod proxy;
 mod proxy_protocol;
 mod races;
 mod redis;
+#[cfg(target_os = "linux")]
+mod reuse_port;
 mod server;
 mod services;
 mod shutdown;

@@ -4,6 +4,8 @@ mod daemon;
 mod haproxy;
 mod lines;
 #[cfg(target_os = "linux")]
+mod network;
+#[cfg(target_os = "linux")]
 mod refused;
 mod server;
 mod session;
@@ -21,6 +23,8 @@ use socket2::{Domain, Socket, Type};
 pub(crate) use daemon::{Daemon, finish};
 pub(crate) use haproxy::Haproxy;
 pub(crate) use lines::{Lines, field, logged};
+#[cfg(target_os = "linux")]
+pub(crate) use network::in_own_network;
 #[cfg(target_os = "linux")]
 pub(crate) use refused::refused;
 pub(crate) use server::TestServer;

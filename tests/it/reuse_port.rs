@@ -1,0 +1,194 @@
+//! Processes that share an address (`SO_REUSEPORT`): what each gets, and a restart that loses nobody.
+
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::{mem, thread};
+
+use rustix::process::{Pid, Signal, kill_process};
+use socketserver::{EchoHandler, TcpServer};
+
+use crate::support::{
+    Daemon, TIMEOUT, TestServer, connect, eventually, exchange, field, finish, in_own_network,
+    noise, ping, read_to_end,
+};
+
+/// Starts a process that shares its address, on a free port.
+fn first(args: &[&str]) -> Daemon {
+    Daemon::start(&[&["--reuse-port"], args].concat())
+}
+
+/// Starts a process that shares the address of another one.
+fn second(first: &Daemon, args: &[&str]) -> Daemon {
+    let addr = first.addr.to_string();
+    let mut command = Daemon::command();
+    Daemon::spawn(command.args(["--reuse-port", "--listen", &addr]).args(args))
+}
+
+/// Stops a process, and returns how many clients it has served.
+fn stop(daemon: Daemon) -> u64 {
+    let output = daemon.stop();
+    assert_eq!(output.code, Some(0), "{}", output.log);
+    let line = output.log.lines().find(|line| line.contains("stopped: "));
+    field(line.unwrap(), "connections")
+        .unwrap()
+        .parse()
+        .unwrap()
+}
+
+#[test]
+fn servers_that_ask_for_it_share_an_address_and_each_gets_clients() {
+    let share = || TcpServer::builder().reuse_port(true);
+    let one = TestServer::with(share(), EchoHandler::new);
+    let other = TestServer::serve(share().bind(one.addr).unwrap(), EchoHandler::new);
+    eventually("a client of each", || {
+        assert_eq!(exchange(one.addr, b"here"), b"here");
+        let served = |server: &TestServer| server.handle.totals().connections() > 0;
+        served(&one) && served(&other)
+    });
+    let error = TcpServer::bind(one.addr).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrInUse);
+}
+
+#[test]
+fn an_address_of_a_server_that_did_not_ask_for_it_is_in_use() {
+    let one = TestServer::start(EchoHandler::new);
+    let output = Daemon::command()
+        .args(["--reuse-port", "--listen", &one.addr.to_string()])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let expected = format!(
+        "cannot bind {}: Address already in use (os error 98); only processes of the same user share it, \
+         each with --reuse-port\n",
+        one.addr
+    );
+    assert!(said.ends_with(&expected), "{said}");
+}
+
+/// Leaves clients in the backlog of one process, starts another one, stops the first, and returns what
+/// each of the clients gets.
+fn stop_with_a_full_backlog() -> Vec<io::Result<Vec<u8>>> {
+    let old = first(&["--max-connections=1"]);
+    let inside = connect(old.addr);
+    ping(&inside, b"here");
+    let waiting: Vec<_> = (0..9).map(|_| connect(old.addr)).collect();
+    let new = second(&old, &[]);
+    old.signal(Signal::TERM);
+    assert_eq!(read_to_end(&inside).unwrap(), b"", "the end of the drain");
+    drop(inside);
+    assert_eq!(old.wait().code, Some(0));
+    let exchange = |mut client: TcpStream| {
+        client.write_all(b"due")?;
+        client.shutdown(Shutdown::Write)?;
+        read_to_end(&client)
+    };
+    let outcomes = waiting.into_iter().map(exchange).collect();
+    stop(new);
+    outcomes
+}
+
+#[test]
+fn clients_in_the_backlog_are_reset_at_a_stop_or_moved_if_the_system_is_told_to() {
+    in_own_network(|| {
+        for outcome in stop_with_a_full_backlog() {
+            let error = outcome.unwrap_err().kind();
+            assert_eq!(error, ErrorKind::ConnectionReset);
+        }
+        // It belongs to the network.
+        fs::write("/proc/sys/net/ipv4/tcp_migrate_req", "1").unwrap();
+        for outcome in stop_with_a_full_backlog() {
+            assert_eq!(outcome.unwrap(), b"due");
+        }
+    });
+}
+
+#[test]
+fn it_has_no_effect_on_sockets_that_were_passed() {
+    for (asked, warns) in [("true", true), ("false", false)] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let daemon = Daemon::command()
+            .env("ECHOD_REUSE_PORT", asked)
+            .stdin(OwnedFd::from(listener))
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut daemon = daemon.unwrap();
+        assert_eq!(exchange(addr, b"here"), b"here");
+        kill_process(Pid::from_child(&daemon), Signal::TERM).unwrap();
+        assert!(finish(&mut daemon).success());
+        let mut log = String::new();
+        let mut stderr = daemon.stderr.take().unwrap();
+        stderr.read_to_string(&mut log).unwrap();
+        let warning = "ECHOD_REUSE_PORT has no effect on sockets that were passed to echod";
+        assert_eq!(log.contains(warning), warns, "{log}");
+    }
+}
+
+#[test]
+fn the_process_that_began_to_listen_last_gets_all_new_clients() {
+    let mut old = first(&[]);
+    for _ in 0..3 {
+        let new = second(&old, &[]);
+        for _ in 0..20 {
+            assert_eq!(exchange(new.addr, b"here"), b"here");
+        }
+        stop(mem::replace(&mut old, new));
+    }
+    assert_eq!(stop(old), 20);
+}
+
+#[test]
+fn if_the_new_process_stops_the_old_one_gets_clients_again() {
+    let old = first(&[]);
+    assert_eq!(stop(second(&old, &[])), 0);
+    assert_eq!(exchange(old.addr, b"here"), b"here");
+    assert_eq!(stop(old), 1);
+}
+
+/// For so long the old process accepts clients that came before there was a new one.
+const DELAY: &str = "--shutdown-delay=200ms";
+
+#[test]
+fn a_restart_refuses_and_resets_nobody() {
+    let mut daemon = first(&[DELAY]);
+    let addr = daemon.addr;
+    let (is_over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let client = |seed| {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        while !is_over.load(Ordering::Relaxed) {
+            let message = noise(rng.u64(..), rng.usize(1..5000));
+            let echo = try_exchange(addr, &message)?;
+            // A client that has not sent everything when the drain begins gets the end early.
+            assert!(message.starts_with(&echo), "not an echo");
+            served.fetch_add(1, Ordering::Relaxed);
+        }
+        io::Result::Ok(())
+    };
+    thread::scope(|scope| {
+        let client = &client;
+        let clients = [0, 1, 2, 3].map(|seed| scope.spawn(move || client(seed)));
+        for _ in 0..10 {
+            let new = second(&daemon, &[DELAY]);
+            stop(mem::replace(&mut daemon, new));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        for client in clients {
+            client.join().unwrap().unwrap();
+        }
+    });
+    assert!(served.into_inner() > 100, "there was hardly a client");
+    stop(daemon);
+}
+
+fn try_exchange(addr: SocketAddr, message: &[u8]) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(addr)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.write_all(message)?;
+    stream.shutdown(Shutdown::Write)?;
+    read_to_end(&stream)
+}
