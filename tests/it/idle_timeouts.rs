@@ -1,6 +1,7 @@
 //! The idle timeout that a handler sets for its connection, and what counts as activity.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::mem;
 use std::net::TcpStream;
 use std::sync::mpsc;
 use std::thread;
@@ -95,40 +96,50 @@ fn the_idle_timeout_of_a_handler_holds_after_it() {
     }
 }
 
-/// Between two bytes of a download: little, because another test may keep the machine busy for longer.
+/// Between two bytes of a download.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The idle timeout of a download, which goes on for one and a half of them.
 const IDLE_DOWNLOAD: Duration = Duration::from_secs(2);
 
-/// Sends a byte now and then, for several idle timeouts, while another thread waits for input, as a
-/// proxy does. Returns how the wait for input ended.
-fn download(conn: &Connection) -> io::Result<usize> {
+/// How a download went.
+struct Download {
+    /// How the wait for input ended meanwhile.
+    read: io::Result<usize>,
+    /// The longest time from the begin of a write to the end of the next, or to the end of the wait. On a
+    /// busy machine it may be longer than a pause.
+    silence: Duration,
+}
+
+/// Sends a byte now and then, for longer than an idle timeout, while another thread waits for input, as a
+/// proxy does.
+fn download(conn: &Connection) -> Download {
     thread::scope(|scope| {
         let (stop, stopped) = mpsc::channel::<()>();
-        scope.spawn(move || {
+        let writer = scope.spawn(move || {
             let mut conn = conn;
-            for _ in 0..60 {
-                if conn.write_all(b"x").is_err() || stopped.recv_timeout(PAUSE) == Ok(()) {
-                    return;
+            let (mut begun, mut silence) = (Instant::now(), Duration::ZERO);
+            for byte in [b"x"; 60].into_iter().chain([b"!"]) {
+                let before = mem::replace(&mut begun, Instant::now());
+                let written = conn.write_all(byte);
+                silence = silence.max(before.elapsed());
+                if written.is_err() || stopped.recv_timeout(PAUSE) == Ok(()) {
+                    break;
                 }
             }
-            // The client answers with the end.
-            let _ = conn.write_all(b"!");
+            silence.max(begun.elapsed())
         });
         let mut conn = conn;
         let read = conn.read(&mut [0]);
         // The writer may be done already.
         let _ = stop.send(());
-        read
+        let silence = writer.join().unwrap();
+        Download { read, silence }
     })
 }
 
-/// Lets a client download, and returns how the wait for its input ended.
-fn downloaded(
-    builder: Builder,
-    prepare: impl Fn(&Connection) + Send + Sync + 'static,
-) -> io::Result<usize> {
+/// Lets a client download, which answers the last byte with the end.
+fn downloaded(builder: Builder, prepare: impl Fn(&Connection) + Send + Sync + 'static) -> Download {
     let (sender, result) = mpsc::channel();
     let server = TestServer::with(
         builder.idle_timeout(IDLE_DOWNLOAD),
@@ -145,20 +156,33 @@ fn downloaded(
     result.recv_timeout(TIMEOUT).unwrap()
 }
 
+/// Fails if a download times out although it was never silent for so long, or does so twenty times.
+fn assert_is_never_idle(start: impl Fn() -> Download) {
+    for _ in 0..20 {
+        let Download { read, silence } = start();
+        match read {
+            Ok(n) => return assert_eq!(n, 0),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::TimedOut),
+        }
+        assert!(silence >= IDLE_DOWNLOAD, "too early: {silence:?}");
+    }
+    panic!("the machine is too busy");
+}
+
 #[test]
 fn output_puts_the_idle_timeout_off_where_it_counts() {
-    let counts = TcpServer::builder().output_is_activity(true);
-    assert_eq!(downloaded(counts, |_| {}).unwrap(), 0);
+    let server = |counts| TcpServer::builder().output_is_activity(counts);
+    assert_is_never_idle(|| downloaded(server(true), |_| {}));
     let set = |conn: &Connection| conn.set_output_is_activity(true);
-    assert_eq!(downloaded(TcpServer::builder(), set).unwrap(), 0);
+    assert_is_never_idle(|| downloaded(server(false), set));
 }
 
 #[test]
 fn output_does_not_put_the_idle_timeout_off_where_it_does_not_count() {
-    let error = downloaded(TcpServer::builder(), |_| {}).unwrap_err();
+    let error = downloaded(TcpServer::builder(), |_| {}).read.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     let counts = TcpServer::builder().output_is_activity(true);
     let unset = |conn: &Connection| conn.set_output_is_activity(false);
-    let error = downloaded(counts, unset).unwrap_err();
+    let error = downloaded(counts, unset).read.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
 }
