@@ -10,8 +10,8 @@ use ipnet::{IpNet, Ipv4Net};
 /// An IP network: an address and how many of its bits count (CIDR, RFC 4632).
 ///
 /// It is read as people write it: `10.0.0.0/8`, `2001:db8::/32`, or one address, such as
-/// `192.0.2.7`. Bits beyond the prefix must be zero, because an address among networks is more often
-/// a slip than a wish.
+/// `192.0.2.7`. Bits beyond the prefix must be zero: `10.1.2.3/8` is an error, because it is not clear
+/// whether the address or the network is meant.
 ///
 /// # Examples
 ///
