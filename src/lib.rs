@@ -179,7 +179,8 @@ pub use worker::handler::RequestHandler;
 pub use worker::handler::from_fn;
 pub use worker::handler::{FnHandler, HandlerError};
 
-/// Compiles the README's snippets.
+/// Compiles the snippets of the pages.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
-struct Readme;
+#[doc = include_str!("../examples/python.md")]
+struct Pages;

@@ -45,7 +45,7 @@ pub(crate) struct Cli {
     #[arg(long)]
     pub(crate) list: bool,
 
-    /// Write what was measured to benches/peers.svg and README.md
+    /// Write what was measured to benches/peers.svg and benches/peers/README.md
     #[arg(long, conflicts_with = "addr")]
     pub(crate) save: bool,
 

@@ -101,7 +101,7 @@ fn run(cli: &Cli) -> Result {
         chart::draw(&results, &machine, &project.join("benches/peers.svg"))?;
         let (rounds, seconds) = (cli.rounds(), cli.time().as_secs_f64());
         let how = format!("{machine}; medians of `--rounds {rounds} --seconds {seconds}`");
-        readme::update(&project.join("README.md"), &results, &how)?;
+        readme::update(&project.join("benches/peers/README.md"), &results, &how)?;
     }
     match results.failures() {
         0 => Ok(()),

@@ -1,4 +1,4 @@
-//! The section of README.md that says what was measured.
+//! The section of this folder's README.md that says what was measured.
 
 use std::fmt::Write;
 use std::fs;
@@ -41,7 +41,7 @@ fn section(results: &Results, how: &str) -> String {
     let first = &results.peers[0];
     let mut text = format!(
         "{date}, {how}.\n\n\
-         ![The rates of the servers at each work, relative to each other](benches/peers.svg)\n\n\
+         ![The rates of the servers at each work, relative to each other](../peers.svg)\n\n\
          The rate of `{first}`, and how many times each other's it is, in bold where it is slower:\n\n\
          {}\n",
         table(results)

@@ -39,7 +39,7 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
 
-    /// Listen here; may be given several times, or with commas
+    /// Address to listen on; repeat it, or separate with commas
     #[arg(
         short,
         long,
@@ -50,7 +50,7 @@ pub(crate) struct Cli {
     )]
     pub(crate) listen: Vec<ListenAddr>,
 
-    /// Serve another service, too, as in daytime=:13; may be given several times, or with commas
+    /// Serve another service as well, as in daytime=:13; repeat it, or separate with commas
     #[arg(
         long,
         value_name = "NAME=ADDR",
@@ -60,7 +60,7 @@ pub(crate) struct Cli {
     )]
     pub(crate) service: Vec<(Service, ListenAddr)>,
 
-    /// Serve at most this many connections at once, of each service
+    /// Maximum simultaneous connections per service
     #[arg(
         short = 'c',
         long,
@@ -82,7 +82,7 @@ pub(crate) struct Cli {
     )]
     pub(crate) at_limit: AtLimit,
 
-    /// Serve at most this many connections of one IPv4 address or IPv6 /64; close more of them
+    /// Maximum simultaneous connections from one IPv4 address or IPv6 /64; further ones are closed
     /// [default: 0, no limit]
     #[arg(long, value_name = "N", env = "ECHOD_MAX_PER_SOURCE")]
     max_per_source: Option<usize>,
@@ -98,15 +98,15 @@ pub(crate) struct Cli {
     )]
     pub(crate) proxy_protocol: Vec<Network>,
 
-    /// Close a connection that sends nothing for this long [default: 0, never]
+    /// Close a connection that has sent nothing for this long [default: 0, never]
     #[arg(long, value_name = "DUR", env = "ECHOD_IDLE_TIMEOUT", value_parser = duration)]
     idle_timeout: Option<Duration>,
 
-    /// Close a connection that takes nothing of what is sent for this long [default: 0, never]
+    /// Close a connection whose client has read nothing for this long [default: 0, never]
     #[arg(long, value_name = "DUR", env = "ECHOD_WRITE_TIMEOUT", value_parser = duration)]
     write_timeout: Option<Duration>,
 
-    /// End a connection that has lived this long [default: 0, never]
+    /// Close a connection older than this [default: 0, never]
     #[arg(long, value_name = "DUR", env = "ECHOD_MAX_LIFETIME", value_parser = duration)]
     max_lifetime: Option<Duration>,
 
@@ -142,12 +142,11 @@ pub(crate) struct Cli {
     )]
     pub(crate) busy_poll: Duration,
 
-    /// Carry the connections of each service with this many event loops [default: one for every two
-    /// processors]
+    /// Event loops per service, which carry its connections [default: one for every two processors]
     #[arg(long, value_name = "N", env = "ECHOD_REACTORS", value_parser = count)]
     pub(crate) reactors: Option<NonZeroUsize>,
 
-    /// Let the kernel complete this many connections ahead, for each address
+    /// Listen backlog per address (capped by net.core.somaxconn)
     #[arg(
         long,
         value_name = "N",
@@ -162,8 +161,8 @@ pub(crate) struct Cli {
     #[arg(long, env = "ECHOD_REUSE_PORT", value_parser = BoolishValueParser::new())]
     pub(crate) reuse_port: bool,
 
-    /// Fix the kernel's send and receive buffers of each connection to this size, which bounds memory,
-    /// and the rate over a long path [default: 0, they grow]
+    /// Size of the kernel's send and receive buffers of each connection: it bounds memory, and the rate
+    /// over a long path [default: 0, they grow]
     #[arg(long, value_name = "SIZE", env = "ECHOD_SOCKET_BUFFERS", value_parser = size)]
     socket_buffers: Option<usize>,
 
@@ -172,11 +171,11 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "TEXT", env = "ECHOD_BANNER")]
     pub(crate) banner: Option<Banner>,
 
-    /// Print each address on a line of standard output once all listen, then close it
+    /// Once listening, print one address a line, then close standard output
     #[arg(long, env = "ECHOD_PRINT_ADDR", value_parser = BoolishValueParser::new())]
     pub(crate) print_addr: bool,
 
-    /// Log lines of text, or JSON objects
+    /// Log text, or one JSON object a line
     #[arg(
         long,
         value_name = "FORMAT",

@@ -107,7 +107,10 @@ pub(crate) fn at_address(text: &str) -> Result<(Service, ListenAddr), String> {
             .iter()
             .map(Service::to_string)
             .collect();
-        format!("no service is named {name:?}; there are {}", all.join(", "))
+        format!(
+            "unknown service {name:?}; known services: {}",
+            all.join(", ")
+        )
     })?;
     Ok((service, addr.parse()?))
 }
@@ -134,9 +137,9 @@ mod tests {
             ("daytime=13", "HOST:PORT"),
             (
                 "qotd=:17",
-                "no service is named \"qotd\"; there are echo, daytime, ",
+                "unknown service \"qotd\"; known services: echo, daytime, ",
             ),
-            ("=:13", "no service is named \"\""),
+            ("=:13", "unknown service \"\""),
         ] {
             let error = at_address(text).unwrap_err();
             assert!(error.contains(hint), "{text:?}: {error}");

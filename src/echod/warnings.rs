@@ -84,8 +84,8 @@ fn warning(name: &str, known: &BTreeSet<&str>) -> String {
         .iter()
         .max_by(|a, b| alike(a).total_cmp(&alike(b)))
         .filter(|known| alike(known) > ALIKE);
-    let tip = closest.map_or_else(String::new, |known| format!("; there is {known}"));
-    format!("the variable {name} is not known{tip}")
+    let tip = closest.map_or_else(String::new, |known| format!("; did you mean {known}?"));
+    format!("unknown variable {name}{tip}")
 }
 
 fn end(name: &str) -> &str {
@@ -140,9 +140,9 @@ mod tests {
     #[test]
     fn a_name_that_is_alike_is_told() {
         let known = BTreeSet::from(["ECHOD_LISTEN", "ECHOD_BACKLOG"]);
-        let expected = "the variable ECHOD_LISTN is not known; there is ECHOD_LISTEN";
+        let expected = "unknown variable ECHOD_LISTN; did you mean ECHOD_LISTEN?";
         assert_eq!(warning("ECHOD_LISTN", &known), expected);
-        let expected = "the variable ECHOD_PORT is not known";
+        let expected = "unknown variable ECHOD_PORT";
         assert_eq!(warning("ECHOD_PORT", &known), expected);
     }
 }

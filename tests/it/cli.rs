@@ -272,7 +272,7 @@ fn settings_without_effect_and_unknown_variables_are_told_once() {
     assert_eq!(
         warnings(&mut command),
         [
-            "the variable ECHOD_LISTN is not known; there is ECHOD_LISTEN".to_owned(),
+            "unknown variable ECHOD_LISTN; did you mean ECHOD_LISTEN?".to_owned(),
             format!(
                 "ECHOD_BACKLOG is {}, but the kernel takes at most {somaxconn} (net.core.somaxconn)",
                 somaxconn + 1

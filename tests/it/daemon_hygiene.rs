@@ -38,7 +38,7 @@ fn a_standard_error_that_nobody_reads_stops_nothing() {
     }
     // Once it is read again, it says what is missing.
     let mut log = Log::of(child.stderr.take().unwrap());
-    let warning = " lines of the log were lost: nobody read them in time";
+    let warning = " log lines dropped: standard error was not read in time";
     log.wait_for(warning);
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     assert_eq!(finish(&mut child).code(), Some(0));

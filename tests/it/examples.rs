@@ -62,6 +62,12 @@ fn servers_at_the_documented_address_do_what_they_say() {
     assert_eq!(exchange(addr, &more_than_its_buffer), more_than_its_buffer);
     server.end();
 
+    let server = Running::start(example("greeter"));
+    assert_eq!(exchange(addr, b"ann\n"), b"Hello, ann!\n");
+    let endless = String::from_utf8(exchange(addr, &[b'a'; 1000])).unwrap();
+    assert_eq!(endless, format!("Hello, {}!\n", "a".repeat(100)));
+    server.end();
+
     let server = Running::start(example("custom_handler"));
     let mut adder = BufReader::new(connect(addr));
     let greeting = format!(
@@ -118,8 +124,8 @@ fn line(reader: &mut impl BufRead) -> String {
 }
 
 #[test]
-fn the_readme_shows_the_echo_example_as_it_is() {
-    let example = include_str!("../../examples/echo.rs");
+fn the_readme_shows_the_example_as_it_is() {
+    let example = include_str!("../../examples/greeter.rs");
     let code = &example[example.find("use ").unwrap()..];
     assert!(include_str!("../../README.md").contains(code));
 }

@@ -142,7 +142,7 @@ fn what_is_no_service_is_bad_usage() {
         ("daytime=1313", "expected HOST:PORT"),
         (
             "qotd=:1717",
-            "no service is named \"qotd\"; there are echo, daytime, ",
+            "unknown service \"qotd\"; known services: echo, daytime, ",
         ),
         (
             "time=:3737,discard=127.0.0.1:3737",

@@ -68,7 +68,7 @@ impl Queue {
             write_whole(stderr, &lines);
             if lost > 0 {
                 self.lock().is_reporting = true;
-                log::warn!(lost; "{lost} lines of the log were lost: nobody read them in time");
+                log::warn!(lost; "{lost} log lines dropped: standard error was not read in time");
                 self.lock().is_reporting = false;
             }
         }
