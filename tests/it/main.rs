@@ -15,6 +15,8 @@
 
 mod aborts;
 mod accepting;
+#[cfg(target_os = "linux")]
+mod access;
 mod banner;
 mod binding;
 mod chat;

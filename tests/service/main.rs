@@ -32,7 +32,7 @@ const IMPOSSIBLE: i32 = 77;
 /// Runs one of the scripts as root of a machine that has the daemon and its units.
 fn in_a_box(script: &str) {
     // The clients of the scripts.
-    if !available(&["nc", "perl", "nsenter", "setpriv"]) {
+    if !available(&["nc", "perl", "nsenter", "setpriv", "ip"]) {
         return;
     }
     let mut copies = vec![format!("{}:/usr/bin/echod", env!("CARGO_BIN_EXE_echod"))];
@@ -41,6 +41,8 @@ fn in_a_box(script: &str) {
             "{PROJECT}/systemd/{unit}:/lib/systemd/system/{unit}"
         ));
     }
+    let page = format!("{PROJECT}/systemd/access.md:/usr/share/doc/echod/access.md");
+    copies.push(page);
     boot(script, &copies);
 }
 
@@ -125,6 +127,11 @@ fn inherited_sockets_are_told_apart() {
 #[test]
 fn it_can_neither_write_nor_run_nor_reach_anything() {
     in_a_box("sandbox.sh");
+}
+
+#[test]
+fn networks_are_shut_out_as_the_page_says() {
+    in_a_box("access.sh");
 }
 
 #[test]

@@ -24,7 +24,7 @@ pub(crate) use daemon::{Daemon, finish};
 pub(crate) use haproxy::Haproxy;
 pub(crate) use lines::{Lines, field, logged};
 #[cfg(target_os = "linux")]
-pub(crate) use network::in_own_network;
+pub(crate) use network::{in_own_network, must};
 #[cfg(target_os = "linux")]
 pub(crate) use refused::refused;
 pub(crate) use server::TestServer;

@@ -29,7 +29,7 @@ pub(crate) fn in_own_network(run: impl FnOnce() + Send) {
 }
 
 /// Runs a program, and fails unless it succeeds.
-fn must(command: &mut Command) {
+pub(crate) fn must(command: &mut Command) {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {output:?}");
 }
