@@ -1,4 +1,4 @@
-//! The chart: for each work a row, in it each main server's rate, relative to one of them.
+//! The chart: for each workload a row, in it each main server's rate, relative to one of them.
 
 use std::path::Path;
 
@@ -50,11 +50,14 @@ enum Shape {
 
 /// Draws the results into a file, under the name of the machine.
 pub(crate) fn draw(results: &Results, machine: &str, path: &Path) -> Result {
-    let reference = results.peers.iter().position(|peer| peer == REFERENCE);
+    let reference = results
+        .contenders
+        .iter()
+        .position(|contender| contender == REFERENCE);
     let rows = rows(results, reference.unwrap_or(0));
     let title = format!(
         "Rate relative to {}, on a log scale: further right is faster",
-        results.peers[reference.unwrap_or(0)]
+        results.contenders[reference.unwrap_or(0)]
     );
     let height = ABOVE + BELOW + ROW * i32::try_from(rows.len()).unwrap_or(0);
     let size = (WIDTH.unsigned_abs(), height.unsigned_abs());
@@ -73,18 +76,21 @@ pub(crate) fn draw(results: &Results, machine: &str, path: &Path) -> Result {
 }
 
 struct Row {
-    work: String,
+    workload: String,
     rates: Vec<(Mark, f64)>,
 }
 
 fn rows(results: &Results, reference: usize) -> Vec<Row> {
-    let rows = results.works.iter().map(|at_work| {
+    let rows = results.workloads.iter().map(|measured| {
         let rates = MARKS.into_iter().filter_map(|mark| {
-            let peer = results.peers.iter().position(|peer| peer == mark.0)?;
-            Some((mark, at_work.ratio(peer, reference)?.median))
+            let contender = results
+                .contenders
+                .iter()
+                .position(|contender| contender == mark.0)?;
+            Some((mark, measured.ratio(contender, reference)?.median))
         });
         Row {
-            work: at_work.work.to_string(),
+            workload: measured.workload.to_string(),
             rates: rates.collect(),
         }
     });
@@ -147,7 +153,7 @@ impl<'a> Canvas<'a> {
         }
         let mut y = ABOVE + ROW / 2;
         for row in rows {
-            self.text(&row.work, (LEFT - 12, y), 12, HPos::Right, TEXT)?;
+            self.text(&row.workload, (LEFT - 12, y), 12, HPos::Right, TEXT)?;
             self.line([(LEFT, y), (RIGHT, y)], GUIDE)?;
             for (Mark(_, shape, colour), rate) in row.rates.iter().rev() {
                 self.mark((self.scale.x(*rate), y), *shape, *colour)?;

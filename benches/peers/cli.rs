@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::peers::{PEERS, Peer};
-use crate::works::Work;
+use crate::contenders::{CONTENDERS, Contender};
+use crate::workloads::Workload;
 
 const QUICK: [&str; 4] = ["pingpong-128-1", "pingpong-128-50", "connect", "bulk-1"];
 
-/// Starts each server in turn, several rounds, on the same work, and prints medians and ratios.
+/// Starts each server in turn, several rounds, on the same workload, and prints medians and ratios.
 ///
 /// All of it is on loopback, and every byte that comes back is compared.
 #[derive(Parser)]
@@ -22,12 +22,12 @@ const QUICK: [&str; 4] = ["pingpong-128-1", "pingpong-128-50", "connect", "bulk-
 #[allow(clippy::struct_excessive_bools, reason = "flags are")]
 pub(crate) struct Cli {
     /// Measure these servers [default: all, see --list]
-    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = peer)]
-    peer: Vec<&'static Peer>,
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = contender)]
+    contender: Vec<&'static Contender>,
 
-    /// Do these works, by name, or by what their names begin with [default: all, see --list]
-    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = works)]
-    work: Vec<Vec<Work>>,
+    /// Do these workloads, by name, or by what their names begin with [default: all, see --list]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = workloads)]
+    workload: Vec<Vec<Workload>>,
 
     /// Do it so often [default: 5, with --quick 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
@@ -41,7 +41,7 @@ pub(crate) struct Cli {
     #[arg(long)]
     quick: bool,
 
-    /// Print the servers and the works, and measure nothing
+    /// Print the servers and the workloads, and measure nothing
     #[arg(long)]
     pub(crate) list: bool,
 
@@ -50,7 +50,7 @@ pub(crate) struct Cli {
     pub(crate) save: bool,
 
     /// Measure a server that runs already
-    #[arg(long, value_name = "HOST:PORT", value_parser = address, conflicts_with = "peer")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address, conflicts_with = "contender")]
     pub(crate) addr: Option<SocketAddr>,
 
     /// Its process, or the first of its group, for its CPU time and memory
@@ -63,24 +63,30 @@ pub(crate) struct Cli {
 }
 
 impl Cli {
-    pub(crate) fn peers(&self) -> impl Iterator<Item = &'static Peer> {
-        let named = |peer: &&Peer| self.peer.iter().any(|named| named.name == peer.name);
-        let all = self.peer.is_empty();
-        PEERS.iter().filter(move |peer| all || named(peer))
+    pub(crate) fn contenders(&self) -> impl Iterator<Item = &'static Contender> {
+        let named = |contender: &&Contender| {
+            self.contender
+                .iter()
+                .any(|named| named.name == contender.name)
+        };
+        let all = self.contender.is_empty();
+        CONTENDERS
+            .iter()
+            .filter(move |contender| all || named(contender))
     }
 
     /// Returns whether what it measures was asked for by name, and so must not fail.
-    pub(crate) fn has_named_peers(&self) -> bool {
-        !self.peer.is_empty() || self.addr.is_some()
+    pub(crate) fn has_named_contenders(&self) -> bool {
+        !self.contender.is_empty() || self.addr.is_some()
     }
 
-    pub(crate) fn works(&self) -> Vec<Work> {
-        if !self.work.is_empty() {
-            return self.work.concat();
+    pub(crate) fn workloads(&self) -> Vec<Workload> {
+        if !self.workload.is_empty() {
+            return self.workload.concat();
         }
-        let mut works = Work::all();
-        works.retain(|work| !self.quick || QUICK.contains(&&*work.to_string()));
-        works
+        let mut workloads = Workload::all();
+        workloads.retain(|workload| !self.quick || QUICK.contains(&&*workload.to_string()));
+        workloads
     }
 
     pub(crate) fn rounds(&self) -> usize {
@@ -94,16 +100,16 @@ impl Cli {
     }
 }
 
-fn peer(name: &str) -> Result<&'static Peer, String> {
-    let peer = PEERS.iter().find(|peer| peer.name == name);
-    peer.ok_or_else(|| {
-        let names: Vec<_> = PEERS.iter().map(|peer| peer.name).collect();
+fn contender(name: &str) -> Result<&'static Contender, String> {
+    let contender = CONTENDERS.iter().find(|contender| contender.name == name);
+    contender.ok_or_else(|| {
+        let names: Vec<_> = CONTENDERS.iter().map(|contender| contender.name).collect();
         format!("there are {}", names.join(", "))
     })
 }
 
-fn works(name: &str) -> Result<Vec<Work>, String> {
-    Work::select(name)
+fn workloads(name: &str) -> Result<Vec<Workload>, String> {
+    Workload::select(name)
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -1,4 +1,4 @@
-/* What the peers in C share: a listening socket at 127.0.0.1, with a deep backlog. */
+/* What the contenders in C share: a listening socket at 127.0.0.1, with a deep backlog. */
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

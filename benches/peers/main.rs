@@ -2,25 +2,25 @@
 //!
 //! ```sh
 //! cargo bench --bench peers
-//! cargo bench --bench peers -- --peer echod,tokio --work pingpong-128,connect
-//! cargo bench --bench peers -- --addr 127.0.0.1:7007 --work pingpong-128-50
+//! cargo bench --bench peers -- --contender echod,tokio --workload pingpong-128,connect
+//! cargo bench --bench peers -- --addr 127.0.0.1:7007 --workload pingpong-128-50
 //! ```
 //!
-//! It starts each server in turn, several rounds, on the same work, compares every byte that comes
+//! It starts each server in turn, several rounds, on the same workload, compares every byte that comes
 //! back, and prints medians, with the ratio of the first server's rate to each other's. A server
-//! that is not installed is left out, one that can't do a work has no figures there, and both are
+//! that is not installed is left out, one that can't do a workload has no figures there, and both are
 //! named. Then the exit code is 1 if it was asked for by name, or if there are no figures at all.
 
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
 mod chart;
 mod cli;
+mod contenders;
 mod descriptors;
 mod failure;
 mod figures;
 mod load;
 mod machine;
-mod peers;
 mod readme;
 mod report;
 mod results;
@@ -28,7 +28,7 @@ mod rounds;
 mod server;
 mod stats;
 mod usage;
-mod works;
+mod workloads;
 
 use std::path::Path;
 use std::process::{self, ExitCode};
@@ -36,11 +36,11 @@ use std::process::{self, ExitCode};
 use clap::Parser;
 
 use cli::Cli;
+use contenders::CONTENDERS;
 use failure::{Failure, Result};
-use peers::PEERS;
 use rounds::{Subject, measure};
 use usage::Meter;
-use works::Work;
+use workloads::Workload;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -59,12 +59,12 @@ fn main() -> ExitCode {
 
 fn list() {
     println!("servers:");
-    for peer in PEERS {
-        println!("  {:14}{}", peer.name, peer.what);
+    for contender in CONTENDERS {
+        println!("  {:14}{}", contender.name, contender.what);
     }
-    println!("works, of which pingpong, connect and bulk take other numbers, too:");
-    for work in Work::all() {
-        println!("  {:20}{}", work.to_string(), work.what());
+    println!("workloads, of which pingpong, connect and bulk take other numbers, too:");
+    for workload in Workload::all() {
+        println!("  {:20}{}", workload.to_string(), workload.what());
     }
 }
 
@@ -83,18 +83,18 @@ fn run(cli: &Cli) -> Result {
         Some(addr) => vec![Subject::Running(addr, cli.pid.map(Meter::new))],
         None => prepare(cli)?,
     };
-    let mut works = cli.works();
-    works.retain(|&work| match descriptors::check(work) {
+    let mut workloads = cli.workloads();
+    workloads.retain(|&workload| match descriptors::check(workload) {
         Ok(()) => true,
         Err(why) => {
             println!("left out: {why}");
             false
         }
     });
-    if works.is_empty() || subjects.is_empty() {
+    if workloads.is_empty() || subjects.is_empty() {
         return Err(Failure::new("nothing is left to be measured"));
     }
-    let results = measure(&subjects, &works, cli.rounds(), cli.time());
+    let results = measure(&subjects, &workloads, cli.rounds(), cli.time());
     println!("\n{}", report::tables(&results));
     if cli.save {
         let project = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -105,7 +105,9 @@ fn run(cli: &Cli) -> Result {
     }
     match results.failures() {
         0 => Ok(()),
-        runs if cli.has_named_peers() => Err(Failure::new(format!("{runs} of the works failed"))),
+        runs if cli.has_named_contenders() => {
+            Err(Failure::new(format!("{runs} of the workloads failed")))
+        }
         _ if results.is_empty() => Err(Failure::new("no server could do any of it")),
         _ => Ok(()),
     }
@@ -113,18 +115,18 @@ fn run(cli: &Cli) -> Result {
 
 /// Builds what has to be built, and says which versions there are.
 fn prepare(cli: &Cli) -> Result<Vec<Subject>> {
-    let workshop = peers::workshop()?;
+    let build_dir = contenders::build_dir()?;
     let mut subjects = Vec::new();
-    for peer in cli.peers() {
-        match peer.prepare(&workshop) {
+    for contender in cli.contenders() {
+        match contender.prepare(&build_dir) {
             Ok(version) => {
-                println!("{}: {version}", peer.name);
-                subjects.push(Subject::Peer(peer, workshop.clone()));
+                println!("{}: {version}", contender.name);
+                subjects.push(Subject::Contender(contender, build_dir.clone()));
             }
-            Err(failure) if cli.has_named_peers() => {
-                return Err(Failure::new(format!("{}: {failure}", peer.name)));
+            Err(failure) if cli.has_named_contenders() => {
+                return Err(Failure::new(format!("{}: {failure}", contender.name)));
             }
-            Err(failure) => println!("{}: left out: {failure}", peer.name),
+            Err(failure) => println!("{}: left out: {failure}", contender.name),
         }
     }
     Ok(subjects)

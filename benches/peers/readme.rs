@@ -9,8 +9,8 @@ use jiff::Timestamp;
 
 use crate::failure::{Failure, Result};
 use crate::report::{NOTHING, notes};
-use crate::results::{Results, WorkResults};
-use crate::works::Work;
+use crate::results::{Results, WorkloadResults};
+use crate::workloads::Workload;
 
 const BEGIN: &str = "<!-- peers: begin -->\n";
 const END: &str = "<!-- peers: end -->";
@@ -38,27 +38,27 @@ fn replace(text: &str, section: &str) -> Option<String> {
 
 fn section(results: &Results, how: &str) -> String {
     let date = Timestamp::now().strftime("%Y-%m-%d");
-    let first = &results.peers[0];
+    let first = &results.contenders[0];
     let mut text = format!(
         "{date}, {how}.\n\n\
-         ![The rates of the servers at each work, relative to each other](../peers.svg)\n\n\
+         ![The rates of the servers at each workload, relative to each other](../peers.svg)\n\n\
          The rate of `{first}`, and how many times each other's it is, in bold where it is slower:\n\n\
          {}\n",
         table(results)
     );
-    let slower: Vec<_> = (1..results.peers.len())
-        .map(|peer| (&results.peers[peer], slower(results, peer)))
-        .filter(|(_, works)| !works.is_empty())
-        .map(|(peer, works)| format!("than `{peer}` at {works}"))
+    let slower: Vec<_> = (1..results.contenders.len())
+        .map(|contender| (&results.contenders[contender], slower(results, contender)))
+        .filter(|(_, workloads)| !workloads.is_empty())
+        .map(|(contender, workloads)| format!("than `{contender}` at {workloads}"))
         .collect();
     if !slower.is_empty() {
         // Writing to a string can't fail.
         let _ = write!(text, "\n`{first}` is slower {}.\n", slower.join("; "));
     }
     let notes: String = results
-        .works
+        .workloads
         .iter()
-        .map(|at_work| notes(&results.peers, at_work))
+        .map(|measured| notes(&results.contenders, measured))
         .collect();
     if !notes.is_empty() {
         let notes = notes.trim_end().replace('\n', "; ");
@@ -67,16 +67,16 @@ fn section(results: &Results, how: &str) -> String {
     text + "\n"
 }
 
-/// Names the works at which the first server was slower than this one, those of a kind at once.
-fn slower(results: &Results, peer: usize) -> String {
+/// Names the workloads at which the first server was slower than this one, those of a kind at once.
+fn slower(results: &Results, contender: usize) -> String {
     let mut names: Vec<String> = Vec::new();
-    for at_work in &results.works {
-        if !is_slower(at_work, peer) {
+    for measured in &results.workloads {
+        if !is_slower(measured, contender) {
             continue;
         }
-        let name = at_work.work.to_string();
-        match (at_work.work, names.last_mut()) {
-            (Work::PingPong { size, connections }, Some(last))
+        let name = measured.workload.to_string();
+        match (measured.workload, names.last_mut()) {
+            (Workload::PingPong { size, connections }, Some(last))
                 if last.starts_with(&format!("pingpong-{size}-")) =>
             {
                 let _ = write!(last, "/{connections}");
@@ -87,8 +87,8 @@ fn slower(results: &Results, peer: usize) -> String {
     names.join(", ")
 }
 
-fn is_slower(at_work: &WorkResults, peer: usize) -> bool {
-    let ratio = at_work.ratio(0, peer);
+fn is_slower(measured: &WorkloadResults, contender: usize) -> bool {
+    let ratio = measured.ratio(0, contender);
     ratio.is_some_and(|ratio| ratio.median < 1.0 - EVEN)
 }
 
@@ -96,20 +96,24 @@ fn table(results: &Results) -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
     table.set_header(
-        ["work"]
+        ["workload"]
             .into_iter()
-            .chain(results.peers.iter().map(String::as_str)),
+            .chain(results.contenders.iter().map(String::as_str)),
     );
-    for at_work in &results.works {
-        let rate = at_work.figures().first().and_then(|&figure| {
-            let rate = at_work.cells[0].median(figure)?;
+    for measured in &results.workloads {
+        let rate = measured.figures().first().and_then(|&figure| {
+            let rate = measured.cells[0].median(figure)?;
             Some(format!("{} {}", figure.show(rate), figure.header()))
         });
-        let mut row = vec![at_work.work.to_string()];
+        let mut row = vec![measured.workload.to_string()];
         row.push(rate.unwrap_or_else(|| NOTHING.to_owned()));
-        row.extend((1..results.peers.len()).map(|peer| {
-            let ratio = at_work.ratio(0, peer).map(|ratio| ratio.median);
-            let mark = if is_slower(at_work, peer) { "**" } else { "" };
+        row.extend((1..results.contenders.len()).map(|contender| {
+            let ratio = measured.ratio(0, contender).map(|ratio| ratio.median);
+            let mark = if is_slower(measured, contender) {
+                "**"
+            } else {
+                ""
+            };
             ratio.map_or_else(
                 || NOTHING.to_owned(),
                 |ratio| format!("{mark}{ratio:.2}{mark}"),

@@ -1,25 +1,25 @@
-//! What was measured: for each work and peer, the figures of every round, or why there are none.
+//! What was measured: for each workload and contender, the figures of every round, or why there are none.
 
 use crate::failure::{Failure, Result};
 use crate::figures::{Figure, Figures};
 use crate::stats::{Ratio, median};
-use crate::works::Work;
+use crate::workloads::Workload;
 
 /// All that was measured.
 pub(crate) struct Results {
     /// Names; the others are held against the first.
-    pub(crate) peers: Vec<String>,
-    pub(crate) works: Vec<WorkResults>,
+    pub(crate) contenders: Vec<String>,
+    pub(crate) workloads: Vec<WorkloadResults>,
 }
 
-/// What the peers did at a work.
-pub(crate) struct WorkResults {
-    pub(crate) work: Work,
-    /// In the order of the peers.
+/// What the contenders did at a workload.
+pub(crate) struct WorkloadResults {
+    pub(crate) workload: Workload,
+    /// In the order of the contenders.
     pub(crate) cells: Vec<Cell>,
 }
 
-/// What a peer did at a work.
+/// What a contender did at a workload.
 #[derive(Default)]
 pub(crate) struct Cell {
     rounds: Vec<Figures>,
@@ -27,32 +27,32 @@ pub(crate) struct Cell {
 }
 
 impl Results {
-    pub(crate) fn new(peers: Vec<String>, works: &[Work]) -> Self {
-        let results = |&work| WorkResults {
-            work,
-            cells: peers.iter().map(|_| Cell::default()).collect(),
+    pub(crate) fn new(contenders: Vec<String>, workloads: &[Workload]) -> Self {
+        let results = |&workload| WorkloadResults {
+            workload,
+            cells: contenders.iter().map(|_| Cell::default()).collect(),
         };
         Self {
-            works: works.iter().map(results).collect(),
-            peers,
+            workloads: workloads.iter().map(results).collect(),
+            contenders,
         }
     }
 
     /// Returns how many cells have failed.
     pub(crate) fn failures(&self) -> usize {
-        let cells = self.works.iter().flat_map(|at_work| &at_work.cells);
+        let cells = self.workloads.iter().flat_map(|measured| &measured.cells);
         cells.filter(|cell| cell.failure().is_some()).count()
     }
 
     /// Returns whether there is not a single figure.
     pub(crate) fn is_empty(&self) -> bool {
-        self.works
+        self.workloads
             .iter()
-            .all(|at_work| at_work.figures().is_empty())
+            .all(|measured| measured.figures().is_empty())
     }
 }
 
-impl WorkResults {
+impl WorkloadResults {
     /// Returns the figures that there are, the rate first.
     pub(crate) fn figures(&self) -> Vec<Figure> {
         let round = self.cells.iter().find_map(|cell| cell.rounds().first());
@@ -63,7 +63,7 @@ impl WorkResults {
             .collect()
     }
 
-    /// Compares the rates of two peers.
+    /// Compares the rates of two contenders.
     pub(crate) fn ratio(&self, ours: usize, theirs: usize) -> Option<Ratio> {
         Ratio::of(&self.cells[ours].rates(), &self.cells[theirs].rates())
     }

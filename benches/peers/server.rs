@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
+use crate::contenders::Contender;
 use crate::failure::{Failure, Result};
-use crate::peers::Peer;
 use crate::usage::Meter;
 
 /// How long a server may take until it answers, and to be gone.
@@ -30,11 +30,11 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts it, and waits until it answers.
-    pub(crate) fn start(peer: &Peer, workshop: &Path) -> Result<Self> {
+    pub(crate) fn start(contender: &Contender, build_dir: &Path) -> Result<Self> {
         let addr = free_address().map_err(|error| cannot("find a free port", &error))?;
-        let log = workshop.join(format!("{}.log", peer.name));
+        let log = build_dir.join(format!("{}.log", contender.name));
         let file = File::create(&log).map_err(|error| cannot("write a log", &error))?;
-        let mut command = peer.command(workshop, addr.port())?;
+        let mut command = contender.command(build_dir, addr.port())?;
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -3,11 +3,11 @@
 #[path = "../../benches/peers/stats.rs"]
 mod stats;
 #[allow(dead_code, reason = "the benchmark asks for more")]
-#[path = "../../benches/peers/works.rs"]
-mod works;
+#[path = "../../benches/peers/workloads.rs"]
+mod workloads;
 
 use stats::{Ratio, median};
-use works::Work;
+use workloads::Workload;
 
 fn assert_is(value: f64, expected: f64) {
     assert!((value - expected).abs() < 1e-9, "{value} is not {expected}");
@@ -33,29 +33,36 @@ fn a_ratio_is_taken_within_rounds_not_of_medians() {
 
 #[test]
 fn every_work_is_found_by_its_name() {
-    for work in Work::all() {
-        assert_eq!(Work::select(&work.to_string()), Ok(vec![work]), "{work}");
+    for workload in Workload::all() {
+        assert_eq!(
+            Workload::select(&workload.to_string()),
+            Ok(vec![workload]),
+            "{workload}"
+        );
     }
     let size = 7;
     let connections = 2;
-    let ping_pong = Work::PingPong { size, connections };
-    assert_eq!(Work::select("pingpong-7-2"), Ok(vec![ping_pong]));
-    assert_eq!(Work::select("bulk-3"), Ok(vec![Work::Bulk { streams: 3 }]));
+    let ping_pong = Workload::PingPong { size, connections };
+    assert_eq!(Workload::select("pingpong-7-2"), Ok(vec![ping_pong]));
+    assert_eq!(
+        Workload::select("bulk-3"),
+        Ok(vec![Workload::Bulk { streams: 3 }])
+    );
     let clients = 3;
-    let connect = Work::Connect { clients };
-    assert_eq!(Work::select("connect-3"), Ok(vec![connect]));
-    assert_eq!(Work::select("connect-8"), Work::select("connect"));
+    let connect = Workload::Connect { clients };
+    assert_eq!(Workload::select("connect-3"), Ok(vec![connect]));
+    assert_eq!(Workload::select("connect-8"), Workload::select("connect"));
 }
 
 #[test]
 fn works_are_found_by_what_their_names_begin_with() {
     let names = |prefix| -> Vec<_> {
-        let works = Work::select(prefix).unwrap();
-        works.iter().map(ToString::to_string).collect()
+        let workloads = Workload::select(prefix).unwrap();
+        workloads.iter().map(ToString::to_string).collect()
     };
     assert_eq!(names("bulk"), ["bulk-1", "bulk-1-threads", "bulk-8"]);
     assert_eq!(names("pingpong-128-").len(), 7);
-    // A whole name is that work alone, though others begin with it.
+    // A whole name is that workload alone, though others begin with it.
     assert_eq!(names("bulk-1"), ["bulk-1"]);
     assert_eq!(names("pingpong-128-50"), ["pingpong-128-50"]);
     assert_eq!(names("connect"), ["connect"]);
@@ -73,6 +80,6 @@ fn what_is_no_work_is_refused() {
         "bulk-x",
         "x",
     ] {
-        assert!(Work::select(name).is_err(), "{name}");
+        assert!(Workload::select(name).is_err(), "{name}");
     }
 }

@@ -10,8 +10,8 @@ use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
+use super::clients::{connect_all, part};
 use super::connection::{Connection, check};
-use super::crowd::{connect_all, part};
 use super::noise::{LONGEST, Noise};
 use super::poller::{Poller, TIMEOUT, silence};
 use super::{Target, Window, add_resident};
@@ -24,24 +24,24 @@ const CHUNK: usize = 64 << 10;
 pub(super) fn run(target: &Target, streams: usize) -> Result<Figures> {
     let noise = Noise::new();
     let mut poller = Poller::new()?;
-    let mut crowd = connect_all(&mut poller, target.addr, streams)?.connections;
-    for (number, connection) in crowd.iter().enumerate() {
+    let mut clients = connect_all(&mut poller, target.addr, streams)?.connections;
+    for (number, connection) in clients.iter().enumerate() {
         poller.modify(connection, number, EventFlags::IN | EventFlags::OUT)?;
     }
     let mut buffer = vec![0; LONGEST];
-    let mut play = |time| play(&mut poller, &mut crowd, &noise, &mut buffer, time);
+    let mut play = |time| play(&mut poller, &mut clients, &noise, &mut buffer, time);
     play(target.warm_up)?;
     let window = Window::open(target)?;
     let bytes = play(target.time)?;
     let figures = figures(window, bytes, target)?;
-    part(&mut poller, &mut crowd, &noise)?;
+    part(&mut poller, &mut clients, &noise)?;
     Ok(figures)
 }
 
 /// Sends and receives for `time`. Returns how many bytes came back.
 fn play(
     poller: &mut Poller,
-    crowd: &mut [Connection],
+    clients: &mut [Connection],
     noise: &Noise,
     buffer: &mut [u8],
     time: Duration,
@@ -51,7 +51,7 @@ fn play(
     while start.elapsed() < time {
         for index in 0..poller.wait()? {
             let (number, ready) = poller.ready(index);
-            let connection = &mut crowd[number];
+            let connection = &mut clients[number];
             if ready.contains(EventFlags::IN) {
                 match connection.receive(noise, buffer)? {
                     Some(0) => return Err(Failure::new("the end before the client's")),

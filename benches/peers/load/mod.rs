@@ -1,12 +1,12 @@
-//! The load: a client that does a work to a server, checks every byte, and measures.
+//! The load: a client that does a workload to a server, checks every byte, and measures.
 //!
 //! It shares the machine with the server, so it takes as little of it as it can: one thread on
 //! epoll, and for a message one `recv`, one comparison, one look at the clock, one `send`.
 
 mod bulk;
+mod clients;
 mod connection;
 mod connects;
-mod crowd;
 mod noise;
 mod ping_pong;
 mod poller;
@@ -19,7 +19,7 @@ use hdrhistogram::Histogram;
 use crate::failure::{Failure, Result};
 use crate::figures::{Figure, Figures};
 use crate::usage::Meter;
-use crate::works::Work;
+use crate::workloads::Workload;
 
 /// A server, and for how long to load it.
 pub(crate) struct Target {
@@ -30,15 +30,15 @@ pub(crate) struct Target {
     pub(crate) time: Duration,
 }
 
-/// Does `work` to the server. Returns the figures, its rate first.
-pub(crate) fn run(work: Work, target: &Target) -> Result<Figures> {
-    match work {
-        Work::PingPong { size, connections } => ping_pong::run(target, size, connections),
-        Work::Connect { clients } => connects::run(target, clients),
-        Work::Bulk { streams } => bulk::run(target, streams),
-        Work::BulkThreads => bulk::run_with_threads(target),
-        Work::Storm => crowd::storm(target),
-        Work::Idle => crowd::idle(target),
+/// Does `workload` to the server. Returns the figures, its rate first.
+pub(crate) fn run(workload: Workload, target: &Target) -> Result<Figures> {
+    match workload {
+        Workload::PingPong { size, connections } => ping_pong::run(target, size, connections),
+        Workload::Connect { clients } => connects::run(target, clients),
+        Workload::Bulk { streams } => bulk::run(target, streams),
+        Workload::BulkThreads => bulk::run_with_threads(target),
+        Workload::Storm => clients::storm(target),
+        Workload::Idle => clients::idle(target),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::clients::{connect_all, part};
 use super::connection::Connection;
-use super::crowd::{connect_all, part};
 use super::noise::Noise;
 use super::poller::Poller;
 use super::{Latencies, Target, Window, add_resident};
@@ -12,33 +12,33 @@ use crate::figures::{Figure, Figures};
 
 pub(super) fn run(target: &Target, size: usize, connections: usize) -> Result<Figures> {
     let mut poller = Poller::new()?;
-    let mut crowd = connect_all(&mut poller, target.addr, connections)?.connections;
+    let mut clients = connect_all(&mut poller, target.addr, connections)?.connections;
     let mut game = Game {
         noise: Noise::new(),
         // With room for what must not come.
         buffer: vec![0; size + 1],
         size,
     };
-    for connection in &mut crowd {
+    for connection in &mut clients {
         connection.since = Instant::now();
         connection.send_all(&game.noise, size)?;
     }
     game.play(
         &mut poller,
-        &mut crowd,
+        &mut clients,
         target.warm_up,
         &mut Latencies::new()?,
     )?;
     let mut latencies = Latencies::new()?;
     let window = Window::open(target)?;
-    let messages = game.play(&mut poller, &mut crowd, target.time, &mut latencies)?;
+    let messages = game.play(&mut poller, &mut clients, target.time, &mut latencies)?;
     let (rate, cpu) = window.close(messages)?;
 
     let mut figures = vec![(Figure::Messages, rate)];
     figures.extend(latencies.figures());
     figures.extend(cpu.map(|each| (Figure::CpuEach, each / 1000.0)));
     add_resident(&mut figures, target)?;
-    part(&mut poller, &mut crowd, &game.noise)?;
+    part(&mut poller, &mut clients, &game.noise)?;
     Ok(figures)
 }
 
@@ -53,7 +53,7 @@ impl Game {
     fn play(
         &mut self,
         poller: &mut Poller,
-        crowd: &mut [Connection],
+        clients: &mut [Connection],
         time: Duration,
         latencies: &mut Latencies,
     ) -> Result<u64> {
@@ -63,7 +63,7 @@ impl Game {
         while now - start < time {
             for index in 0..poller.wait()? {
                 let (number, _) = poller.ready(index);
-                let connection = &mut crowd[number];
+                let connection = &mut clients[number];
                 connection.receive(&self.noise, &mut self.buffer)?;
                 now = Instant::now();
                 if connection.owed() == 0 {

@@ -1,11 +1,11 @@
-//! The works by their names: what a client can be made to do to a server.
+//! The workloads by their names: what a client can be made to do to a server.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// How many connections a crowd has: more than most servers ever see, and few enough for the
+/// How many clients there are at most: more than most servers ever see, and few enough for the
 /// ephemeral ports of one address.
-pub(crate) const CROWD: usize = 8000;
+pub(crate) const CLIENTS: usize = 8000;
 
 /// A message goes out in one piece, so it must fit the smallest send buffer that Linux gives.
 const LONGEST_MESSAGE: usize = 4096;
@@ -18,7 +18,7 @@ const CONNECT_CLIENTS: usize = 8;
 
 /// What the client does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Work {
+pub(crate) enum Workload {
     /// Messages, one in flight on each connection.
     PingPong { size: usize, connections: usize },
     /// Connect, one message, close; each client begins again at once.
@@ -27,13 +27,13 @@ pub(crate) enum Work {
     Bulk { streams: usize },
     /// One such stream, from two blocking threads instead of an event loop.
     BulkThreads,
-    /// A crowd that connects at once.
+    /// All clients connect at once.
     Storm,
-    /// A crowd that is silent, then speaks at once.
+    /// All clients are silent, then send at once.
     Idle,
 }
 
-impl Work {
+impl Workload {
     /// Returns all that are measured unless others are asked for.
     pub(crate) fn all() -> Vec<Self> {
         let ping_pong = |size| CONNECTIONS.map(|connections| Self::PingPong { size, connections });
@@ -54,15 +54,15 @@ impl Work {
 
     /// Returns the one with this name, or else all whose names begin with it.
     pub(crate) fn select(name: &str) -> Result<Vec<Self>, String> {
-        if let Ok(work) = name.parse() {
-            return Ok(vec![work]);
+        if let Ok(workload) = name.parse() {
+            return Ok(vec![workload]);
         }
-        let mut works = Self::all();
-        works.retain(|work| work.to_string().starts_with(name));
-        if works.is_empty() {
-            return Err("no work has a name that is or begins like this".to_owned());
+        let mut workloads = Self::all();
+        workloads.retain(|workload| workload.to_string().starts_with(name));
+        if workloads.is_empty() {
+            return Err("no workload has a name that is or begins like this".to_owned());
         }
-        Ok(works)
+        Ok(workloads)
     }
 
     /// Returns what the client does, in a line.
@@ -87,12 +87,12 @@ impl Work {
             Self::Connect { clients } => clients,
             Self::Bulk { streams } => streams,
             Self::BulkThreads => 1,
-            Self::Storm | Self::Idle => CROWD,
+            Self::Storm | Self::Idle => CLIENTS,
         }
     }
 }
 
-impl FromStr for Work {
+impl FromStr for Workload {
     type Err = ();
 
     fn from_str(name: &str) -> Result<Self, ()> {
@@ -104,17 +104,17 @@ impl FromStr for Work {
         Ok(match parts[..] {
             ["pingpong", size, connections] => Self::PingPong {
                 size: number(size, LONGEST_MESSAGE)?,
-                connections: number(connections, CROWD)?,
+                connections: number(connections, CLIENTS)?,
             },
             ["connect"] => Self::Connect {
                 clients: CONNECT_CLIENTS,
             },
             ["connect", clients] => Self::Connect {
-                clients: number(clients, CROWD)?,
+                clients: number(clients, CLIENTS)?,
             },
             ["bulk", "1", "threads"] => Self::BulkThreads,
             ["bulk", streams] => Self::Bulk {
-                streams: number(streams, CROWD)?,
+                streams: number(streams, CLIENTS)?,
             },
             ["storm"] => Self::Storm,
             ["idle"] => Self::Idle,
@@ -123,7 +123,7 @@ impl FromStr for Work {
     }
 }
 
-impl fmt::Display for Work {
+impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::PingPong { size, connections } => write!(f, "pingpong-{size}-{connections}"),

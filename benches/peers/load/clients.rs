@@ -13,7 +13,7 @@ use super::{Target, Window, add_resident, float};
 use crate::failure::{Failure, Result};
 use crate::figures::{Figure, Figures};
 use crate::usage::Meter;
-use crate::works::CROWD;
+use crate::workloads::CLIENTS;
 
 const MESSAGE: usize = 128;
 
@@ -26,21 +26,21 @@ const LOOK_AFTER: usize = 128;
 /// What all of them together may take, to connect or to be answered.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How long the silent crowd is watched, and how long a server has before that to come to rest.
+/// How long the silent clients are watched, and how long a server has before that to come to rest.
 const WATCHED: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_millis(500);
 
-/// How fast a crowd gets in: until all have connected, and until all have had an echo.
+/// How fast the clients get in: until all have connected, and until all have had an echo.
 pub(super) fn storm(target: &Target) -> Result<Figures> {
     let noise = Noise::new();
     let mut poller = Poller::new()?;
     let window = Window::open(target)?;
     let start = window.start;
-    let mut arrivals = connect_all(&mut poller, target.addr, CROWD)?;
+    let mut arrivals = connect_all(&mut poller, target.addr, CLIENTS)?;
     let connected = start.elapsed();
     exchange(&mut poller, &mut arrivals.connections, &noise)?;
     let echoed = start.elapsed();
-    let (rate, cpu) = window.close(CROWD as u64)?;
+    let (rate, cpu) = window.close(CLIENTS as u64)?;
 
     let mut figures = vec![
         (Figure::Connections, rate),
@@ -54,15 +54,15 @@ pub(super) fn storm(target: &Target) -> Result<Figures> {
     Ok(figures)
 }
 
-/// What a silent crowd costs, and how fast all of it is answered when it speaks.
+/// What silent clients cost, and how fast all of them are answered when they send.
 pub(super) fn idle(target: &Target) -> Result<Figures> {
     let noise = Noise::new();
     let mut poller = Poller::new()?;
     let meter = target.meter;
     let empty = meter.map(Meter::resident).transpose()?;
-    let mut crowd = connect_all(&mut poller, target.addr, CROWD)?.connections;
+    let mut clients = connect_all(&mut poller, target.addr, CLIENTS)?.connections;
     // Who has had an echo has been accepted.
-    exchange(&mut poller, &mut crowd, &noise)?;
+    exchange(&mut poller, &mut clients, &noise)?;
     thread::sleep(REST);
 
     let mut costs = Vec::new();
@@ -77,7 +77,7 @@ pub(super) fn idle(target: &Target) -> Result<Figures> {
         costs = vec![
             (
                 Figure::ResidentEach,
-                resident / 1024.0 / float(CROWD as u64),
+                resident / 1024.0 / float(CLIENTS as u64),
             ),
             (Figure::IdleCpu, cpu * 1000.0 / elapsed),
             (Figure::IdleSwitches, float(switches) / elapsed),
@@ -85,13 +85,13 @@ pub(super) fn idle(target: &Target) -> Result<Figures> {
     }
 
     let window = Window::open(target)?;
-    exchange(&mut poller, &mut crowd, &noise)?;
+    exchange(&mut poller, &mut clients, &noise)?;
     let answered = window.start.elapsed();
-    let (rate, _) = window.close(CROWD as u64)?;
+    let (rate, _) = window.close(CLIENTS as u64)?;
     let mut figures = vec![(Figure::Messages, rate)];
     figures.push((Figure::LastEcho, answered.as_secs_f64() * 1000.0));
     figures.extend(costs);
-    part(&mut poller, &mut crowd, &noise)?;
+    part(&mut poller, &mut clients, &noise)?;
     Ok(figures)
 }
 
@@ -164,13 +164,13 @@ impl Arrivals {
 }
 
 /// Has each send a message, and waits until all have it back.
-fn exchange(poller: &mut Poller, crowd: &mut [Connection], noise: &Noise) -> Result {
+fn exchange(poller: &mut Poller, clients: &mut [Connection], noise: &Noise) -> Result {
     let start = Instant::now();
     let mut buffer = [0; MESSAGE + 1];
-    let mut waiting = crowd.len();
+    let mut waiting = clients.len();
     let mut lost = 0;
     let mut why = None;
-    for connection in &mut *crowd {
+    for connection in &mut *clients {
         connection.send_all(noise, MESSAGE)?;
     }
     while waiting > 0 {
@@ -182,13 +182,13 @@ fn exchange(poller: &mut Poller, crowd: &mut [Connection], noise: &Noise) -> Res
         }
         for index in 0..ready {
             let (number, _) = poller.ready(index);
-            match crowd[number].receive(noise, &mut buffer) {
-                Ok(Some(1..)) if crowd[number].owed() == 0 => waiting -= 1,
+            match clients[number].receive(noise, &mut buffer) {
+                Ok(Some(1..)) if clients[number].owed() == 0 => waiting -= 1,
                 Ok(Some(1..) | None) => {}
                 ended => {
-                    poller.remove(&crowd[number])?;
+                    poller.remove(&clients[number])?;
                     lost += 1;
-                    waiting -= usize::from(crowd[number].owed() > 0);
+                    waiting -= usize::from(clients[number].owed() > 0);
                     let early = || Failure::new("the end before the client's");
                     why.get_or_insert_with(|| ended.err().unwrap_or_else(early));
                 }
@@ -198,16 +198,16 @@ fn exchange(poller: &mut Poller, crowd: &mut [Connection], noise: &Noise) -> Res
     why.map_or(Ok(()), |why| {
         Err(Failure::new(format!(
             "{lost} of {} lost: {why}",
-            crowd.len()
+            clients.len()
         )))
     })
 }
 
 /// Waits for what each connection is owed, half-closes it, and waits for its end.
-pub(super) fn part(poller: &mut Poller, crowd: &mut [Connection], noise: &Noise) -> Result {
+pub(super) fn part(poller: &mut Poller, clients: &mut [Connection], noise: &Noise) -> Result {
     let mut buffer = vec![0; LONGEST];
-    let mut left = crowd.len();
-    for (number, connection) in crowd.iter_mut().enumerate() {
+    let mut left = clients.len();
+    for (number, connection) in clients.iter_mut().enumerate() {
         // One that was waiting for room to send must not wait for it any more.
         poller.modify(&*connection, number, EventFlags::IN)?;
         if connection.owed() == 0 {
@@ -217,7 +217,7 @@ pub(super) fn part(poller: &mut Poller, crowd: &mut [Connection], noise: &Noise)
     while left > 0 {
         for index in 0..poller.wait()? {
             let (number, _) = poller.ready(index);
-            let connection = &mut crowd[number];
+            let connection = &mut clients[number];
             match connection.receive(noise, &mut buffer)? {
                 Some(0) => {
                     // Its end would stay readable.

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::failure::{Failure, Result};
 
 /// A server to be measured.
-pub(crate) struct Peer {
+pub(crate) struct Contender {
     pub(crate) name: &'static str,
     pub(crate) what: &'static str,
     kind: Kind,
@@ -34,9 +34,9 @@ enum Kind {
 }
 
 /// All of them, the one that the others are held against first.
-pub(crate) const PEERS: &[Peer] = &[
-    peer("echod", "this project's", Kind::Echod),
-    peer(
+pub(crate) const CONTENDERS: &[Contender] = &[
+    contender("echod", "this project's", Kind::Echod),
+    contender(
         "by-hand",
         "this library, with a handler that reads and writes",
         Kind::Cargo {
@@ -45,7 +45,7 @@ pub(crate) const PEERS: &[Peer] = &[
             version_of: "socketserver",
         },
     ),
-    peer(
+    contender(
         "tokio",
         "a task per connection",
         Kind::Cargo {
@@ -54,7 +54,7 @@ pub(crate) const PEERS: &[Peer] = &[
             version_of: "tokio",
         },
     ),
-    peer(
+    contender(
         "monoio",
         "a task per connection, on io_uring",
         Kind::Cargo {
@@ -63,57 +63,57 @@ pub(crate) const PEERS: &[Peer] = &[
             version_of: "monoio",
         },
     ),
-    peer(
+    contender(
         "go",
         "a goroutine per connection",
         Kind::Go { mode: "copy" },
     ),
-    peer(
+    contender(
         "go-iocopy",
         "the same with io.Copy, which splices",
         Kind::Go { mode: "iocopy" },
     ),
-    peer(
+    contender(
         "socketserver",
         "Python's, a thread per connection",
         Kind::Python,
     ),
-    peer(
+    contender(
         "xinetd",
         "its internal service, a process per connection",
         Kind::Xinetd,
     ),
-    peer(
+    contender(
         "socat",
         "two processes per connection, socat and cat",
         Kind::Socat,
     ),
-    peer(
+    contender(
         "c-threads",
         "bare C, a thread per connection",
         Kind::C { file: "threads" },
     ),
-    peer(
+    contender(
         "c-epoll",
         "bare C, one event loop",
         Kind::C { file: "epoll" },
     ),
-    peer(
+    contender(
         "c-splice",
         "bare C, a thread and a pipe per connection",
         Kind::C { file: "splice" },
     ),
 ];
 
-const fn peer(name: &'static str, what: &'static str, kind: Kind) -> Peer {
-    Peer { name, what, kind }
+const fn contender(name: &'static str, what: &'static str, kind: Kind) -> Contender {
+    Contender { name, what, kind }
 }
 
 /// Where the sources are.
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers");
 
 /// Where what is made of them goes, with the servers' configuration and logs.
-pub(crate) fn workshop() -> Result<PathBuf> {
+pub(crate) fn build_dir() -> Result<PathBuf> {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("peers");
     match fs::create_dir_all(&directory) {
         Ok(()) => Ok(directory),
@@ -124,11 +124,11 @@ pub(crate) fn workshop() -> Result<PathBuf> {
     }
 }
 
-impl Peer {
+impl Contender {
     /// Builds it. Returns what says which version it is.
-    pub(crate) fn prepare(&self, workshop: &Path) -> Result<String> {
+    pub(crate) fn prepare(&self, build_dir: &Path) -> Result<String> {
         let source = |file: &str| Path::new(SOURCES).join(file);
-        let out = workshop.join(self.name);
+        let out = build_dir.join(self.name);
         match &self.kind {
             Kind::Echod => first_line(Command::new(env!("CARGO_BIN_EXE_echod")).arg("--version")),
             Kind::Cargo {
@@ -170,16 +170,16 @@ impl Peer {
     }
 
     /// Returns what starts it, once it is prepared, at a port of 127.0.0.1.
-    pub(crate) fn command(&self, workshop: &Path, port: u16) -> Result<Command> {
+    pub(crate) fn command(&self, build_dir: &Path, port: u16) -> Result<Command> {
         let addr = format!("127.0.0.1:{port}");
-        let mut command = Command::new(workshop.join(self.name));
+        let mut command = Command::new(build_dir.join(self.name));
         match &self.kind {
             Kind::Echod => {
                 command = Command::new(env!("CARGO_BIN_EXE_echod"));
                 command.args(["-qq", "--max-connections=10000", "--listen", &addr]);
             }
             Kind::Cargo { binary, .. } => {
-                let release = workshop.join(self.name).join("release");
+                let release = build_dir.join(self.name).join("release");
                 command = Command::new(release.join(binary));
                 command.arg(addr);
             }
@@ -194,13 +194,13 @@ impl Peer {
                 command.arg(Path::new(SOURCES).join("echo.py")).arg(addr);
             }
             Kind::Xinetd => {
-                let file = workshop.join("xinetd.conf");
+                let file = build_dir.join("xinetd.conf");
                 fs::write(&file, xinetd_conf(port)).map_err(|error| {
                     Failure::new(format!("cannot write {}: {error}", file.display()))
                 })?;
                 command = Command::new("xinetd");
                 command.args(["-dontfork", "-f"]).arg(file);
-                command.arg("-pidfile").arg(workshop.join("xinetd.pid"));
+                command.arg("-pidfile").arg(build_dir.join("xinetd.pid"));
             }
             Kind::Socat => {
                 command = Command::new("socat");
