@@ -45,16 +45,15 @@ impl RequestHandler for Gopher {
             return refuse(conn, "the selector does not end, or is too long");
         }
         // What follows a tab is for searches.
-        let selector = selector
-            .trim_ascii_end()
-            .split(|&byte| byte == b'\t')
-            .next();
+        let selector = selector.split(|byte| b"\t\r\n".contains(byte)).next();
         let Some(path) = find(root, selector.unwrap_or_default()) else {
             return refuse(conn, "there is no such file here");
         };
         if path.is_dir() {
-            let menu = menu(root, &path, conn)?;
-            return conn.write_all(&menu);
+            return match menu(root, &path, conn) {
+                Ok(menu) => conn.write_all(&menu),
+                Err(_) => refuse(conn, "this folder can't be read"),
+            };
         }
         match File::open(&path) {
             Ok(file) if kind(&path) == '0' => send_text(file, conn),

@@ -203,13 +203,15 @@ fn names_that_would_break_a_menu_are_left_out_and_other_bytes_are_not() {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
     let gopher = Gopher::start("names");
-    for name in [&b"a\tb"[..], b"a\r\nb", b"caf\xe9.txt", b"\x1b[2J"] {
+    for name in [&b"a\tb"[..], b"a\r\nb", b"caf\xe9.txt", b"\x1b[2J", b" a "] {
         fs::write(gopher.folder.join(OsStr::from_bytes(name)), "coffee\n").unwrap();
     }
     let menu = exchange(gopher.addr, b"\r\n");
     let port = gopher.addr.port();
     let rest = format!("\t127.0.0.1\t{port}\r\n");
     let lines = [
+        b"9 a \t/ a ",
+        rest.as_bytes(),
         b"0caf\xe9.txt\t/caf\xe9.txt",
         rest.as_bytes(),
         b"1sub\t/sub",
@@ -221,6 +223,7 @@ fn names_that_would_break_a_menu_are_left_out_and_other_bytes_are_not() {
         exchange(gopher.addr, b"/caf\xe9.txt\r\n"),
         b"coffee\r\n.\r\n"
     );
+    assert_eq!(gopher.get("/ a "), "coffee\n");
     gopher.stops();
 }
 
