@@ -1,12 +1,13 @@
-//! Running code of users so that a panic in it goes no further.
+//! Runs users' code, and stops a panic in that code from unwinding further.
 
 use std::any::Any;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs `step`, and turns a panic into its message.
+/// Runs `step`, and returns the message of a panic as the error.
 pub(crate) fn catch<T>(step: impl FnOnce() -> T) -> Result<T, String> {
-    // What a panic may have left half-done belongs to this connection, which is about to end.
+    // A panic may leave the connection's own state half-changed. The connection is about to end, so
+    // no code sees that state again.
     catch_unwind(AssertUnwindSafe(step)).map_err(|payload| {
         let message = message_of(&*payload);
         // Dropping the payload may panic too; then leak the second payload.

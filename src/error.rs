@@ -1,14 +1,14 @@
 //! The library's error: what was attempted, on which address, and why it failed.
 //!
-//! One opaque type, so that it can grow. `Display` names the operation and its object;
-//! the cause is [`source`](std::error::Error::source), for the caller to print once.
+//! The error is one opaque type, so that it can gain fields. `Display` names only the operation and
+//! its object. Callers that walk the chain of sources then print the cause once, not twice.
 
 use std::{fmt, io};
 
 /// A failure to set up or to run a server.
 ///
-/// It displays as the operation and its object, such as `cannot bind 0.0.0.0:7`. The cause is
-/// its [`source`](std::error::Error::source).
+/// `Display` shows the operation and its object, such as `cannot bind 0.0.0.0:7`. The cause is the
+/// error's [`source`](std::error::Error::source).
 ///
 /// # Examples
 ///
@@ -47,7 +47,7 @@ impl Error {
         &self.cause
     }
 
-    /// Returns the kind of the cause, for callers that act on it.
+    /// Returns the kind of the cause, such as [`AddrInUse`](io::ErrorKind::AddrInUse).
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {
         self.cause.kind()
@@ -66,7 +66,7 @@ impl std::error::Error for Error {
     }
 }
 
-/// Keeps the kind, and the whole error as the inner one.
+/// Converts with the same kind, and with the whole [`Error`] as the inner error.
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         Self::new(error.kind(), error)

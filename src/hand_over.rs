@@ -1,8 +1,8 @@
-//! The points at which one thread hands something to another.
+//! The points in the code at which one thread hands something to another.
 //!
-//! With the feature `chaos`, which is for tests only, a thread may pause at each of them. So the
-//! moments that must not matter last long enough for another thread to get in between. In every
-//! other build a point is nothing.
+//! With the feature `chaos`, which is for tests only, a thread may pause at each point. The pause gives
+//! another thread time to run in between, so that a test finds a race that is rare otherwise. In every
+//! other build a point does nothing.
 
 #[cfg(not(feature = "chaos"))]
 pub(crate) fn hand_over_point() {}
@@ -17,7 +17,7 @@ pub(crate) fn hand_over_point() {
 
     static POINTS: AtomicUsize = AtomicUsize::new(0);
     let mut hasher = DefaultHasher::new();
-    // Relaxed, because the number only has to be another one each time.
+    // Relaxed is enough, because the number only has to differ each time.
     POINTS.fetch_add(1, Ordering::Relaxed).hash(&mut hasher);
     thread::current().id().hash(&mut hasher);
     let random = hasher.finish();

@@ -1,8 +1,8 @@
-//! A threaded TCP server by handler objects: what Python's `socketserver` is to Python.
+//! A thread-per-connection TCP server library, modelled on Python's `socketserver`.
 //!
-//! One idle thread of the server waits for the next client, accepts it, and serves it with a
-//! [`RequestHandler`] of its own. You pass a factory; the server calls it once for each connection
-//! to make a handler:
+//! You write a [`RequestHandler`], and pass a factory of handlers to a [`TcpServer`]. The server
+//! calls the factory once for each connection. The thread that accepts a connection also runs its
+//! handler:
 //!
 //! ```no_run
 //! use socketserver::{EchoHandler, TcpServer};
@@ -55,71 +55,79 @@
 //!
 //! # A thread for the handler, a reactor for the rest
 //!
-//! A connection has its thread for as long as its handler runs. What remains is carried without
-//! one: delivering the end of a reply, the FIN, waiting for the peer's own FIN. A handler that only
-//! has to echo or to drop what still comes leaves that to the server, too, with
-//! [`Connection::continue_with`]: [`EchoHandler`] is that one call. A *reactor*, one loop for
-//! thousands of connections, does it all (`epoll(7)`). Such a connection takes less than 1 KiB.
+//! A connection keeps its thread while its handler runs. Afterwards the server finishes the
+//! connection without a thread: it delivers the end of the reply, sends a FIN, and waits for the
+//! peer's own FIN. One *reactor*, a loop over `epoll(7)`, does this for thousands of connections.
+//!
+//! A handler that from now on would only echo or discard input can leave that to the reactor, too,
+//! with [`Connection::continue_with`]. [`EchoHandler`] is that one call. A connection in a reactor
+//! takes less than 1 KiB of the process's memory.
 //!
 //! # Services
 //!
-//! The handlers that ship are those of the small services of the internet's first years:
-//! [`EchoHandler`], [`DiscardHandler`], [`ChargenHandler`], [`TimeHandler`], and, with the feature
-//! `daytime`, `DaytimeHandler`, whose lines `Daytime` reads.
+//! The library has handlers for five small TCP services: [`EchoHandler`] (RFC 862), [`DiscardHandler`]
+//! (RFC 863), [`ChargenHandler`] (RFC 864), [`TimeHandler`] (RFC 868) and, with the feature `daytime`,
+//! `DaytimeHandler` (RFC 867). `Daytime` parses the lines that a daytime server sends.
 //!
 //! # Behind a proxy
 //!
-//! With the feature `proxy-protocol`, a proxy or a load balancer can pass on the addresses of its clients:
-//! `Builder::proxy_protocol`.
+//! With the feature `proxy-protocol`, the server reads the PROXY protocol, by which a proxy or a load
+//! balancer passes on the addresses of its clients: see `Builder::proxy_protocol`.
 //!
 //! # What a server guarantees
 //!
 //! - A handler's error or panic ends its own connection and nothing else. For panics this needs
-//!   `panic = "unwind"`, Cargo's default: with `panic = "abort"` each ends the process. A program can
-//!   [insist](RequestHandler) on it.
-//! - A connection is only accepted to be served by the thread that serves it. After a request to stop
-//!   none is.
-//! - No more than [`max_connections`](Builder::max_connections) are live at once; others wait in
-//!   the kernel's backlog, unless they are to be rejected.
-//! - A shortage of descriptors or threads, or of the kernel's memory for either, loses no client,
-//!   and ends by itself. (Out of memory of its own, a Rust program aborts.)
+//!   `panic = "unwind"`, Cargo's default. With `panic = "abort"` one panic ends the process. A program
+//!   can [refuse to compile](RequestHandler) without unwinding.
+//! - The server never queues accepted connections: the thread that accepts a connection serves it. After
+//!   [`shutdown`](ServerHandle::shutdown) has returned, the server accepts no connection.
+//! - At most [`max_connections`](Builder::max_connections) connections are live at once. Further clients
+//!   wait in the kernel's [backlog](Builder::backlog), or are [rejected](AtLimit).
+//! - During a shortage of descriptors, threads or kernel memory the server keeps its connections, and
+//!   new clients wait in the backlog. The server accepts them by itself once the shortage is over. (If
+//!   the process itself can't allocate memory, Rust aborts it.)
 //! - [`ServerHandle::shutdown`] works from any thread, at any time, and never blocks.
-//! - What a peer received is an exact prefix of what was written to it, however it ends.
+//! - What a peer has received is always an exact prefix of what was written to it, whatever ended the
+//!   connection.
 //!
 //! # Monitoring
 //!
-//! [`ServerHandle::status`] is a snapshot of what a server does: how many connections are live, with a
-//! handler or without a thread, how many have ended and why, bytes, threads, limits, shortages.
-//! [`ServerHandle::connections`] has each connection, with its peer, its age, its bytes and its [`Stage`].
-//! The daemon `echod` makes Prometheus' metrics of the first, and a list for operators of the second.
+//! [`ServerHandle::status`] returns a snapshot: live connections by [`Stage`], ended ones by
+//! [`CloseReason`], bytes, threads, limits and shortages. [`ServerHandle::connections`] lists the live
+//! connections, each with its peer, age, bytes and stage. The daemon `echod` turns the snapshot into
+//! metrics for Prometheus, and the list into a report for operators.
 //!
 //! # Logging
 //!
-//! What the [`log`] facade gets:
+//! The library logs through the [`log`] facade. An *episode* of a repeated event ends when the event has
+//! not occurred for 10 s. A warning marked *once per episode* is logged at the first occurrence.
 //!
 //! | level | event |
 //! | --- | --- |
-//! | error | a handler or a hook panics, unless that is passed to the error hook |
-//! | error | a listener becomes unusable, which ends the server |
-//! | warn | descriptors, threads or memory are short: once per episode |
-//! | warn | the limit of connections is reached, with the sources that have the most: once per episode |
-//! | warn | a source reaches the limit per source: once per episode, for all sources |
-//! | warn | a handler returns an error, if there is no error hook: once per episode, with how many did before |
-//! | warn | a source that is trusted to send a PROXY header sends something else: once per episode, with how many did before |
-//! | warn | a stop aborts connections that lose something by it, with some of their peers |
+//! | error | a handler or a hook panics, except if the error hook receives the panic |
+//! | error | a listener becomes unusable, or the server can't go on for another reason; the server ends |
+//! | error | a reactor panics, which is a bug of this library; the connection concerned is closed |
+//! | warn | descriptors, threads or kernel memory are short: once per episode |
+//! | warn | the limit of connections is reached, with up to 3 sources that have the most: once per episode |
+//! | warn | a source reaches the limit per source: once per episode of all sources |
+//! | warn | a handler returns an error, and there is no error hook: once per episode, with the number of errors since the last warning |
+//! | warn | a trusted proxy sends no valid PROXY header: once per episode, with the number of errors since the last warning |
+//! | warn | a stop aborts connections whose peers may lose data, with up to 8 of the peers |
 //! | info | the server listens on an address |
-//! | info | a limit has not been reached for 10 s, which ends its episode |
-//! | info | a stop begins to drain connections, or aborts some that lose nothing by it |
+//! | info | the episode of a limit ends |
+//! | info | a stop begins to drain connections, or aborts only connections whose peers lose nothing |
 //! | info | the server has stopped, with its totals |
-//! | debug | a connection has ended, or was rejected: peer, bytes, seconds, and the reason |
-//! | debug | a connection that must begin with a PROXY header does not: what came instead |
-//! | debug | a handler returns an error that is no routine one of a network, if there is no error hook |
+//! | debug | a connection was accepted: number and addresses |
+//! | debug | a connection has ended, or was rejected: addresses, bytes, seconds and the [reason](CloseReason) |
+//! | debug | a trusted proxy sends no valid PROXY header, and no warning is due |
+//! | debug | a handler returns an error, there is no error hook, and no warning is due |
 //!
-//! Nothing is logged for a message. The seconds of a connection count from `accept(2)` to
-//! `close(2)`, so they include the lingering close. What is counted is in the text, as `name=value`,
-//! and also in the record's key-value pairs ([`log::kv`]).
+//! Errors of the connection itself, such as a reset by the peer or a timeout, appear only as the reason
+//! in the connection's line. Single reads and writes are not logged. The seconds of a connection run
+//! from `accept(2)` to `close(2)`, so they include the lingering close. A line has its figures as
+//! `name=value`, and its record has them as key-value pairs ([`log::kv`]).
 
-// Without `epoll(7)` each connection keeps its thread, and what only a reactor uses has no caller.
+// Without `epoll(7)` each connection keeps its thread, so the code for reactors has no caller.
 #![cfg_attr(
     not(any(target_os = "linux", target_os = "android")),
     allow(dead_code, unused_imports, unused_variables)
@@ -144,7 +152,7 @@ mod warn_once;
 mod worker;
 
 pub use accept::AtLimit;
-// The aliases of what is exported here are here, too. rustdoc 1.95 forgets those of an item that is
+// The aliases stand here, at the re-exports, because rustdoc 1.95 drops the aliases of an item that is
 // re-exported from a private module (rust-lang/rust#152939).
 #[doc(alias("BufReader", "lines", "read_line", "read_until", "take"))]
 #[doc(alias("utf8", "from_utf8", "InvalidData", "E0382", "E0499", "E0502", "E0596"))]

@@ -1,19 +1,19 @@
-//! A bound on how many of something this process has at the same time.
+//! A limit on how many of something this process has at the same time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A number of permits, which never blocks.
+/// A semaphore that never blocks: if no permit is free, taking one fails.
 #[derive(Debug)]
 pub(crate) struct Semaphore {
     limit: usize,
     acquired: AtomicUsize,
 }
 
-/// One of a semaphore's permits. Dropping it gives it back.
+/// A permit of a semaphore. Dropping the permit gives it back.
 #[derive(Debug)]
 pub(crate) struct Permit<'s>(&'s Semaphore);
 
-// Relaxed throughout: the count publishes nothing but itself.
+// Relaxed is enough throughout, because no thread reads other memory by what the count says.
 impl Semaphore {
     pub(crate) const fn new(limit: usize) -> Self {
         Self {
@@ -22,12 +22,12 @@ impl Semaphore {
         }
     }
 
-    /// Takes a permit, if one is left.
+    /// Takes a permit, if one is free.
     pub(crate) fn try_acquire(&self) -> Option<Permit<'_>> {
         self.try_acquire_of(self.limit)
     }
 
-    /// Takes a permit, if fewer than `limit` are taken: for a limit that changes.
+    /// Takes a permit, if fewer than `limit` are taken. Callers whose limit changes pass the current one.
     pub(crate) fn try_acquire_of(&self, limit: usize) -> Option<Permit<'_>> {
         self.acquired
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |acquired| {

@@ -1,8 +1,8 @@
-//! What the hand-overs between threads are made of: in every normal build, the standard library's.
+//! The mutexes and threads for hand-overs: the standard library's, or a model checker's in one test build.
 //!
-//! `.ci/run` also builds the unit tests with `--cfg shuttle`. There a model checker (the crate
-//! `shuttle`) takes the place of the scheduler, and tries the interleavings that a machine seldom
-//! has. Only tests whose name has `model` in it can run in that build.
+//! `.ci/run` also builds the unit tests with `--cfg shuttle`. In that build the model checker `shuttle`
+//! replaces the scheduler, and tries interleavings that are rare on a real machine. Only the tests whose
+//! path contains `model` can run in that build.
 
 #[cfg(not(all(test, shuttle)))]
 pub(crate) use std::{

@@ -1,10 +1,10 @@
-//! The bound on the threads of this process, and the one place where they are started.
+//! The limit on this process's threads for connections, and the one place that starts them.
 //!
-//! The system refuses a thread beyond most of its limits with an error, which is a shortage like
-//! any other. One limit is different: a thread takes four memory mappings (its stack, the stack
-//! of its signal handler, and the guard page of each), and when the thread's own start-up can't
-//! map the second pair, the standard library aborts the process (rust-lang/rust#78497). So the
-//! process keeps its distance to that limit, and to the others as far as it can know them.
+//! At most of the system's limits, `pthread_create(3)` fails with an error, which the server handles
+//! as a shortage. The limit on memory mappings is different. A thread takes four mappings: its stack,
+//! the stack of its signal handler, and a guard page for each. The new thread itself maps the second
+//! pair. If that fails, the standard library aborts the process (rust-lang/rust#78497). So this module
+//! starts no thread near that limit, nor near the other limits that it can read.
 
 use std::fs;
 use std::io;
@@ -13,24 +13,24 @@ use std::sync::LazyLock;
 use crate::semaphore::Semaphore;
 use crate::sync::thread::{self, JoinHandle};
 
-/// How many memory mappings a thread takes.
+/// The memory mappings that one thread takes.
 const MAPPINGS: usize = 4;
 
-/// `vm.max_map_count` where it can't be read: the default of the kernel.
+/// The kernel's default of `vm.max_map_count`, used if the setting can't be read.
 const MAX_MAP_COUNT: usize = 65_530;
 
-/// The threads of the process that serve connections.
+/// The threads of this process for connections. The limit varies, so `spawn` passes the current one.
 static THREADS: Semaphore = Semaphore::new(usize::MAX);
 
-/// A bound, and where it comes from.
+/// A limit on threads, and the setting that causes it.
 #[derive(Clone)]
 struct Bound {
     threads: usize,
     reason: String,
 }
 
-/// The bound by the settings of the kernel, which are read once.
-static KERNEL: LazyLock<Option<Bound>> = LazyLock::new(|| {
+/// The lowest limit by the kernel's settings, which are read once.
+static KERNEL_BOUND: LazyLock<Option<Bound>> = LazyLock::new(|| {
     let read = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<usize>().ok();
     let mut bounds = Vec::new();
     if cfg!(any(target_os = "linux", target_os = "android")) {
@@ -52,16 +52,16 @@ static KERNEL: LazyLock<Option<Bound>> = LazyLock::new(|| {
     bounds.into_iter().min_by_key(|bound| bound.threads)
 });
 
-/// Returns how many threads the process may have for connections.
+/// Returns the maximum number of threads for connections in this process.
 pub(crate) fn max_threads() -> usize {
     bound().map_or(usize::MAX, |bound| bound.threads)
 }
 
-/// Starts a thread, within the bound.
+/// Starts a thread, if the limit allows one more.
 ///
 /// # Errors
 ///
-/// The bound is reached, and the error names it; or that of `pthread_create(3)`.
+/// The limit is reached (the error names the setting behind the limit), or `pthread_create(3)` failed.
 pub(crate) fn spawn(
     name: &str,
     stack_size: Option<usize>,
@@ -83,18 +83,19 @@ pub(crate) fn spawn(
     })
 }
 
-/// Returns the lowest bound that is known.
+/// Returns the lowest of the limits that this process can read.
 fn bound() -> Option<Bound> {
     let processes = max_processes().map(|count| Bound {
         threads: less_a_margin(count),
         reason: format!("RLIMIT_NPROC is {count}"),
     });
-    let bounds = processes.into_iter().chain(KERNEL.clone());
+    let bounds = processes.into_iter().chain(KERNEL_BOUND.clone());
     bounds.min_by_key(|bound| bound.threads)
 }
 
-/// Returns how many processes and threads the user of this process may have. The limit may change
-/// while the process runs. It does not hold for root.
+/// Returns the maximum number of processes and threads of this process's user (`RLIMIT_NPROC`).
+///
+/// The limit may change while the process runs, so it is read each time. It does not apply to root.
 #[cfg(not(any(
     target_os = "illumos",
     target_os = "solaris",
@@ -108,7 +109,7 @@ fn max_processes() -> Option<usize> {
     usize::try_from(count).ok()
 }
 
-/// These systems have no `RLIMIT_NPROC`.
+/// Returns `None`, because these systems have no `RLIMIT_NPROC`.
 #[cfg(any(
     target_os = "illumos",
     target_os = "solaris",
@@ -119,7 +120,7 @@ fn max_processes() -> Option<usize> {
     None
 }
 
-/// An eighth is for what else the process and its neighbours need.
+/// Returns `count` less an eighth, which stays free for the process's other needs and for other processes.
 fn less_a_margin(count: usize) -> usize {
     count - count / 8
 }

@@ -1,4 +1,4 @@
-//! Sleeping until something happens: `poll(2)` with a timeout, and a pipe that makes it return.
+//! Sleeping in `poll(2)`: with a timeout, and with a pipe by which another thread ends the sleep.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::mem;
@@ -11,16 +11,16 @@ use rustix::io::Errno;
 
 use crate::hand_over::hand_over_point;
 
-/// Sleeps until one of `fds` is ready or `timeout` is over. Returns whether one is ready.
+/// Sleeps until one of `fds` is ready or `timeout` is over. Returns whether one of `fds` is ready.
 pub(crate) fn wait(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<bool> {
     let start = Instant::now();
     loop {
-        // A timeout too long for the kernel's type is none.
+        // A timeout that the kernel's type can't hold counts as no timeout.
         let left = timeout.map(|timeout| timeout.saturating_sub(start.elapsed()));
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         match poll(fds, left.as_ref()) {
             Ok(ready) => return Ok(ready > 0),
-            // The kernel may deliver a signal to any thread.
+            // The kernel may run a signal's handler on any thread, so a signal must not end the sleep.
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -29,14 +29,13 @@ pub(crate) fn wait(fds: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Res
 
 /// A pipe whose readable end is in the `poll` or `epoll` set of one loop.
 ///
-/// It is a pipe because only some systems have `eventfd(2)`. A wake-up costs two system calls, so
-/// one is sent when a shutdown is requested, or when a loop waits for something that just
-/// happened, and never per message.
+/// It is a pipe because only some systems have `eventfd(2)`. A wake-up costs two system calls, so the
+/// server sends wake-ups for events such as a shutdown or a free slot, and never for each message.
 #[derive(Debug)]
 pub(crate) struct Waker {
     reader: PipeReader,
     writer: PipeWriter,
-    /// How many times the loop has cleared the pipe.
+    /// The number of times that the loop has cleared the pipe.
     cleared: Mutex<u64>,
     changed: Condvar,
 }
@@ -56,11 +55,14 @@ impl Waker {
 
     /// Makes the loop's current or next wait return.
     pub(crate) fn wake(&self) {
-        // The only possible failure is a full pipe, and then a wake-up is pending.
+        // The write fails only if the pipe is full. Then a wake-up is pending already.
         let _ = (&self.writer).write(&[1]);
     }
 
-    /// Takes back all wake-ups so far. The loop must look at its work afterwards.
+    /// Empties the pipe, and with it all wake-ups so far.
+    ///
+    /// The loop must look for work afterwards, not before. Otherwise it could miss work whose wake-up it
+    /// has just cleared.
     pub(crate) fn clear(&self) {
         let mut scratch = [0; 64];
         while matches!((&self.reader).read(&mut scratch), Ok(64)) {}
@@ -68,7 +70,7 @@ impl Waker {
         self.changed.notify_all();
     }
 
-    /// Sleeps until a wake-up or the end of `timeout`, and takes the wake-up back.
+    /// Sleeps until a wake-up or the end of `timeout`, and clears the wake-up.
     pub(crate) fn sleep(&self, timeout: Option<Duration>) -> io::Result<()> {
         if wait(&mut [PollFd::new(self, PollFlags::IN)], timeout)? {
             self.clear();
@@ -94,10 +96,11 @@ impl Waker {
     }
 }
 
-/// Wakes every thread that sleeps on it, however many they are.
+/// A waker for any number of threads.
 ///
-/// A sleeper waits on the pipe that was current when it began. Waking the sleepers makes that pipe
-/// readable for good and another one current, so that each sleeper wakes once and none has to be known.
+/// A thread sleeps on the pipe that was current when it fell asleep. A wake-up makes that pipe readable
+/// for good, and makes a new pipe current. So each sleeping thread wakes once, and no list of sleeping
+/// threads is needed.
 #[derive(Debug)]
 pub(crate) struct Broadcast(RwLock<Arc<Waker>>);
 
@@ -106,17 +109,19 @@ impl Broadcast {
         Ok(Self(RwLock::new(Arc::new(Waker::new()?))))
     }
 
-    /// Returns what to sleep on. Whoever sleeps looks at its condition after this call, and whoever wakes
-    /// changes the condition before: so no wake-up is lost.
+    /// Returns the waker to sleep on.
+    ///
+    /// A thread must check its condition between this call and its sleep, and a waking thread must
+    /// change the condition before it wakes. Otherwise a wake-up could be lost.
     pub(crate) fn current(&self) -> Arc<Waker> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Wakes those that sleep now.
+    /// Wakes the threads that sleep now.
     ///
     /// # Errors
     ///
-    /// The process is out of descriptors: nobody was woken.
+    /// The process is out of descriptors. No thread was woken.
     pub(crate) fn wake_once(&self) -> io::Result<()> {
         let next = Arc::new(Waker::new()?);
         let before = mem::replace(
@@ -128,7 +133,7 @@ impl Broadcast {
         Ok(())
     }
 
-    /// Wakes those that sleep now and all later ones.
+    /// Wakes the threads that sleep now, and all that try to sleep later.
     pub(crate) fn wake_for_good(&self) {
         self.0.read().unwrap_or_else(PoisonError::into_inner).wake();
     }

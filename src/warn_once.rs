@@ -1,19 +1,21 @@
-//! A condition that comes and goes, and when to warn of it. Pure: times come in, decisions go out.
+//! Decides when to warn of a condition that comes and goes.
+//!
+//! Nothing here reads a clock or logs: callers pass the time, and act on the decision.
 
 use std::time::{Duration, Instant};
 
-/// A condition that comes and goes, and is reported once for the whole time: an episode.
+/// A condition that comes and goes, and is reported once per episode.
 ///
-/// At a limit every connection that ends makes room for a moment, so the condition ends and
-/// begins again with each client. Reporting each time would let clients flood the log. So an episode
-/// is only over once the condition has not been seen for a while.
+/// At a limit, every connection that ends makes room for a moment, so the condition ends and begins
+/// again with each client. If the server reported each beginning, clients could flood the log. So an
+/// episode lasts until the condition has not been seen for [`QUIET`](Self::QUIET).
 #[derive(Debug, Default)]
 pub(crate) struct WarnOnce {
     last_seen: Option<Instant>,
 }
 
 impl WarnOnce {
-    /// An episode is over once the condition has not been seen for this long.
+    /// The episode ends when the condition has not been seen for this long.
     pub(crate) const QUIET: Duration = Duration::from_secs(10);
 
     /// Notes that the condition holds at `now`, and returns whether to report it.
@@ -22,19 +24,19 @@ impl WarnOnce {
         before.is_none_or(|before| now.saturating_duration_since(before) > Self::QUIET)
     }
 
-    /// Notes that the condition has held until `now`, since it was last seen.
+    /// Extends the episode to `now`, because the condition has held since it was last seen.
     pub(crate) fn held_until(&mut self, now: Instant) {
         if let Some(last_seen) = &mut self.last_seen {
             *last_seen = now;
         }
     }
 
-    /// Returns when the episode will be over, if there is one.
+    /// Returns when the episode ends unless the condition is seen again, or `None` without an episode.
     pub(crate) fn end(&self) -> Option<Instant> {
         Some(self.last_seen? + Self::QUIET)
     }
 
-    /// Returns whether an episode has come to its end by `now`: once for each episode.
+    /// Returns `true` once for each episode: at the first call after its end.
     pub(crate) fn should_report_end(&mut self, now: Instant) -> bool {
         let is_over = self.end().is_some_and(|end| end <= now);
         if is_over {
@@ -73,7 +75,7 @@ mod tests {
 
         assert!(condition.should_report(at(100)));
         assert!(!condition.should_report_end(at(109)));
-        // A server that has been at its limit for an hour sees that only when there is room again.
+        // A server at its limit for an hour notes the end of that hour only when a slot is free again.
         condition.held_until(at(3700));
         assert!(!condition.should_report_end(at(3709)));
         assert!(!condition.should_report(at(3709)));
