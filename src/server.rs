@@ -1,4 +1,4 @@
-//! The server: its listeners, the loop that serves them, and its shutdown in three steps.
+//! The server: from its settings, over serving until a stop, to its totals.
 
 mod addresses;
 mod bind;
@@ -28,7 +28,10 @@ use crate::worker::handler::{HandlerError, HandlerFactory, RequestHandler};
 use builder::Builder;
 use drain::{drain, wait_for_end};
 
-/// A TCP server that serves each connection by a handler of its own, on a thread of its own.
+/// A TCP server that runs a handler for each connection, each on its own thread.
+///
+/// [`serve_forever`](Self::serve_forever) serves on the calling thread, [`start`](Self::start) on a new
+/// one, and [`handle_request`](Self::handle_request) serves one connection.
 ///
 /// # Examples
 ///
@@ -44,7 +47,7 @@ pub struct TcpServer {
     settings: Builder,
     state: Arc<ServerState>,
     lead: Box<Lead>,
-    /// A connection that was accepted elsewhere.
+    /// The connection of a server without listeners, which another program has accepted.
     given: Option<Box<Connection>>,
     addrs: Vec<SocketAddr>,
 }
@@ -54,21 +57,21 @@ impl TcpServer {
     ///
     /// # Errors
     ///
-    /// Those of [`Builder::bind`].
+    /// Fails as [`Builder::bind`] does.
     pub fn bind(addr: impl ToSocketAddrs + fmt::Debug) -> Result<Self, Error> {
         Self::builder().bind(addr)
     }
 
-    /// Makes a server of a socket that already listens, with the default settings.
+    /// Makes a server that accepts on a socket that already listens, with the default settings.
     ///
     /// # Errors
     ///
-    /// Those of [`Builder::from_listeners`].
+    /// Fails as [`Builder::from_listeners`] does.
     pub fn from_listener(listener: TcpListener) -> Result<Self, Error> {
         Self::builder().from_listeners([listener])
     }
 
-    /// Returns a builder, to change settings first.
+    /// Returns a builder with the default settings, to change some of them.
     #[must_use]
     pub fn builder() -> Builder {
         Builder::new()
@@ -100,18 +103,21 @@ impl TcpServer {
         })
     }
 
-    /// Takes a connection that was accepted elsewhere.
+    /// Takes over a connection that another program has accepted.
     pub(crate) fn take_over(&mut self, stream: TcpStream, peer: SocketAddr) {
         let slot = self.state.admit();
         self.given = slot.map(|slot| Connection::new(stream, peer, slot));
     }
 
-    /// Returns how many threads a process of the library may have for its connections.
+    /// Returns the maximum number of threads for connections in this process, over all its servers.
     ///
-    /// A handler that blocks keeps its thread, so no more of its connections are served at the same
-    /// time; others wait in the backlog. The bound keeps the process away from the limits of the
-    /// system: `vm.max_map_count`, of which a thread takes four, `kernel.threads-max`,
-    /// `kernel.pid_max` and `RLIMIT_NPROC`, less an eighth of each.
+    /// A handler that blocks keeps its thread, so this many handlers can run at the same time. Further
+    /// clients wait in the backlog.
+    ///
+    /// The number is seven eighths of the lowest limit of the system: `kernel.threads-max`,
+    /// `kernel.pid_max`, `RLIMIT_NPROC` (except for root), or a quarter of `vm.max_map_count`, because a
+    /// thread takes four memory mappings. The mappings that the process has already are subtracted.
+    /// Where none of these limits exists, the number is [`usize::MAX`].
     ///
     /// # Examples
     ///
@@ -123,51 +129,57 @@ impl TcpServer {
         thread_limit::max_threads()
     }
 
-    /// Returns the address of the first listener, with the real port where 0 was asked for.
+    /// Returns the address of the first listener. A port of 0 is replaced by the port that the kernel chose.
     #[doc(alias = "server_address")]
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.addrs[0]
     }
 
-    /// Returns the addresses of all listeners, in their order.
+    /// Returns the addresses of all listeners, in the order of the listeners.
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addrs
     }
 
-    /// Returns a handle, to stop the server from another thread.
+    /// Returns a handle, by which other threads stop and monitor the server.
     #[must_use]
     pub fn handle(&self) -> ServerHandle {
         ServerHandle::new(Arc::clone(&self.state))
     }
 
-    /// Serves connections until a [shutdown](ServerHandle::shutdown) is requested, and returns
-    /// when the last one has ended.
+    /// Serves connections until a [shutdown](ServerHandle::shutdown), and returns the totals once the
+    /// last connection has ended.
     ///
-    /// One idle thread of the server waits for the next client. It makes sure that another thread
-    /// waits next, accepts, and serves the connection itself. `factory` is called once for each
-    /// connection, on that thread, which is named `connection`. The handler that `factory` makes
-    /// needs to be neither `Send` nor `Sync`. Idle threads are reused, and end after 10 s.
+    /// One idle thread of the server, the leader, waits for the next client. The leader first finds a
+    /// thread that will lead next, starting one if necessary. Then the leader accepts the client, hands
+    /// the lead over, and serves the connection itself. That thread, named `connection`, also calls
+    /// `factory`, so a handler needs to be neither `Send` nor `Sync`. Idle threads are reused, and end
+    /// after 10 s without a task.
     ///
-    /// The calling thread supervises. It serves nobody, and holds the place of the waiting thread
-    /// while there is none. An idle server uses no CPU. Out of descriptors or threads, it warns once,
-    /// leaves new connections in the backlog, and tries again after 5 ms, doubling up to 1 s.
+    /// The calling thread runs no handler. It takes the lead while no other thread can. An idle server
+    /// uses no CPU. If descriptors, threads or kernel memory are short, the server warns once and leaves
+    /// new connections in the backlog. It tries again after 5 ms, then after pauses that double up to 1 s.
     ///
-    /// A shutdown has three steps. The listeners are closed. Live connections drain: reads return
-    /// what had arrived, then end of file. Those still there after the
-    /// [drain timeout](Builder::drain_timeout) are aborted, and counted in [`Totals::aborted`] if they lose something by it.
-    /// A handler that ignores even that keeps its thread, and is not waited for.
+    /// A shutdown has three steps:
+    ///
+    /// 1. The server closes its listeners.
+    /// 2. Live connections drain: reads return the input that had arrived, then end of file.
+    /// 3. After the [drain timeout](Builder::drain_timeout) the server aborts the connections that are
+    ///    left. [`Totals::aborted`] counts those whose peers may have lost data.
+    ///
+    /// A handler may ignore even the abort. Then this function returns half a second later, and the
+    /// handler's thread goes on.
     ///
     /// # Errors
     ///
-    /// A listener became unusable, for example because another process that shares it has shut
-    /// it down. Connections are drained before the error is returned.
+    /// A listener became unusable, for example because another process that shares the socket has shut
+    /// it down. The server drains its connections before it returns the error.
     ///
     /// # Examples
     ///
-    /// Many threads call `factory` at the same time, so it is an `Fn`. It gives each handler a clone of what
-    /// they share, mostly of an [`Arc`]:
+    /// Many threads call `factory` at the same time, so it is an `Fn`. It gives each handler a clone of
+    /// what all handlers share, usually of an [`Arc`]:
     ///
     /// ```no_run
     /// # use socketserver::{Connection, RequestHandler, TcpServer};
@@ -190,7 +202,7 @@ impl TcpServer {
     /// # }
     /// ```
     ///
-    /// Giving it away, to the first handler, does not compile (E0507):
+    /// Moving the shared value into the first handler does not compile (E0507):
     ///
     /// ```compile_fail,E0507
     /// # use socketserver::{Connection, RequestHandler, TcpServer};
@@ -221,14 +233,16 @@ impl TcpServer {
         self.serve(factory)
     }
 
-    /// Serves exactly one connection, on the calling thread, and returns how it ended.
+    /// Serves exactly one connection, on the calling thread, and returns how the connection ended.
     ///
-    /// Returns `None` if no connection came within the [timeout](Builder::accept_timeout), or if a
-    /// shutdown was requested before one did. A connection that the
-    /// [verify hook](Builder::verify_request) rejects counts as the one, and so does one of a trusted proxy
-    /// that has no header. A shutdown that is
-    /// requested while it is served ends its reads as in [`serve_forever`](Self::serve_forever);
-    /// nothing is aborted.
+    /// Returns `None` if no client connected within the [accept timeout](Builder::accept_timeout), or if
+    /// a shutdown was requested before that. A connection also counts if the
+    /// [verify hook](Builder::verify_request) denies it, or if a trusted proxy sends no header on it. A
+    /// client that is [rejected](crate::AtLimit) at a limit does not count, unless the client is behind a
+    /// trusted proxy.
+    ///
+    /// A shutdown while the connection is served ends its reads as in
+    /// [`serve_forever`](Self::serve_forever), and never aborts the connection.
     ///
     /// # Errors
     ///
@@ -257,7 +271,7 @@ impl TcpServer {
         let Some(conn) = self.next_connection()? else {
             return Ok(None);
         };
-        // It is in what is returned, and found out while there is a descriptor.
+        // The result includes the local address. Once the descriptor is closed, the kernel can't be asked.
         let _ = conn.local_addr();
         let hooks = &self.settings.hooks;
         let conn = match hooks.admit(conn) {
@@ -272,7 +286,7 @@ impl TcpServer {
         Ok(Some(closed))
     }
 
-    /// Waits for a connection, for as long as the accept timeout says.
+    /// Accepts the next connection, or returns `None` after the accept timeout or at a stop.
     fn next_connection(&mut self) -> Result<Option<Box<Connection>>, Error> {
         if let Some(conn) = self.given.take() {
             return Ok(Some(conn));
@@ -308,7 +322,7 @@ impl TcpServer {
             addrs,
         } = self;
         let prefix = &state.prefix;
-        // A server of one connection is not worth more than the connection's line.
+        // A server without listeners serves one connection, whose own line in the log is enough.
         let is_listening = lead.has_listeners();
         for addr in addrs.iter().filter(|_| is_listening) {
             log::info!(service = prefix, address:% = addr; "{prefix}listening on {addr}");
@@ -331,8 +345,8 @@ impl TcpServer {
             let cause = error.cause();
             log::error!(service = prefix, error:%; "{prefix}{error}: {cause}");
         }
-        // From here on threads end with their connections. Letting them go idle first, and then
-        // waking a thousand of them to end, would take longer than the drain.
+        // From here on each thread ends with its connection. Letting a thousand threads go idle first,
+        // and then waking each to end, would take longer than the drain.
         crew.close();
         drain(&state, &crew)?;
         crew.end_reactors();
@@ -353,7 +367,7 @@ impl fmt::Debug for TcpServer {
     }
 }
 
-/// One reactor for every two processors, at least one.
+/// Returns one reactor for every two processors, at least one.
 fn default_reactors() -> usize {
     thread::available_parallelism().map_or(1, |count| count.get().div_ceil(2))
 }

@@ -1,11 +1,11 @@
-//! Which of the addresses of one call need a socket of their own. Pure.
+//! Decides which addresses of one call need their own socket. Nothing here makes a system call.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::state::record::canonical;
 
-/// Returns the places of `addrs` in the order in which to bind them: first those that may make
-/// others superfluous.
+/// Returns the indices of `addrs` in the order in which to bind the addresses: wildcards first, because
+/// they may make others superfluous.
 pub(super) fn widest_first(addrs: &[SocketAddr]) -> Vec<usize> {
     let mut places: Vec<usize> = (0..addrs.len()).collect();
     places.sort_by_key(|&place| match canonical(addrs[place]).ip() {
@@ -16,12 +16,12 @@ pub(super) fn widest_first(addrs: &[SocketAddr]) -> Vec<usize> {
     places
 }
 
-/// Returns whether `addr` needs no socket beside that of `bound`: it is the same address, or its
-/// clients arrive at `bound`, the wildcard of the same port.
+/// Returns whether the socket of `bound` also receives the clients of `addr`: both are the same address,
+/// or `bound` is the wildcard of the same port.
 ///
-/// `[::]` covers IPv4, because its socket is dual-stack (`IPV6_V6ONLY` off). Port 0 is another port
-/// for each socket, and covers nothing. But both wildcards with port 0 are one wish: any port, on
-/// all addresses.
+/// `[::]` covers IPv4, because its socket is dual-stack (`IPV6_V6ONLY` off). With port 0 the kernel
+/// chooses a different port for each socket, so such an address covers no other. The exception is
+/// `0.0.0.0:0` beside `[::]:0`: the user wants any one port on all addresses, so one socket is enough.
 pub(super) fn covers(bound: SocketAddr, addr: SocketAddr) -> bool {
     let (bound, addr) = (canonical(bound), canonical(addr));
     let is_any = |addr: SocketAddr| addr.ip() == Ipv4Addr::UNSPECIFIED;

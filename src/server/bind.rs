@@ -1,4 +1,4 @@
-//! From the settings to a server: its listeners, and what it can't be built with.
+//! Makes a server from its settings: binds or takes over its listeners, and rejects invalid settings.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,11 +15,11 @@ use crate::server::builder::Builder;
 impl Builder {
     /// Binds every address that `addr` resolves to, and makes a server that listens on them.
     ///
-    /// It is [`listen`](Self::listen), then [`from_listeners`](Self::from_listeners).
+    /// This is [`listen`](Self::listen) followed by [`from_listeners`](Self::from_listeners).
     ///
     /// # Errors
     ///
-    /// Those of both.
+    /// Fails if one of the two fails: an address can't be bound, or a setting is invalid.
     #[doc(alias = "server_bind")]
     #[doc(alias = "server_activate")]
     pub fn bind(self, addr: impl ToSocketAddrs + fmt::Debug) -> Result<TcpServer, Error> {
@@ -27,24 +27,27 @@ impl Builder {
         self.from_listeners(listeners)
     }
 
-    /// Makes a listening socket for every address that `addr` resolves to, for servers with
-    /// several: collect the sockets, and pass them to [`from_listeners`](Self::from_listeners).
+    /// Makes a listening socket for every address that `addr` resolves to.
     ///
-    /// The sockets have the order of the addresses. An address whose clients arrive at another
-    /// socket of the same call has none of its own, whatever the order: `[::]` takes all clients of
-    /// its port, also those of IPv4 (`IPV6_V6ONLY` off), `0.0.0.0` takes all clients of IPv4, and an
-    /// address that is given twice is bound once. Port 0 stands for another port each time, so there
-    /// nothing is left out, except `0.0.0.0` beside `[::]`.
+    /// For a server that listens on several names or ports, collect the sockets of several calls, and
+    /// pass them to [`from_listeners`](Self::from_listeners).
     ///
-    /// Where this machine can't listen on an address, because the machine lacks the family or the
-    /// address is not its own, the other addresses are enough. If that is so of a wildcard, the
-    /// addresses that it would have covered are bound.
+    /// The sockets have the order of the addresses. An address gets no socket if another socket of the
+    /// same call receives its clients, in whatever order the addresses are:
+    ///
+    /// - `[::]` receives all clients of its port, also those over IPv4 (`IPV6_V6ONLY` is off).
+    /// - `0.0.0.0` receives all clients over IPv4.
+    /// - An address that is given twice is bound once.
+    /// - With port 0 each address gets its own port, so none is left out, except `0.0.0.0` beside `[::]`.
+    ///
+    /// An address is skipped if this machine has no such address, or lacks its family, and another
+    /// address can be bound. If a wildcard is skipped, the addresses that it would have covered are bound.
     ///
     /// # Errors
     ///
-    /// `addr` can't be resolved, or one of its addresses can't be bound; the error names it. If the
-    /// machine can listen on none of several, the error is of an address that is not its own, or
-    /// else of a family that it lacks.
+    /// `addr` can't be resolved, or one of its addresses can't be bound; the error names the address. If
+    /// every address was skipped, the error names one that this machine does not have, or otherwise one
+    /// whose family the machine lacks.
     ///
     /// # Examples
     ///
@@ -85,8 +88,9 @@ impl Builder {
                     bound.push(one);
                 }
                 Err(error) if socket_options::is_not_of_this_machine(&error) => {
-                    // A machine without IPv6 says so for half of the addresses of every name. So an
-                    // address that is not the machine's own is more likely to be the user's mistake.
+                    // On a machine without IPv6 the IPv6 addresses of every name fail, which is normal.
+                    // An address that is not the machine's own is more likely to be the user's mistake,
+                    // so report that one.
                     let tells_more = |before: &io::Error| {
                         error.kind() == ErrorKind::AddrNotAvailable && before.kind() != error.kind()
                     };
@@ -110,17 +114,24 @@ impl Builder {
         }
     }
 
-    /// Makes a server that listens on sockets that were bound elsewhere, in an earlier process
-    /// for example.
+    /// Makes a server that accepts on sockets that already listen, for example those that a service
+    /// manager has passed.
     ///
-    /// `accept(2)` no longer blocks on them from then on (`O_NONBLOCK`), also for other processes that
-    /// share them. Nothing else is set on a listener, and each connection gets its own options.
+    /// The server makes the sockets non-blocking (`O_NONBLOCK`). This changes the socket itself, also for
+    /// other processes that share it, and stays after the server has ended: their `accept(2)` may fail
+    /// with [`WouldBlock`](std::io::ErrorKind::WouldBlock). The server changes no other option of a
+    /// listener. Options such as [`keepalive`](Self::keepalive) are set on each connection.
     ///
     /// # Errors
     ///
-    /// There is no listener, one of them is not a listening TCP socket, a setting is zero that
-    /// can't be, or the process is out of descriptors.
-    #[allow(clippy::wrong_self_convention)] // It is `from` as in the constructor of the server.
+    /// - `listeners` is empty, or contains a socket that is not a listening TCP socket
+    ///   ([`InvalidInput`](std::io::ErrorKind::InvalidInput)).
+    /// - A setting is zero that must not be zero: `max_connections`, `max_per_source`, `idle_timeout`,
+    ///   `write_timeout`, `max_lifetime` or `proxy_header_timeout`
+    ///   ([`InvalidInput`](std::io::ErrorKind::InvalidInput)).
+    /// - The system does not accept the time of [`keepalive`](Self::keepalive).
+    /// - The process is out of descriptors.
+    #[allow(clippy::wrong_self_convention)] // `from` means a constructor of the server here.
     pub fn from_listeners(
         self,
         listeners: impl IntoIterator<Item = TcpListener>,
@@ -146,17 +157,17 @@ impl Builder {
         TcpServer::new(self, prepared, addrs)
     }
 
-    /// Makes a server for one connection, which was accepted elsewhere, as `inetd(8)` does. Once it
-    /// has ended, [`serve_forever`](TcpServer::serve_forever) returns.
+    /// Makes a server for one connection that another program has accepted, such as `inetd(8)`.
     ///
-    /// It gets the settings that accepted connections have, and is made to block. The
-    /// [address](TcpServer::local_addr) of the server is the connection's own. Of such a server only the
-    /// connection's end is logged, neither its start nor its stop.
+    /// Once the connection has ended, [`serve_forever`](TcpServer::serve_forever) returns. The connection
+    /// becomes blocking, and gets the options that accepted connections have. The server's
+    /// [address](TcpServer::local_addr) is the local address of the connection. The log has lines for the
+    /// connection, but none for the start and the stop of such a server.
     ///
     /// # Errors
     ///
-    /// It is not a connected TCP socket, a setting is zero that can't be, or the process is out of
-    /// descriptors.
+    /// Fails as [`from_listeners`](Self::from_listeners) does, if `stream` is not a connected TCP socket
+    /// or for its other reasons.
     ///
     /// # Examples
     ///
@@ -181,7 +192,7 @@ impl Builder {
     /// # Ok(())
     /// # }
     /// ```
-    #[allow(clippy::wrong_self_convention)] // It is `from` as in the constructor of the server.
+    #[allow(clippy::wrong_self_convention)] // `from` means a constructor of the server here.
     pub fn from_stream(self, stream: TcpStream) -> Result<TcpServer, Error> {
         self.check()?;
         let options = self.options();
@@ -203,7 +214,7 @@ impl Builder {
         }
     }
 
-    /// Refuses a zero where it would mean that nobody is served.
+    /// Rejects a setting of zero with which the server could serve no client.
     fn check(&self) -> Result<(), Error> {
         #[cfg(feature = "proxy-protocol")]
         let waits_for_no_header = self.proxy_protocol.timeout.is_zero();
@@ -221,7 +232,7 @@ impl Builder {
             ),
         ] {
             if is_zero {
-                let cause = "it must be more than zero";
+                let cause = "it must be greater than 0";
                 return Err(Error::invalid(format!("cannot serve with {name} 0"), cause));
             }
         }

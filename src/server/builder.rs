@@ -1,4 +1,4 @@
-//! Every setting of a server with its default.
+//! Every setting of a server, with its default.
 
 use std::fmt;
 use std::time::Duration;
@@ -14,6 +14,10 @@ use crate::worker::handler::HandlerError;
 use crate::worker::session::Hooks;
 
 /// Configures a [`TcpServer`](crate::TcpServer).
+///
+/// A setting that must not be zero is checked when the server is made: then
+/// [`bind`](Self::bind), [`from_listeners`](Self::from_listeners) and [`from_stream`](Self::from_stream)
+/// fail with [`InvalidInput`](std::io::ErrorKind::InvalidInput).
 ///
 /// # Examples
 ///
@@ -50,31 +54,37 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// The default of [`max_connections`](Self::max_connections): 10,000. That many connections fit
-    /// under the [limit on threads](crate::TcpServer::max_threads) that Linux's own defaults make,
-    /// about 14,000, even if each handler blocks. Idle, they take 50 MiB of memory, most of it the
-    /// kernel's.
+    /// The default of [`max_connections`](Self::max_connections): 10,000.
+    ///
+    /// With Linux's default settings the [limit on threads](crate::TcpServer::max_threads) is about
+    /// 14,000. So 10,000 connections can be served even if each handler blocks. Idle in a reactor, they
+    /// take 50 MiB of memory, most of it the kernel's.
     pub const MAX_CONNECTIONS: usize = 10_000;
-    /// The default of [`backlog`](Self::backlog): 4096, the most that Linux allows by default
+    /// The default of [`backlog`](Self::backlog): 4096, the default maximum of Linux
     /// (`net.core.somaxconn`).
     pub const BACKLOG: u32 = 4096;
-    /// The default of [`drain_timeout`](Self::drain_timeout): 5 s, half of what container
-    /// runtimes commonly wait before they kill.
+    /// The default of [`drain_timeout`](Self::drain_timeout): 5 s.
+    ///
+    /// Container runtimes commonly wait 10 s after SIGTERM before they kill.
     pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
-    /// The default of [`busy_poll`](Self::busy_poll): 50 µs. That is about what two processes on one machine
-    /// take for a message there and back if both sleep in between.
+    /// The default of [`busy_poll`](Self::busy_poll): 50 µs.
+    ///
+    /// This is about the round-trip time of a message between two processes on one machine, if both
+    /// sleep in between.
     pub const BUSY_POLL: Duration = Duration::from_micros(50);
 
-    /// The most that [`busy_poll`](Self::busy_poll) can be set to: 20 ms. A connection that is silent for
-    /// longer is idle, and is not waited for.
+    /// The maximum of [`busy_poll`](Self::busy_poll): 20 ms.
+    ///
+    /// A connection that is silent for longer is idle, so the server does not busy-poll it.
     pub const MAX_BUSY_POLL: Duration = BLOCKING_SLICE;
 
-    /// The default of [`proxy_header_timeout`](Self::proxy_header_timeout): 3 s, the least that the
-    /// specification recommends, so that a lost segment can be sent again.
+    /// The default of [`proxy_header_timeout`](Self::proxy_header_timeout): 3 s.
+    ///
+    /// This is the minimum that the specification recommends, so that a lost segment can be sent again.
     #[cfg(feature = "proxy-protocol")]
     pub const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(3);
 
-    /// Starts from the defaults.
+    /// Returns a builder with the default settings.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -108,8 +118,10 @@ impl Builder {
         }
     }
 
-    /// Sets what the server is called in the log: its lines begin with `service=NAME`, and their
-    /// records have that key-value pair. Defaults to nothing.
+    /// Sets the server's name in the log. Defaults to none.
+    ///
+    /// The server's log lines then begin with `service=NAME`, and their records have the key-value pair
+    /// `service`. The names of the server's threads begin with the name, too.
     ///
     /// # Examples
     ///
@@ -127,75 +139,77 @@ impl Builder {
         self
     }
 
-    /// Sets how many connections may be live at the same time. Defaults to
-    /// [`MAX_CONNECTIONS`](Self::MAX_CONNECTIONS).
+    /// Sets the maximum number of live connections. Defaults to
+    /// [`MAX_CONNECTIONS`](Self::MAX_CONNECTIONS). Must not be 0.
     ///
-    /// What happens to more is up to [`at_limit`](Self::at_limit). The limit can be changed while
-    /// the server runs: [`ServerHandle::set_max_connections`](crate::ServerHandle).
+    /// At the limit, [`at_limit`](Self::at_limit) decides what happens to further clients. The limit can
+    /// be changed while the server runs, also to 0:
+    /// [`ServerHandle::set_max_connections`](crate::ServerHandle::set_max_connections).
     #[must_use]
     pub fn max_connections(mut self, limit: usize) -> Self {
         self.max_connections = limit;
         self
     }
 
-    /// Sets what happens to a client while the limit of connections is reached. Defaults to
-    /// [`AtLimit::Wait`].
+    /// Sets what happens to a client that connects at the limit of
+    /// [`max_connections`](Self::max_connections). Defaults to [`AtLimit::Wait`].
     #[must_use]
     pub fn at_limit(mut self, at_limit: AtLimit) -> Self {
         self.at_limit = at_limit;
         self
     }
 
-    /// Sets how many connections one source may have at the same time: one IPv4 address, or one
-    /// IPv6 network of 64 bits. Defaults to `None`: as many as all.
+    /// Sets the maximum number of live connections from one source: one IPv4 address, or one IPv6 /64.
+    /// Defaults to `None`: no limit per source. Must not be 0.
     ///
-    /// While there is room, more from the same source are rejected, whatever
-    /// [`at_limit`](Self::at_limit) says: in the backlog they would be in the way of others.
+    /// Further connections of the source are rejected, whatever [`at_limit`](Self::at_limit) says. In the
+    /// backlog they would delay the clients behind them. At the limit of
+    /// [`max_connections`](Self::max_connections), `at_limit` applies to the clients of every source.
     #[must_use]
     pub fn max_per_source(mut self, limit: impl Into<Option<usize>>) -> Self {
         self.max_per_source = limit.into();
         self
     }
 
-    /// Sets the networks of trusted proxies. Each of their connections begins with a header of the PROXY
-    /// protocol, version 1 or 2, which passes on the address of the proxy's client ([the
-    /// specification](https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt)). Defaults to none.
+    /// Sets the networks of trusted proxies, whose connections begin with a PROXY header. Defaults to none.
     /// Needs the feature `proxy-protocol`.
     ///
-    /// From a trusted network the header is required. From any other network a header is data, so that no
-    /// client can claim another address. Trust only addresses that belong to your proxies: every program
-    /// that can connect from there can claim any address. The address of the socket decides; an IPv4 peer
-    /// of an IPv6 listener counts as IPv4.
+    /// The header passes on the address of the proxy's client. The server reads versions 1 and 2 of the
+    /// protocol ([specification](https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt)).
     ///
-    /// The addresses in the header replace those of the socket. The source is the connection's
-    /// [`peer_addr`](Connection::peer_addr), also in the hooks, in the log and for
-    /// [`max_per_source`](Self::max_per_source). The destination, which the client has connected to, is
-    /// its [`local_addr`](Connection::local_addr). The addresses of the socket can still be had from
-    /// [`stream`](Connection::stream), and they are the connection's
+    /// From a trusted network the header is required. From any other network a header is ordinary input, so
+    /// that no client can claim another address. Trust only addresses that belong to your proxies, because
+    /// every program that can connect from there can claim any address. The server compares the socket's
+    /// peer address with the networks. An IPv4 peer of an IPv6 listener counts as IPv4.
+    ///
+    /// The addresses in the header replace those of the socket. The source in the header becomes the
+    /// connection's [`peer_addr`](Connection::peer_addr), also in the hooks, in the log and for
+    /// [`max_per_source`](Self::max_per_source). The destination, to which the client has connected,
+    /// becomes the [`local_addr`](Connection::local_addr). [`stream`](Connection::stream) still returns
+    /// the socket, with its own addresses. The connection keeps the addresses of the socket
     ///
     /// - until the header has been read, in
     ///   [`ServerHandle::connections`](crate::ServerHandle::connections),
-    /// - if the connection is the proxy's own, such as a health check (`LOCAL`),
+    /// - if the proxy itself opened the connection, for example for a health check (`LOCAL`),
     /// - if the client's protocol is not TCP or not known (`UNKNOWN`, `UNSPEC`, `UNIX`, `DGRAM`).
     ///
-    /// The header is read on the connection's thread, before the [verify hook](Self::verify_request). No
-    /// handler sees it, and `bytes_in` does not count it. What follows the header, in the same packet or
-    /// later, is the connection's first data. Version 1 may have 107 bytes, the specification's bound,
-    /// and version 2 may have 4096. Additional values (TLVs) are ignored, except a checksum
-    /// (`PP2_TYPE_CRC32C`), which must be right.
+    /// The server reads the header on the connection's thread, before the
+    /// [verify hook](Self::verify_request). Handlers don't see the header, and `bytes_in` does not count it.
+    /// Bytes after the header, in the same packet or later, are the connection's first input. A header may
+    /// have at most 107 bytes in version 1, the specification's limit, and at most 4096 in version 2. The
+    /// server ignores additional values (TLVs), except a checksum (`PP2_TYPE_CRC32C`), which must be right.
     ///
-    /// A connection is closed if it begins with something else, ends in the midst of its header, or has
-    /// no whole header [in time](Self::proxy_header_timeout). Nothing is sent; if input is unread, the
-    /// kernel resets the connection. The reason is
-    /// [`ProxyHeader`](crate::CloseReason::ProxyHeader). The cause is logged at debug, and once per episode
-    /// as a warning. No warning is about a peer that connects and closes without sending a byte, as simple
-    /// health checks do. A stop closes connections without a whole header at once.
+    /// The server closes a connection that begins with something else, that ends within its header, or that
+    /// has no whole header [in time](Self::proxy_header_timeout). It sends nothing. If input is unread, the
+    /// kernel resets the connection. The reason is [`ProxyHeader`](crate::CloseReason::ProxyHeader). The
+    /// server logs the cause at debug, and once per episode as a warning. It does not warn of a peer that
+    /// connects and closes without sending a byte, because simple health checks do that. At a stop the server
+    /// closes connections without a whole header at once.
     ///
-    /// A client that exceeds [`max_per_source`](Self::max_per_source) is only found out once its
-    /// connection is live. So its connection counts in [`Totals::connections`](crate::Totals::connections)
-    /// as well as in [`Totals::rejected`](crate::Totals::rejected), and the
-    /// [`on_close`](Self::on_close) hook is told of it, with the reason
-    /// [`Limit`](crate::CloseReason::Limit).
+    /// Until the header has been read, the server can't know that a client exceeds
+    /// [`max_per_source`](Self::max_per_source). So [`Totals::connections`](crate::Totals::connections)
+    /// counts such a connection as well as [`Totals::rejected`](crate::Totals::rejected), and the
+    /// [`on_close`](Self::on_close) hook receives it with the reason [`Limit`](crate::CloseReason::Limit).
     ///
     /// # Examples
     ///
@@ -226,11 +240,13 @@ impl Builder {
         self
     }
 
-    /// Sets how long the whole header of a [trusted proxy](Self::proxy_protocol) may take. Defaults to
-    /// [`PROXY_HEADER_TIMEOUT`](Self::PROXY_HEADER_TIMEOUT). Needs the feature `proxy-protocol`.
+    /// Sets the time limit for the whole header of a [trusted proxy](Self::proxy_protocol). Defaults to
+    /// [`PROXY_HEADER_TIMEOUT`](Self::PROXY_HEADER_TIMEOUT). Must not be zero. Needs the feature
+    /// `proxy-protocol`.
     ///
-    /// The time begins when a thread begins to serve the connection, and bytes that drip in don't extend
-    /// it. Until then a connection without a header holds its slot and that thread.
+    /// The time runs from the moment at which a thread begins to serve the connection. Single bytes that
+    /// arrive don't extend it. While the server waits for the header, the connection keeps its slot and
+    /// its thread.
     #[cfg(feature = "proxy-protocol")]
     #[must_use]
     pub fn proxy_header_timeout(mut self, timeout: Duration) -> Self {
@@ -238,55 +254,57 @@ impl Builder {
         self
     }
 
-    /// Sets how long a connection may live in all. Defaults to `None`: for ever.
+    /// Sets the maximum age of a connection. Defaults to `None`: no limit. Must not be zero.
     ///
-    /// Then it ends as at a [shutdown](crate::ServerHandle::shutdown): reads return what had
-    /// arrived, then end of file. Writes fail once the [lingering time](Self::lingering_time) after that is over,
-    /// and a peer that has not taken its reply within it may lose the rest.
+    /// At this age the connection ends as at a [shutdown](crate::ServerHandle::shutdown): reads return the
+    /// input that had arrived, then end of file. Writes fail when the
+    /// [lingering time](Self::lingering_time) is over as well. A peer that has not read its reply by then
+    /// may lose the rest.
     #[must_use]
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
         self.timeouts.lifetime = lifetime.into();
         self
     }
 
-    /// Sets how long a connection may send nothing before a read of it fails with
-    /// [`TimedOut`](std::io::ErrorKind::TimedOut). Defaults to `None`: for ever.
+    /// Sets how long a read waits for input before it fails with
+    /// [`TimedOut`](std::io::ErrorKind::TimedOut). Defaults to `None`: no limit. Must not be zero.
     ///
-    /// It is about input: a client that only receives is idle, unless
-    /// [`output_is_activity`](Self::output_is_activity). A handler can
-    /// [change it](Connection::set_idle_timeout) for its connection.
+    /// Only input counts: a client that only receives is idle, unless
+    /// [`output_is_activity`](Self::output_is_activity) is set. A handler can
+    /// [change the timeout](Connection::set_idle_timeout) for its connection.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeouts.idle = timeout.into();
         self
     }
 
-    /// Sets whether what is sent counts as activity, too. Defaults to no: then the [idle
-    /// timeout](Self::idle_timeout) is about input alone. Proxies and downloads want yes, because one
-    /// direction may be silent for long. A handler can [change it](Connection::set_output_is_activity) for its
-    /// connection.
+    /// Sets whether output restarts the [idle timeout](Self::idle_timeout), too. Defaults to no: only
+    /// input does.
+    ///
+    /// Set this for proxies and downloads, where one direction may be silent for long. A handler can
+    /// [change the setting](Connection::set_output_is_activity) for its connection.
     #[must_use]
     pub fn output_is_activity(mut self, counts: bool) -> Self {
         self.timeouts.output_is_activity = counts;
         self
     }
 
-    /// Sets how long a peer may take nothing of what is due to it before a write fails with
-    /// [`TimedOut`](std::io::ErrorKind::TimedOut). Defaults to `None`: for ever.
+    /// Sets how long a write waits for a peer that reads nothing before the write fails with
+    /// [`TimedOut`](std::io::ErrorKind::TimedOut). Defaults to `None`: no limit. Must not be zero.
     ///
-    /// What it takes is seen when the kernel has room in its send buffer again. A peer whose buffer
-    /// is full opens its window only once a part of it is free (on Linux a sixteenth: up to some
-    /// 400 kB), and acknowledges whole segments. One that needs longer than the timeout for as much
-    /// counts as stalled.
+    /// The server notices that the peer reads when the kernel's send buffer has room again. A peer whose
+    /// receive buffer is full opens its window only once a part of the buffer is free: on Linux a
+    /// sixteenth, up to about 400 kB. The peer also acknowledges only whole segments. So a peer that needs
+    /// longer than the timeout to read that much counts as stalled.
     #[must_use]
     pub fn write_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeouts.write = timeout.into();
         self
     }
 
-    /// Sets how long live connections may take to end after a
-    /// [shutdown](crate::ServerHandle::shutdown) before they are aborted. Defaults to
-    /// [`DRAIN_TIMEOUT`](Self::DRAIN_TIMEOUT).
+    /// Sets how long the server waits for live connections to end after a
+    /// [shutdown](crate::ServerHandle::shutdown) before it aborts them. Defaults to
+    /// [`DRAIN_TIMEOUT`](Self::DRAIN_TIMEOUT). At zero the server aborts them at once.
     #[doc(alias = "block_on_close")]
     #[must_use]
     pub fn drain_timeout(mut self, timeout: Duration) -> Self {
@@ -294,52 +312,53 @@ impl Builder {
         self
     }
 
-    /// Sets how long after its handler a connection waits for the peer to finish sending.
-    /// Defaults to 2 s.
+    /// Sets how long the server waits for the peer's FIN after it has sent its own. Defaults to 2 s.
     ///
-    /// Without it a peer that is still sending would be reset, and might lose the end of the
-    /// reply. The connection counts as live in the meantime, and its line in the log counts that
-    /// time, too. It keeps no thread, except on systems without `epoll(7)`.
+    /// If the server closed the connection at once, and the peer were still sending, the kernel would
+    /// reset the connection, and the peer might lose the end of the reply. Meanwhile the connection counts
+    /// as live, and the duration in its log line includes this time. It keeps no thread, except on systems
+    /// without `epoll(7)`.
     #[must_use]
     pub fn lingering_time(mut self, time: Duration) -> Self {
         self.timeouts.lingering = time;
         self
     }
 
-    /// Sets how long a read waits awake for the next message before it sleeps. Defaults to
-    /// [`SPIN`](Self::BUSY_POLL). At zero it sleeps at once.
+    /// Sets how long a read busy-polls for the next message before it sleeps: lower latency, more CPU.
+    /// Defaults to [`BUSY_POLL`](Self::BUSY_POLL). Zero turns busy-polling off; values over
+    /// [`MAX_BUSY_POLL`](Self::MAX_BUSY_POLL) are clamped to it.
     ///
-    /// It is done only on connections whose messages follow each other closely, and there it saves
-    /// sleeping and being woken for each. The processor is yielded to whoever is ready
-    /// (`sched_yield(2)`) between the tries. This bounds what is wasted: at most so much of a
-    /// processor's time, or four tries if they take longer, for each message that is received, and
-    /// on a connection that it does not help, for one in 64. A longer time counts as
-    /// [`MAX_BUSY_POLL`](Self::MAX_BUSY_POLL).
+    /// The server busy-polls only connections whose messages follow each other closely. There it saves the
+    /// cost of sleeping and waking for each message. Between two tries the thread yields the processor to
+    /// other threads that are ready (`sched_yield(2)`).
+    ///
+    /// For each message that is received, busy-polling wastes at most this much processor time, or that of
+    /// four tries if they take longer. When it keeps failing on a connection, only one read in 64 tries it.
     #[must_use]
     pub fn busy_poll(mut self, longest: Duration) -> Self {
         self.timeouts.busy_poll = longest;
         self
     }
 
-    /// Sets how many bytes of stack a connection's thread has. Defaults to `None`: as many as
-    /// [`std::thread`] gives, 2 MiB unless `RUST_MIN_STACK` says otherwise.
+    /// Sets the stack size in bytes of the threads that run handlers. Defaults to `None`: the default of
+    /// [`std::thread`], which is 2 MiB or the value of `RUST_MIN_STACK`.
     ///
-    /// A stack takes memory only where it has been used, but address space, which may be limited,
-    /// in whole. The system rounds it up, and may refuse a thread whose stack is too large.
-    /// [`handle_request`](crate::TcpServer::handle_request) serves on its caller's.
+    /// A stack takes memory only where it has been used. But it takes its whole size of address space,
+    /// which may be limited. The system rounds the size up, and may fail to start a thread whose stack is
+    /// too large. The setting has no effect on [`handle_request`](crate::TcpServer::handle_request), which
+    /// uses the caller's thread.
     #[must_use]
     pub fn stack_size(mut self, bytes: impl Into<Option<usize>>) -> Self {
         self.stack_size = bytes.into();
         self
     }
 
-    /// Sets how many reactors carry the connections that have no handler any more. Defaults to
-    /// `None`: one for every two processors, and at least one.
+    /// Sets the number of reactors, which carry the connections whose handlers have returned. Defaults to
+    /// `None`: one for every two processors, at least one. 0 counts as 1.
     ///
-    /// A reactor is one thread with one `epoll(7)` set, started by its first connection; 0 counts
-    /// as 1. On two processors a second reactor made an echo slower, because the two loops and the
-    /// client take the processors from each other. The default for larger machines is reasoned
-    /// from that, and not measured.
+    /// A reactor is one thread with one `epoll(7)` set, and starts with its first connection. On two
+    /// processors a second reactor made an echo slower, because the two loops and the client compete for
+    /// the processors. The default for larger machines is inferred from that, not measured.
     ///
     /// # Platform-specific behavior
     ///
@@ -350,28 +369,34 @@ impl Builder {
         self
     }
 
-    /// Sets how long [`handle_request`](crate::TcpServer::handle_request) waits for a connection.
-    /// Defaults to `None`: for ever.
+    /// Sets how long [`handle_request`](crate::TcpServer::handle_request) waits for a client. Defaults to
+    /// `None`: no limit. At zero it only accepts a client that already waits.
     #[must_use]
     pub fn accept_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.accept_timeout = timeout.into();
         self
     }
 
-    /// Sets how long a connection is silent before the kernel asks whether the peer is still
-    /// there (`SO_KEEPALIVE`), or `None` not to. Defaults to a minute.
+    /// Sets how long a connection is silent before the kernel sends keep-alive probes (`SO_KEEPALIVE`,
+    /// `TCP_KEEPIDLE`). Defaults to 60 s. `None` turns the probes off.
     ///
-    /// It is counted in whole seconds, at least 1, and at most what the system allows (Linux:
-    /// 32,767). A peer that is gone then gives its slot back after minutes, and an address translator on
-    /// the path keeps the connection.
+    /// With probes, the server notices within minutes that a peer has vanished, and frees its slot. An
+    /// address translator (NAT) on the path does not forget a silent connection.
+    ///
+    /// The kernel counts whole seconds. Less than 1 s counts as 1 s. Making the server fails if the time is
+    /// longer than the system allows (Linux: 32,767 s).
     #[must_use]
     pub fn keepalive(mut self, silence: impl Into<Option<Duration>>) -> Self {
         self.keepalive = silence.into();
         self
     }
 
-    /// Sets how many connections the kernel completes ahead of `accept(2)` (`listen(2)`), for
-    /// each listener. Defaults to [`BACKLOG`](Self::BACKLOG); the kernel clamps it.
+    /// Sets the listen backlog of each listener: the maximum number of connections that are established
+    /// but not yet accepted (`listen(2)`). Defaults to [`BACKLOG`](Self::BACKLOG).
+    ///
+    /// The kernel clamps the number (Linux: to `net.core.somaxconn`). The setting applies to the listeners
+    /// that [`listen`](Self::listen) and [`bind`](Self::bind) make. Listeners that are passed to
+    /// [`from_listeners`](Self::from_listeners) keep theirs.
     #[doc(alias = "request_queue_size")]
     #[must_use]
     pub fn backlog(mut self, backlog: u32) -> Self {
@@ -379,28 +404,30 @@ impl Builder {
         self
     }
 
-    /// Sets whether other sockets may listen on the same address (`SO_REUSEPORT`, `socket(7)`), so that a
-    /// new process can start before the old one stops. Defaults to no. `SO_REUSEADDR`, so that a restart
-    /// need not wait for `TIME_WAIT`, is always on.
+    /// Sets whether other sockets may listen on the same address (`SO_REUSEPORT`, `socket(7)`). Defaults to
+    /// no.
     ///
-    /// All sockets of an address must have the setting, and the processes must have the same effective
-    /// user. Otherwise binding fails with [`AddrInUse`](std::io::ErrorKind::AddrInUse). So each process of
-    /// that user can take a part of your clients. A second instance that was started by mistake is no
+    /// With this setting a new process can start before the old one stops. `SO_REUSEADDR` is always on, so
+    /// that a restart need not wait for connections in `TIME_WAIT`.
+    ///
+    /// All sockets of an address must have the setting, and their processes must have the same effective
+    /// user. Otherwise binding fails with [`AddrInUse`](std::io::ErrorKind::AddrInUse). So every process of
+    /// that user can take a part of your clients, and a second instance that was started by mistake is no
     /// longer an error.
     ///
-    /// Each connection belongs to one of the sockets from its first packet on. A client whose socket is at
-    /// its limit waits there, while the other processes have room. The limits and totals of this server
-    /// don't include the clients of the others.
+    /// The kernel assigns each connection to one of the sockets at its first packet. If the server of that
+    /// socket is at its limit, the client waits there, even while the other processes have room. The
+    /// limits and totals of this server don't include the clients of the others.
     ///
-    /// It is set on the listeners that [`listen`](Self::listen) and [`bind`](Self::bind) make. Those that
-    /// are passed to [`from_listeners`](Self::from_listeners) keep theirs.
+    /// The setting applies to the listeners that [`listen`](Self::listen) and [`bind`](Self::bind) make.
+    /// Listeners that are passed to [`from_listeners`](Self::from_listeners) keep theirs.
     ///
     /// # Platform-specific behavior
     ///
-    /// Linux picks the socket by a hash of both addresses. When a listener is closed, Linux resets the
+    /// Linux chooses the socket by a hash of both addresses. When a listener is closed, Linux resets the
     /// connections that still wait in its backlog. With the sysctl `net.ipv4.tcp_migrate_req=1` (Linux
-    /// 5.14 and later) it moves nearly all of them to another listener of the address. Other systems may give
-    /// all clients to one of the sockets.
+    /// 5.14 and later) Linux moves nearly all of them to another listener of the address instead. Other
+    /// systems may assign all clients to one of the sockets.
     ///
     /// On illumos and Solaris, binding fails with [`Unsupported`](std::io::ErrorKind::Unsupported).
     ///
@@ -424,28 +451,28 @@ impl Builder {
         self
     }
 
-    /// Sets the size in bytes of the two buffers that the kernel keeps for each connection, one for
-    /// what has arrived and one for what is to be sent (`SO_RCVBUF`, `SO_SNDBUF`). Defaults to `None`:
-    /// the kernel lets them grow with the traffic, on Linux to 6 MB and 4 MB (`tcp_rmem`, `tcp_wmem`).
+    /// Sets the size in bytes of each connection's receive and send buffer in the kernel (`SO_RCVBUF`,
+    /// `SO_SNDBUF`). Defaults to `None`: the kernel sizes them by the traffic.
     ///
-    /// A fixed size bounds the memory that clients hold that send much and read nothing, and the rate
-    /// of a connection: to about one size in each round-trip time. Linux doubles the size, for its own
-    /// bookkeeping, and clamps it (`net.core.rmem_max`, `net.core.wmem_max`; `socket(7)`).
+    /// By default a buffer grows on Linux to 6 MB for input and 4 MB for output (`tcp_rmem`, `tcp_wmem`).
+    /// A fixed size limits the memory that a client can occupy by sending much and reading nothing. It also
+    /// limits the rate of a connection to about one buffer per round-trip time. Linux doubles the size for
+    /// its own bookkeeping, and clamps it (`net.core.rmem_max`, `net.core.wmem_max`; `socket(7)`).
     ///
-    /// It is set on the listeners that [`listen`](Self::listen) and [`bind`](Self::bind) make, because
-    /// a connection takes its window scale from its listener (RFC 7323). Those that are passed to
-    /// [`from_listeners`](Self::from_listeners) keep theirs.
+    /// The setting applies to the listeners that [`listen`](Self::listen) and [`bind`](Self::bind) make,
+    /// because a connection takes its window scale from its listener (RFC 7323). Listeners that are passed
+    /// to [`from_listeners`](Self::from_listeners) keep theirs.
     #[must_use]
     pub fn socket_buffers(mut self, size: impl Into<Option<usize>>) -> Self {
         self.socket_buffers = size.into();
         self
     }
 
-    /// Sets a hook that decides whether a connection is served. Defaults to serving all.
+    /// Sets a hook that decides whether a connection is served. Defaults to serving all connections.
     ///
-    /// It runs on the connection's thread. A rejected connection is closed, with a FIN. A panic
-    /// in the hook closes that connection and nothing else, unless the program is built with
-    /// `panic = "abort"`.
+    /// The hook runs on the connection's thread. If it returns `false`, the server closes the connection
+    /// with a FIN, for the reason [`Denied`](crate::CloseReason::Denied). A panic in the hook closes that
+    /// connection and nothing else, unless the program is built with `panic = "abort"`.
     #[must_use]
     pub fn verify_request<F>(mut self, hook: F) -> Self
     where
@@ -455,13 +482,15 @@ impl Builder {
         self
     }
 
-    /// Sets a hook that is told of every error and panic of a handler. By default a panic is
-    /// logged as an error, and an error at debug level, unless it is a routine one, which the
-    /// reason in the connection's line tells.
+    /// Sets a hook that receives every error and panic of a handler, instead of the log.
     ///
-    /// Errors include the routine ones of a network: a peer's reset, a timeout. A panic in the
-    /// hook closes that connection and nothing else, unless the program is built with
+    /// The errors include those of the connection itself, such as a reset by the peer or a timeout. A
+    /// panic in the hook closes that connection and nothing else, unless the program is built with
     /// `panic = "abort"`.
+    ///
+    /// Without a hook, the server [logs](crate#logging) a panic at error. It logs an error as a warning
+    /// once per episode, and otherwise at debug. Errors of the connection itself appear only as the reason
+    /// in the connection's line.
     #[must_use]
     pub fn handle_error<F>(mut self, hook: F) -> Self
     where
@@ -471,15 +500,17 @@ impl Builder {
         self
     }
 
-    /// Sets a hook that is told of each connection that has ended: for access logs, accounting and
-    /// metrics.
+    /// Sets a hook that receives each connection that has ended: for access logs, accounting and metrics.
+    /// Defaults to none.
     ///
-    /// It runs on a thread of the server, or in [`handle_request`](crate::TcpServer::handle_request) on the
-    /// caller's, after the descriptor was closed and before the connection's slot is free again. A slow
-    /// hook so holds up new connections at the limit, and nothing else. A stop waits for hooks as it
-    /// waits for connections; those of handlers that ignore an abort run on the thread in
-    /// [`serve_forever`](crate::TcpServer::serve_forever). A panic in the hook is logged, and goes no
-    /// further. Clients that are rejected at a limit are no connections: see
+    /// The hook runs after the descriptor was closed and before the connection's slot is free again. A
+    /// slow hook therefore delays new connections at the limit, and nothing else. A stop waits for hooks
+    /// as it waits for connections. A panic in the hook is logged, and affects nothing else.
+    ///
+    /// The hook runs on a thread of the server. In [`handle_request`](crate::TcpServer::handle_request), and
+    /// for connections whose handlers ignore an abort, it runs on the calling thread.
+    ///
+    /// The hook does not receive clients that are rejected at a limit: see
     /// [`Totals::rejected`](crate::Totals::rejected).
     ///
     /// # Examples

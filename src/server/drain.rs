@@ -1,4 +1,4 @@
-//! The end of a server: live connections drain, and what is left at the deadline is aborted.
+//! The end of a server: live connections drain, and those left at the deadline are aborted.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -14,14 +14,14 @@ use crate::state::shutdown::Phase;
 use crate::wake::wait;
 use crate::worker::Crew;
 
-/// How long threads have to close the connections that were aborted under them. A thread that needs
-/// longer is stuck in something other than its connection.
+/// The time that threads have to close their connections after an abort. An abort makes every read and
+/// write of a connection fail, so a thread that needs longer is busy with something else.
 const ABORT_GRACE: Duration = Duration::from_millis(500);
 
 /// Waits for live connections to end by themselves, and aborts them at the deadline.
 pub(super) fn drain(state: &ServerState, crew: &Crew) -> Result<(), Error> {
     let shutdown = &state.shutdown;
-    // After an error of a listener nobody else has asked for it.
+    // If a listener became unusable, no stop was requested yet, and the connections would not drain.
     shutdown.request(Phase::Draining);
     let timeout = state.timeouts.drain;
     let deadline = Instant::now().checked_add(timeout);
@@ -50,7 +50,7 @@ pub(super) fn drain(state: &ServerState, crew: &Crew) -> Result<(), Error> {
         crew.run_jobs();
         sleep_until(state, Some(deadline))?;
     }
-    // Every connection leaves its line and its bytes, even if its handler never returns.
+    // Log and count every connection now, because the handlers that are left may never return.
     for record in state.finish_all() {
         let reason = CloseReason::Shutdown.unless_aborted(&record);
         state.tell_closed(&ClosedConnection::new(&record, reason));
@@ -58,11 +58,11 @@ pub(super) fn drain(state: &ServerState, crew: &Crew) -> Result<(), Error> {
     Ok(())
 }
 
-/// The most peers that are named in one line of the log.
+/// The maximum number of peers in one line of the log.
 const MAX_PEERS: usize = 8;
 
-/// Logs that connections were aborted, and those that lost something by it: a warning, if there are
-/// any.
+/// Logs an abort of `connections`: as a warning with `peers`, those that may have lost data by it, or as
+/// information if there are none.
 fn log_abort(prefix: &LogPrefix, cause: &str, connections: usize, peers: &[SocketAddr]) {
     let aborted = peers.len();
     let mut names: Vec<_> = peers
@@ -87,7 +87,7 @@ fn log_abort(prefix: &LogPrefix, cause: &str, connections: usize, peers: &[Socke
     }
 }
 
-/// Waits until the only connection has ended, or a stop is requested.
+/// Waits until the only connection of the server has ended, or until a stop is requested.
 pub(super) fn wait_for_end(state: &ServerState) -> Result<(), Error> {
     while state.shutdown.phase() == Phase::Serving && !state.is_empty_or_wakes_supervisor() {
         sleep_until(state, None)?;
@@ -95,8 +95,10 @@ pub(super) fn wait_for_end(state: &ServerState) -> Result<(), Error> {
     Ok(())
 }
 
-/// Sleeps until the last connection ends, the shutdown goes a step further, or `until`. Nobody holds
-/// the lead any more, so this thread also answers a watchdog that asks its holder.
+/// Sleeps until the last connection ends, the shutdown's phase advances, or `until`.
+///
+/// No thread holds the lead any more, so this thread also clears the leader's waker. Otherwise a
+/// watchdog would find a draining server unresponsive.
 fn sleep_until(state: &ServerState, until: Option<Instant>) -> Result<(), Error> {
     let wakers = [state.shutdown.supervisor(), state.shutdown.lead()];
     let left = until.map(|until| until.saturating_duration_since(Instant::now()));

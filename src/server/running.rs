@@ -12,8 +12,9 @@ use crate::state::totals::Totals;
 use crate::worker::handler::RequestHandler;
 
 impl TcpServer {
-    /// Serves connections as [`serve_forever`](Self::serve_forever) does, on a thread of its own: for
-    /// tests, and for programs that do something else besides.
+    /// Starts a thread that serves connections as [`serve_forever`](Self::serve_forever) does.
+    ///
+    /// This is for tests, and for programs whose main thread has other work. The thread is named `server`.
     ///
     /// # Errors
     ///
@@ -54,53 +55,55 @@ impl TcpServer {
     }
 }
 
-/// A server on a thread of its own, made by [`TcpServer::start`].
+/// A server that runs on its own thread, started by [`TcpServer::start`].
 ///
-/// Dropping it asks the server to stop, and waits for that: for connections that do not end, as long as the
-/// [drain timeout](crate::Builder::drain_timeout).
+/// Dropping this value asks the server to stop, and waits until it has stopped. If connections don't end
+/// by themselves, that takes the [drain timeout](crate::Builder::drain_timeout).
 #[must_use = "dropping it stops the server"]
 pub struct RunningServer {
     addrs: Vec<SocketAddr>,
     handle: ServerHandle,
-    /// Gone once it is joined.
+    /// `None` once the thread was joined.
     thread: Option<JoinHandle<Result<Totals, Error>>>,
 }
 
 impl RunningServer {
-    /// Returns the address of the first listener, with the real port where 0 was asked for.
+    /// Returns the address of the first listener. A port of 0 is replaced by the port that the kernel chose.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.addrs[0]
     }
 
-    /// Returns the addresses of all listeners.
+    /// Returns the addresses of all listeners, in the order of the listeners.
     #[must_use]
     pub fn local_addrs(&self) -> &[SocketAddr] {
         &self.addrs
     }
 
-    /// Returns a handle of the server.
+    /// Returns a handle, by which other threads stop and monitor the server.
     #[must_use]
     pub fn handle(&self) -> &ServerHandle {
         &self.handle
     }
 
-    /// Asks the server to stop ([`ServerHandle::shutdown`]), and waits until it has.
+    /// Asks the server to stop ([`ServerHandle::shutdown`]), waits until it has stopped, and returns the
+    /// totals.
     ///
     /// # Errors
     ///
-    /// What [`serve_forever`](TcpServer::serve_forever) returns: a listener became unusable.
+    /// Fails as [`serve_forever`](TcpServer::serve_forever) does: a listener became unusable.
     pub fn stop(mut self) -> Result<Totals, Error> {
         self.handle.shutdown();
         self.join()
     }
 
-    /// Waits until the server has stopped, because a [handle](Self::handle) asked for it or a listener
-    /// became unusable.
+    /// Waits until the server has stopped, without asking it to stop, and returns the totals.
+    ///
+    /// A server stops after a request by a [handle](Self::handle), or when a listener becomes unusable.
     ///
     /// # Errors
     ///
-    /// What [`serve_forever`](TcpServer::serve_forever) returns: a listener became unusable.
+    /// Fails as [`serve_forever`](TcpServer::serve_forever) does: a listener became unusable.
     pub fn wait(mut self) -> Result<Totals, Error> {
         self.join()
     }
@@ -110,8 +113,8 @@ impl RunningServer {
             return Ok(self.handle.totals());
         };
         thread.join().unwrap_or_else(|_| {
-            let cause = io::Error::other("its thread has panicked");
-            Err(Error::new("the server has ended", cause))
+            let cause = io::Error::other("the server's thread has panicked");
+            Err(Error::new("cannot serve", cause))
         })
     }
 }
@@ -119,7 +122,7 @@ impl RunningServer {
 impl Drop for RunningServer {
     fn drop(&mut self) {
         self.handle.shutdown();
-        // Its errors are logged. Whoever wants to know calls `stop`.
+        // The server logs its own errors. A caller that needs the error calls `stop` instead.
         let _ = self.join();
     }
 }
