@@ -1,10 +1,11 @@
-//! The lead: the right to wait for a client and to accept it, and what accepting remembers.
+//! The lead: the right to wait for a client and to accept it, with the state that accepting needs.
 //!
-//! One thread of a server holds the lead at a time. It waits for room and for a client, makes
-//! sure that another thread leads next, accepts, hands the lead over, and serves the connection
-//! itself (Leader/Followers, in Schmidt's *POSA 2*). So a connection is only accepted by the
-//! thread that serves it, and nobody waits in a queue of this process. The lead is a value, and
-//! no lock is held while its holder sleeps.
+//! One thread of a server, the leader, holds the lead at a time. The leader waits for a free slot and
+//! for a client, and finds a thread that will lead next. Then it accepts the client, hands the lead over,
+//! and serves the connection itself (the pattern Leader/Followers in Schmidt's *POSA 2*). So the thread
+//! that accepts a connection also serves it, and no accepted client waits in a queue of this process.
+//!
+//! The lead is a value that passes from thread to thread. No lock is held while the leader sleeps.
 
 pub(crate) mod outcome;
 pub(crate) mod socket_options;
@@ -32,7 +33,8 @@ use crate::warn_once::WarnOnce;
 use outcome::{AcceptOutcome, Shortage, classify, resource};
 use socket_options::SocketOptions;
 
-/// What happens to a client that connects while the limit of connections is reached.
+/// What happens to a client that connects at the limit of
+/// [`max_connections`](crate::Builder::max_connections).
 ///
 /// # Examples
 ///
@@ -49,7 +51,7 @@ use socket_options::SocketOptions;
 /// handle.set_max_connections(0);
 /// let serving = std::thread::spawn(move || server.serve_forever(EchoHandler::new));
 ///
-/// // It is closed, and nothing is sent.
+/// // The server sends a FIN, and nothing else.
 /// assert_eq!(TcpStream::connect(addr)?.read(&mut [0; 8])?, 0);
 ///
 /// handle.shutdown();
@@ -72,16 +74,16 @@ pub enum AtLimit {
 /// The lead of a server.
 pub(crate) struct Lead {
     state: Arc<ServerState>,
-    /// Each with whether its connections inherit the options.
+    /// The listeners, each with whether its connections inherit the options.
     listeners: Vec<(TcpListener, bool)>,
     options: SocketOptions,
     at_limit: AtLimit,
-    /// Where rejected connections linger. Without reactors they are closed at once.
+    /// Where rejected connections linger. If `None`, they are closed at once.
     reactors: Option<Arc<Reactors>>,
-    /// The listener that was served last. The next one has the next turn.
+    /// The listener whose client was accepted last. The listeners take turns, so the next has precedence.
     last_listener: usize,
     shortage: Shortage,
-    /// Whether there was no room when the holder last looked.
+    /// Whether all slots were in use when a leader last looked.
     is_full: bool,
     limit_warned: WarnOnce,
 }
@@ -90,26 +92,26 @@ pub(crate) struct Lead {
 struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,
-    /// Whether the connection has its options.
+    /// Whether the options could be set on the connection.
     options: io::Result<()>,
 }
 
-/// What the holder of the lead waits for, besides a wake-up.
+/// What the leader waits for, besides a wake-up.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Watch {
-    /// Whether it can accept a client to be served. Clients to be rejected are, in any case.
+    /// Whether the leader can accept clients to serve them. It accepts clients to reject in any case.
     pub(crate) clients: bool,
     pub(crate) until: Option<Instant>,
-    /// Whether it is the supervisor, which has a waker of its own.
+    /// Whether the leader is the supervisor, which has its own waker as well.
     pub(crate) is_supervisor: bool,
 }
 
 /// What has ended a wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waited {
-    /// A client waits at this listener, and there is room.
+    /// A client waits at this listener, and a slot is free.
     Client(usize),
-    /// A wake-up. There may be something else to do.
+    /// Another thread woke the leader, because there may be other work.
     Woken,
     TimedOut,
     /// A stop was requested.
@@ -136,7 +138,7 @@ impl Lead {
         }
     }
 
-    /// Lets rejected connections linger in `reactors`.
+    /// Makes rejected connections linger in `reactors`.
     pub(crate) fn reject_into(&mut self, reactors: Arc<Reactors>) {
         self.reactors = Some(reactors);
     }
@@ -145,7 +147,7 @@ impl Lead {
         !self.listeners.is_empty()
     }
 
-    /// Waits for room and for a client, and rejects clients at a limit.
+    /// Waits for a free slot and a client, and meanwhile rejects clients if the settings say so.
     ///
     /// # Errors
     ///
@@ -176,7 +178,7 @@ impl Lead {
                 return Ok(Waited::Woken);
             }
             match ready {
-                // Room may have come in the meantime.
+                // A slot may have become free since, and then the client need not be rejected.
                 Some(index) if has_room || self.state.has_room_or_wakes_lead() => {
                     return Ok(Waited::Client(index));
                 }
@@ -189,7 +191,10 @@ impl Lead {
         }
     }
 
-    /// Accepts the client that waits at a listener, or returns `None` if there is none to serve.
+    /// Accepts the client that waits at a listener.
+    ///
+    /// Returns `None` if there is no connection to serve: the client has gone or was rejected, no slot is
+    /// free, the system is short of something, or a stop was requested.
     ///
     /// # Errors
     ///
@@ -207,7 +212,8 @@ impl Lead {
         else {
             return Ok(None);
         };
-        // The client behind a proxy is not known before the header was read.
+        // Before the header has been read, the client behind a proxy is not known. So the connection is
+        // counted for its source only after that, by the thread that serves it.
         if !self.state.expects_proxy_header(peer)
             && let Err(exceeded) = slot.claim_source(peer)
         {
@@ -216,7 +222,8 @@ impl Lead {
             return Ok(None);
         }
         let conn = Connection::new(stream, peer, slot);
-        // Some systems can't set the options once the peer has gone.
+        // On some systems setting an option fails once the peer has gone. Then close the connection, and
+        // report the reason in its line of the log.
         if let Err(error) = options {
             let reason = conn.reason_of(&error);
             conn.close(reason);
@@ -225,7 +232,7 @@ impl Lead {
         Ok(Some(conn))
     }
 
-    /// Rejects the client that waits at a listener.
+    /// Accepts and rejects the client that waits at a listener.
     fn reject_one(&mut self, index: usize) -> Result<(), Error> {
         self.warn_of_limit("are rejected");
         if let Some(Accepted { stream, peer, .. }) = self.take(index)? {
@@ -250,7 +257,7 @@ impl Lead {
         }
     }
 
-    /// Takes a connection from a listener's backlog.
+    /// Takes a connection from a listener's backlog, or returns `None` if that is not possible now.
     fn take(&mut self, index: usize) -> Result<Option<Accepted>, Error> {
         hand_over_point();
         let (listener, inherits) = &self.listeners[index];
@@ -274,7 +281,7 @@ impl Lead {
             Err(error) => match classify(&error) {
                 AcceptOutcome::Retry => Ok(None),
                 AcceptOutcome::Shortage => {
-                    self.run_short(&error);
+                    self.pause_after_shortage(&error);
                     Ok(None)
                 }
                 AcceptOutcome::Unusable => {
@@ -287,13 +294,14 @@ impl Lead {
         }
     }
 
-    /// Begins a pause, because the system is short of what a connection needs.
-    fn run_short(&mut self, error: &io::Error) {
+    /// Begins a pause after an `accept(2)` that failed because the system is short of something.
+    fn pause_after_shortage(&mut self, error: &io::Error) {
         let now = Instant::now();
         if let Some(reactors) = &self.reactors
             && reactors.release_rejected()
         {
-            // The descriptors of rejected connections may be all it takes.
+            // The reactors now close rejected connections, whose descriptors may be enough. So try again
+            // soon, and don't warn yet.
             self.shortage.pause_briefly(now);
             return;
         }
@@ -303,7 +311,8 @@ impl Lead {
         }
     }
 
-    /// Sleeps, and returns whether there was a wake-up, and the ready listener whose turn it is.
+    /// Sleeps until a wake-up, a client or the timeout. Returns whether there was a wake-up, and the ready
+    /// listener whose turn it is.
     fn poll(
         &mut self,
         listens: bool,
@@ -343,11 +352,11 @@ impl Lead {
         Ok((woken, ready))
     }
 
-    /// Notes whether there is room now, and reports the limits that are no longer reached. Returns
-    /// when to look again, if nothing happens before.
+    /// Notes whether a slot is free now, and reports the limits that are no longer reached. Returns when
+    /// the next episode ends, so that the leader wakes up to report it.
     fn note_room(&mut self, has_room: bool, now: Instant) -> Option<Instant> {
-        // Only the holder of the lead fills slots, and it looks whenever one is free again. So if
-        // there was no room when it last looked, there was none until now.
+        // Only the leader takes slots, and a slot that becomes free wakes the leader. So if no slot was
+        // free when a leader last looked, none was free until now.
         if mem::replace(&mut self.is_full, !has_room) {
             self.limit_warned.held_until(now);
         }
@@ -359,12 +368,12 @@ impl Lead {
                 "{prefix}below the limit of {limit} connections again"
             );
         }
-        // The episode can't end while there is no room.
+        // While no slot is free, the limit is reached, and its episode can't end.
         let limit_end = self.limit_warned.end().filter(|_| has_room);
         limit_end.into_iter().chain(self.note_sources(now)).min()
     }
 
-    /// Reports that no source exceeds its limit any more. Returns when to look again.
+    /// Reports the end of the episode of the limit per source. Returns when an episode that goes on ends.
     fn note_sources(&self, now: Instant) -> Option<Instant> {
         let (prefix, limit) = (self.prefix(), self.state.max_per_source()?);
         let (is_over, end) = {
@@ -397,7 +406,7 @@ impl Lead {
     }
 }
 
-/// Warns that a source has reached its limit.
+/// Warns once per episode that a source has reached its limit.
 pub(crate) fn warn_of_source_limit(state: &ServerState, (source, limit): (Source, usize)) {
     if !state.source_limit_warned().should_report(Instant::now()) {
         return;
@@ -407,7 +416,7 @@ pub(crate) fn warn_of_source_limit(state: &ServerState, (source, limit): (Source
         service = prefix, source:%, limit;
         "{prefix}limit of {limit} connections per source reached by {source}; new ones are closed"
     );
-    // The holder of the lead reports the end of the episode. It may be asleep without a timeout.
+    // The leader reports the end of the episode. Wake it, because it may be asleep without a timeout.
     state.shutdown.lead().wake();
 }
 

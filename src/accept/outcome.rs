@@ -1,7 +1,6 @@
 //! What a failed `accept(2)` means, and how long to pause after a shortage.
 //!
-//! Everything here is pure: errors and times come in, decisions go out. The holder of the lead
-//! acts on them.
+//! Nothing here makes a system call: the leader passes errors and times, and acts on the decisions.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -27,7 +26,8 @@ pub(crate) enum AcceptOutcome {
 ///
 /// Linux hands errors of the new connection to the caller of `accept` (see `accept(2)`, "Error
 /// handling"), so most of them say nothing about the listener. An errno that is not listed here
-/// counts as a shortage: it neither spins nor ends the service.
+/// counts as a shortage. Then the server pauses before it tries again, so the error neither keeps a
+/// processor busy nor ends the service.
 pub(crate) fn classify(error: &io::Error) -> AcceptOutcome {
     match Errno::from_io_error(error) {
         Some(
@@ -49,7 +49,7 @@ pub(crate) fn classify(error: &io::Error) -> AcceptOutcome {
     }
 }
 
-/// Returns what the system is short of, by an error that [is a shortage](AcceptOutcome::Shortage).
+/// Returns the resource behind an error that [is a shortage](AcceptOutcome::Shortage).
 pub(crate) fn resource(error: &io::Error) -> Resource {
     match Errno::from_io_error(error) {
         Some(Errno::MFILE | Errno::NFILE) => Resource::Descriptors,
@@ -60,8 +60,9 @@ pub(crate) fn resource(error: &io::Error) -> Resource {
 
 /// A shortage of something that the server needs for the next connection.
 ///
-/// After each failure the server pauses for 5 ms, doubling up to a second, until something
-/// succeeds. The end of the pause is a time, so that nothing that wakes the thread shortens it.
+/// After the first failure the server pauses for 5 ms. Each further failure doubles the pause, up to a
+/// second, until an attempt succeeds. The end of the pause is stored as a time, so that a wake-up of the
+/// thread does not shorten the pause.
 #[derive(Debug, Default)]
 pub(crate) struct Shortage {
     last_delay: Option<Duration>,
@@ -70,12 +71,12 @@ pub(crate) struct Shortage {
 }
 
 impl Shortage {
-    /// Shorter than a person notices, long enough for a connection to end.
+    /// The first pause. A person does not notice it, yet a connection may end during it.
     pub(crate) const FIRST_DELAY: Duration = Duration::from_millis(5);
-    /// New clients are accepted within a second of relief.
+    /// The longest pause. The server accepts new clients at most this long after the shortage is over.
     const LONGEST_DELAY: Duration = Duration::from_secs(1);
 
-    /// Notes a failure at `now`, begins a pause, and returns whether to warn.
+    /// Begins the pause after a failure at `now`. Returns whether to warn of the shortage.
     pub(crate) fn begin_pause(&mut self, now: Instant) -> bool {
         let delay = self.last_delay.map_or(Self::FIRST_DELAY, |last| {
             (last * 2).min(Self::LONGEST_DELAY)
@@ -85,17 +86,17 @@ impl Shortage {
         self.warned.should_report(now)
     }
 
-    /// Pauses for a moment, without a warning: relief is under way.
+    /// Begins the shortest pause. The caller has just freed resources, so there is nothing to warn of yet.
     pub(crate) fn pause_briefly(&mut self, now: Instant) {
         self.pause_end = Some(now + Self::FIRST_DELAY);
     }
 
-    /// Returns when the pause ends, if there is one at `now`.
+    /// Returns when the pause ends, or `None` if there is no pause at `now`.
     pub(crate) fn pause_end(&self, now: Instant) -> Option<Instant> {
         self.pause_end.filter(|&end| now < end)
     }
 
-    /// Starts over: something succeeded.
+    /// Ends the pause after a success. The next failure begins with the first pause again.
     pub(crate) fn end(&mut self) {
         self.last_delay = None;
         self.pause_end = None;
@@ -121,7 +122,8 @@ mod tests {
             (Errno::NOBUFS, AcceptOutcome::Shortage),
             (Errno::NOMEM, AcceptOutcome::Shortage),
             (Errno::NOSPC, AcceptOutcome::Shortage),
-            // A filter of system calls leaves the connection where it is: at once would be a spin.
+            // If a filter of system calls (seccomp) denies `accept`, the connection stays in the backlog.
+            // Without a pause the server would try again in an endless loop.
             (Errno::PERM, AcceptOutcome::Shortage),
             (Errno::BADF, AcceptOutcome::Unusable),
             (Errno::INVAL, AcceptOutcome::Unusable),
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shortage_is_told_by_its_errno() {
+    fn the_errno_names_the_resource_that_is_short() {
         for (errno, short_of) in [
             (Errno::MFILE, Resource::Descriptors),
             (Errno::NFILE, Resource::Descriptors),
@@ -172,7 +174,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a system comes up with, only what is known to be the end is taken for it.
+        /// Only four errnos end the service, whatever else a system returns.
         #[test]
         fn an_unknown_errno_never_ends_the_service(raw in 1..4096_i32) {
             let ends = [Errno::BADF, Errno::INVAL, Errno::NOTSOCK, Errno::FAULT];
