@@ -1,10 +1,11 @@
-//! The threads of a server: each follows, leads, serves what it accepted, and follows again.
+//! The threads of a server: each follows, leads, serves the client that it accepted, and follows again.
 //!
-//! An idle thread is a follower. The last to become idle is the first to lead, so that its stack
-//! is warm, the stacks of the others cool, and threads that are not needed come to the end of
-//! their wait. If there is no thread to lead next and none can be started, the lead goes to the
-//! supervisor: the thread that called `serve_forever`. It keeps the lead, without serving, until
-//! there is a thread again.
+//! An idle thread is a follower. The follower that became idle last leads first, because its stack is
+//! still in the processor's cache. The other followers stay idle, so that threads beyond the need reach
+//! their idle timeout and end.
+//!
+//! If no thread is idle and none can be started, the lead goes to the supervisor: the thread that called
+//! `serve_forever`. The supervisor never serves. It keeps the lead until another thread can take it.
 
 pub(crate) mod handler;
 mod roster;
@@ -31,11 +32,13 @@ use handler::{HandlerError, HandlerFactory};
 use roster::{Followed, Found, Roster, Task};
 use session::Hooks;
 
-/// How long an idle thread waits before it ends. Long enough for one busy burst to reuse the
-/// threads of the last, short enough that a quiet server soon has few.
+/// The time after which an idle thread ends.
+///
+/// It is long enough for a burst of clients to reuse the threads of the burst before, and short enough
+/// for a quiet server to have few threads soon.
 const THREAD_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where a thread of this crew waits for its next task.
+/// The place at which a thread of this crew waits for its next task.
 type Seat = roster::Seat<Box<Lead>>;
 
 /// The threads of one server.
@@ -46,7 +49,7 @@ pub(crate) struct Crew {
     stack_size: Option<usize>,
     reactors: Arc<Reactors>,
     roster: Roster<Box<Lead>>,
-    /// Itself, for the threads that it starts.
+    /// This crew, for the threads that it starts.
     this: Weak<Self>,
 }
 
@@ -72,12 +75,12 @@ impl Crew {
         })
     }
 
-    /// Serves until a stop is requested, on the thread of the supervisor. The listeners are
-    /// closed when this returns.
+    /// Supervises until a stop is requested, on the thread that called `serve_forever`. On return the
+    /// listeners are closed.
     ///
     /// # Errors
     ///
-    /// A listener has become unusable, or a thread could not wait.
+    /// A listener has become unusable, or `poll(2)` has failed.
     pub(crate) fn supervise(&self, mut lead: Box<Lead>) -> Result<(), Error> {
         lead.reject_into(Arc::clone(&self.reactors));
         let mut shortage = Shortage::default();
@@ -104,8 +107,7 @@ impl Crew {
         }
     }
 
-    /// Holds the lead until there is a thread to hand it to. Meanwhile nobody is accepted to be
-    /// served.
+    /// Waits with the lead until a thread can take it. Accepts no client meanwhile, except to reject it.
     fn lead_without_serving(
         &self,
         mut lead: Box<Lead>,
@@ -139,7 +141,7 @@ impl Crew {
         }
     }
 
-    /// Sleeps while a thread leads, and finds threads for the jobs that wait for one.
+    /// Sleeps while another thread leads. First starts a thread if a job waits for one.
     fn wait_while_a_thread_leads(&self, shortage: &mut Shortage) -> Result<(), Error> {
         let now = Instant::now();
         let mut pause_end = shortage.pause_end(now);
@@ -164,14 +166,14 @@ impl Crew {
             .map_err(|error| Error::new("cannot wait for connections", error))
     }
 
-    /// Starts a thread for a connection that was accepted elsewhere, and tries again while
-    /// threads are short. If a stop is requested before there is one, closes the connection.
+    /// Starts a thread to serve a connection that another program has accepted, and tries again while
+    /// threads are short. If a stop is requested before that, closes the connection.
     pub(crate) fn serve_one(&self, conn: Box<Connection>) -> Result<(), Error> {
         let mut shortage = Shortage::default();
         loop {
             let error = match self.start() {
                 Ok(seat) => {
-                    seat.give(self.serving(conn));
+                    seat.give(self.serve_task(conn));
                     return Ok(());
                 }
                 Err(error) => error,
@@ -191,12 +193,13 @@ impl Crew {
         }
     }
 
-    /// Lets every thread end as soon as it is idle.
+    /// Makes every thread end as soon as it is idle.
     pub(crate) fn close(&self) {
         self.roster.close();
     }
 
-    /// Runs the jobs for which no thread could be had, now that there is nothing else to do.
+    /// Runs the jobs that wait for a thread: on new threads, or on this one if none can be started. Only a
+    /// server that drains calls this, because a job may block.
     pub(crate) fn run_jobs(&self) {
         while let Some(job) = self.roster.take_job() {
             match self.start() {
@@ -206,7 +209,7 @@ impl Crew {
         }
     }
 
-    /// Lets the reactors end with their last connection.
+    /// Makes each reactor end with its last connection.
     pub(crate) fn end_reactors(&self) {
         self.reactors.end();
     }
@@ -218,18 +221,18 @@ impl Crew {
         }
     }
 
-    /// Returns a thread that will lead next: an idle one, or a new one.
+    /// Returns an idle thread, or starts one. The caller gives it a task or releases it.
     fn secure_follower(&self) -> io::Result<Arc<Seat>> {
         let idle = self.roster.take_idle().or_else(|| {
-            // In a burst another thread is about to be done. Letting it go on takes a tenth of the
-            // time that starting a thread does.
+            // In a burst of clients another thread is about to become idle. Yielding to that thread
+            // takes a tenth of the time that starting one takes.
             thread::yield_now();
             self.roster.take_idle()
         });
         idle.map_or_else(|| self.start(), Ok)
     }
 
-    /// Starts a thread, which waits for its first task.
+    /// Starts a thread, which waits at the returned seat for its first task.
     fn start(&self) -> io::Result<Arc<Seat>> {
         let seat = Arc::new(Seat::new());
         let crew = self
@@ -249,7 +252,7 @@ impl Crew {
         Ok(seat)
     }
 
-    /// The life of a thread.
+    /// Runs one task after the other, on a thread of the crew, until the thread is to end.
     fn work(&self, seat: &Arc<Seat>) {
         hand_over_point();
         let mut next = seat.wait(None);
@@ -263,7 +266,7 @@ impl Crew {
         }
     }
 
-    /// Waits for the next task, as a follower. Returns `None` after a time without one.
+    /// Waits for the next task, as a follower. Returns `None` after the idle timeout.
     fn follow(&self, seat: &Arc<Seat>) -> Option<Task<Box<Lead>>> {
         match self.roster.follow(seat) {
             Followed::Task(task) => return Some(task),
@@ -282,9 +285,9 @@ impl Crew {
         })
     }
 
-    /// Leads until there is a client, hands the lead over, and serves the client.
+    /// Leads until this thread has accepted a client, then hands the lead over and serves the client.
     fn lead(&self, mut lead: Box<Lead>) {
-        let watched = EndsWithThePanic(self);
+        let watched = EndServerOnPanic(self);
         let watch = Watch {
             clients: true,
             until: None,
@@ -312,7 +315,8 @@ impl Crew {
                 Err(error) => break Err(error),
             }
         };
-        // At once, so that the kernel refuses new clients, or leaves them to another process.
+        // Close the listeners before the drain, so that the kernel refuses new clients or gives them to
+        // another process that listens on the address.
         drop(lead);
         self.end_lead(outcome);
     }
@@ -322,7 +326,7 @@ impl Crew {
         self.state.shutdown.supervisor().wake();
     }
 
-    /// Hands the lead to the follower, or to the supervisor if there is no other thread.
+    /// Hands the lead to the follower, or to the supervisor if there is no follower.
     fn hand_over(&self, lead: Box<Lead>, follower: io::Result<Arc<Seat>>) {
         match follower {
             Ok(seat) => seat.give(Task::Lead(lead)),
@@ -334,8 +338,8 @@ impl Crew {
         }
     }
 
-    /// Returns the task to serve a connection that was accepted elsewhere.
-    fn serving(&self, conn: Box<Connection>) -> Task<Box<Lead>> {
+    /// Returns the task to serve a connection that another program has accepted.
+    fn serve_task(&self, conn: Box<Connection>) -> Task<Box<Lead>> {
         let this = Weak::clone(&self.this);
         Task::Do(Box::new(move || {
             if let Some(crew) = this.upgrade() {
@@ -344,7 +348,7 @@ impl Crew {
         }))
     }
 
-    /// Serves a connection on this thread, and leaves what remains of it to a reactor.
+    /// Runs the handler of a connection on this thread, then leaves the connection to a reactor.
     fn serve(&self, conn: Box<Connection>) {
         let Ok(conn) = self.hooks.admit(conn) else {
             return;
@@ -356,20 +360,21 @@ impl Crew {
     }
 }
 
-/// Ends the server if the leader panics, which is a bug of this crate: the lead is lost then, and the
-/// supervisor would wait for it for ever.
-struct EndsWithThePanic<'c>(&'c Crew);
+/// Ends the server if the leader panics, which would be a bug of this crate.
+///
+/// The panic drops the lead. Without this, the supervisor would wait for the lead for ever.
+struct EndServerOnPanic<'c>(&'c Crew);
 
-impl Drop for EndsWithThePanic<'_> {
+impl Drop for EndServerOnPanic<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             let cause = io::Error::other("the thread that accepts has panicked");
-            self.0.end_lead(Err(Error::new("cannot go on", cause)));
+            self.0.end_lead(Err(Error::new("cannot serve", cause)));
         }
     }
 }
 
-/// What has become of the lead that the supervisor held.
+/// What the supervisor has done with the lead that it held.
 enum Held {
     Kept(Box<Lead>),
     HandedOver,

@@ -1,8 +1,7 @@
-//! What users implement: a handler for one connection, and how it is driven.
+//! The trait that users implement to serve a connection, and the code that calls it.
 //!
-//! A server calls its factory once for each connection to make a handler. The private `drive`
-//! calls the handler's three steps so that neither an error nor a panic in one of them gets past
-//! the connection.
+//! A server calls its factory once for each connection to make a handler. The private `drive` calls the
+//! handler's three steps, and catches errors and panics, so that they end only that connection.
 
 use std::fmt;
 use std::io;
@@ -13,12 +12,12 @@ use crate::connection::Connection;
 
 /// Serves one connection.
 ///
-/// The server makes one handler per connection, on that connection's own thread, so a handler
-/// may keep state of the connection in itself and needs to be neither `Send` nor `Sync`.
+/// The server makes one handler per connection, on that connection's own thread. So the fields of a
+/// handler can hold the state of its connection, and a handler needs to be neither `Send` nor `Sync`.
 ///
-/// A panic in any step, or as the handler is dropped, ends its connection and nothing else. This needs
-/// `panic = "unwind"`, Cargo's default. With `panic = "abort"` in a profile of the program's
-/// `Cargo.toml`, one panic ends all connections. A program can insist:
+/// A panic in any step, or while the handler is dropped, ends its connection and nothing else. This needs
+/// `panic = "unwind"`, Cargo's default. With `panic = "abort"` in a profile of the program's `Cargo.toml`,
+/// one panic ends the process. A program can refuse to compile in that case:
 ///
 /// ```
 /// #[cfg(not(panic = "unwind"))]
@@ -46,22 +45,23 @@ pub trait RequestHandler {
     ///
     /// # Errors
     ///
-    /// An error ends the connection: neither `handle` nor [`finish`](Self::finish) runs.
+    /// An error ends the connection, and is passed to the [error hook](crate::Builder::handle_error).
+    /// Neither `handle` nor [`finish`](Self::finish) runs then.
     fn setup(&mut self, _conn: &mut Connection) -> io::Result<()> {
         Ok(())
     }
 
-    /// Serves the connection. When it returns, the connection is closed, unless the handler leaves
-    /// the rest of the connection to the server ([`continue_with`](Connection::continue_with)).
+    /// Serves the connection. After this returns, the server closes the connection, unless the handler has
+    /// left the rest of it to the server ([`continue_with`](Connection::continue_with)).
     ///
     /// # Errors
     ///
     /// An error ends the connection, and is passed to the
-    /// [error hook](crate::Builder::handle_error). Errors of reads and writes are best returned
-    /// with `?`: the server tells a peer's reset from a fault.
+    /// [error hook](crate::Builder::handle_error). Return the errors of reads and writes with `?`. The
+    /// server distinguishes a peer's reset or a timeout from other errors, and logs the right reason.
     ///
-    /// `?` does not convert other errors into an [`io::Error`] (E0277). [`io::Error::other`] does, also
-    /// those that are boxed as `Box<dyn Error + Send + Sync>`:
+    /// `?` does not convert other errors into an [`io::Error`] (E0277). [`io::Error::other`] converts them,
+    /// also if they are boxed as `Box<dyn Error + Send + Sync>`:
     ///
     /// ```
     /// use socketserver::{Connection, RequestHandler};
@@ -95,8 +95,8 @@ pub trait RequestHandler {
 
     /// Cleans up, after [`handle`](Self::handle). Does nothing by default.
     ///
-    /// It runs if and only if [`setup`](Self::setup) succeeded, also after an error or a panic in
-    /// `handle`.
+    /// The server calls `finish` if and only if [`setup`](Self::setup) succeeded, also after an error or a
+    /// panic in `handle`.
     ///
     /// # Errors
     ///
@@ -106,7 +106,7 @@ pub trait RequestHandler {
     }
 }
 
-/// Makes a factory of handlers out of a function that serves a connection.
+/// Returns a factory of handlers that call a function to serve a connection.
 ///
 /// # Examples
 ///
@@ -132,8 +132,8 @@ pub trait RequestHandler {
 /// # }
 /// ```
 ///
-/// Many threads call the function at the same time, so it is an `Fn`. It can change what connections share
-/// through an atomic or a [`Mutex`](std::sync::Mutex):
+/// Many threads call the function at the same time, so it is an `Fn`. To change what connections share, use
+/// an atomic or a [`Mutex`](std::sync::Mutex):
 ///
 /// ```
 /// use socketserver::from_fn;
@@ -147,8 +147,8 @@ pub trait RequestHandler {
 /// });
 /// ```
 ///
-/// It outlives the function that makes it, so it owns what it captures: write `move` (E0373). Changing a
-/// variable that it has captured does not compile (E0594):
+/// A closure outlives the function that makes it, so it must own what it captures: write `move` (E0373).
+/// Changing a captured variable does not compile (E0594):
 ///
 /// ```compile_fail,E0594
 /// # use socketserver::from_fn;
@@ -167,7 +167,7 @@ where
     move || FnHandler(Arc::clone(&handle))
 }
 
-/// A handler that calls a function; made by [`from_fn`].
+/// A handler that calls a function, made by [`from_fn`].
 pub struct FnHandler<F>(Arc<F>);
 
 impl<F> RequestHandler for FnHandler<F>
@@ -185,7 +185,10 @@ impl<F> fmt::Debug for FnHandler<F> {
     }
 }
 
-/// How a handler, or a hook, failed.
+/// The failure of a handler or a hook: an error or a panic.
+///
+/// [`Builder::handle_error`](crate::Builder::handle_error) receives it. `Display` shows the error, or
+/// `panicked: ` and the message.
 ///
 /// # Examples
 ///
@@ -205,9 +208,9 @@ impl<F> fmt::Debug for FnHandler<F> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum HandlerError {
-    /// It returned this error.
+    /// The handler returned this error.
     Error(io::Error),
-    /// It panicked with this message.
+    /// The handler or the verify hook panicked with this message.
     Panic(String),
 }
 
@@ -223,8 +226,8 @@ impl fmt::Display for HandlerError {
 /// Makes the handler of a connection.
 pub(crate) type HandlerFactory = Arc<dyn Fn() -> Box<dyn RequestHandler> + Send + Sync>;
 
-/// Makes a handler and takes it through setup, handle and finish. Every failure on the way,
-/// of its making and its dropping too, goes to `report`. Returns whether there was none.
+/// Makes a handler, calls its `setup`, `handle` and `finish`, and drops it. Every failure of these steps
+/// goes to `report`. Returns whether all steps succeeded.
 pub(crate) fn drive<'h>(
     make: &dyn Fn() -> Box<dyn RequestHandler + 'h>,
     conn: &mut Connection,
@@ -245,7 +248,7 @@ pub(crate) fn drive<'h>(
     succeeded && dropped.is_some()
 }
 
-/// Runs one step of somebody else's code. An error or a panic goes to `report`.
+/// Runs one step of users' code. An error or a panic goes to `report`.
 fn guard<T>(
     conn: &mut Connection,
     report: &dyn Fn(&Connection, &HandlerError),
@@ -257,7 +260,7 @@ fn guard<T>(
         Err(message) => HandlerError::Panic(message),
     };
     report(conn, &failure);
-    // Dropping an error runs the error's own code, which may panic like the step itself.
+    // Dropping an error runs users' code, too, which may panic as the step may.
     if let Err(message) = catch(|| drop(failure)) {
         report(conn, &HandlerError::Panic(message));
     }

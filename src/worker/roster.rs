@@ -1,8 +1,7 @@
-//! Who is idle, who leads next, and what waits for a thread: all that the threads of a server
-//! tell each other.
+//! The roster of a server's threads: which are idle, which jobs wait for one, and where the lead is.
 //!
-//! The lead passes from thread to thread as a value of the type `L`. Each thread waits at a seat
-//! of its own for its next task, so that the roster decides which thread is woken.
+//! The lead passes from thread to thread as a value of the type `L`. Each thread waits for its next task
+//! at its own seat, so that the roster decides which thread is woken.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,14 +21,15 @@ mod model;
 pub(super) enum Task<L> {
     /// Wait for a client as the leader.
     Lead(L),
+    /// Run the job.
     Do(Job),
     End,
 }
 
-/// Where a thread waits for its next task.
+/// The place at which one thread waits for its next task.
 pub(super) struct Seat<L> {
     task: Mutex<Option<Task<L>>>,
-    /// Set by the starter of the thread, before any other thread knows the seat.
+    /// The thread that waits here. Set by the thread that starts it, before any other can give it a task.
     thread: OnceLock<Thread>,
 }
 
@@ -41,11 +41,12 @@ impl<L> Seat<L> {
         }
     }
 
-    /// Says which thread waits here.
+    /// Sets the thread that waits here.
     pub(super) fn assign(&self, thread: &Thread) {
         self.thread.get_or_init(|| thread.clone());
     }
 
+    /// Gives the thread its next task, and wakes the thread.
     pub(super) fn give(&self, task: Task<L>) {
         *lock(&self.task) = Some(task);
         hand_over_point();
@@ -54,7 +55,7 @@ impl<L> Seat<L> {
         }
     }
 
-    /// Waits for a task, for at most `timeout`.
+    /// Waits for a task, for at most `timeout`, or without limit.
     pub(super) fn wait(&self, timeout: Option<Duration>) -> Option<Task<L>> {
         let start = Instant::now();
         loop {
@@ -74,36 +75,37 @@ impl<L> Seat<L> {
 pub(super) struct Roster<L>(Mutex<Inner<L>>);
 
 struct Inner<L> {
-    /// The followers. The last one leads first.
+    /// The followers, in the order in which they became idle. The last one leads first.
     idle: Vec<Arc<Seat<L>>>,
-    /// Jobs for which no thread could be had.
+    /// Jobs that wait for a thread, because no thread was idle and none could be started.
     jobs: VecDeque<Job>,
-    /// The lead on its way to the supervisor, and why no thread could have it.
+    /// The lead until the supervisor takes it, and the error because of which no thread could.
     returned: Option<(L, io::Error)>,
-    /// Whether the supervisor holds the lead, and would hand it to a thread that becomes idle.
+    /// Whether the supervisor holds the lead, so that a thread that becomes idle must wake it.
     supervisor_leads: bool,
-    /// How the lead has ended.
+    /// How the lead has ended, until the supervisor takes the result.
     outcome: Option<Result<(), Error>>,
     /// Whether threads end as soon as they are idle.
     closed: bool,
 }
 
-/// What a thread that has finished its task does.
+/// What a thread does after it has finished its task.
 pub(super) enum Followed<L> {
     Task(Task<L>),
-    /// Wait at its seat. `wakes_supervisor`: the supervisor holds the lead, and must hear of it.
+    /// Wait at its seat. If `wakes_supervisor`, first wake the supervisor, which holds the lead and can now
+    /// hand it to this thread.
     Wait {
         wakes_supervisor: bool,
     },
 }
 
-/// What the supervisor finds.
+/// What the supervisor finds on the roster.
 pub(super) enum Found<L> {
-    /// No thread can have the lead, for this reason.
+    /// The lead, because no other thread could take it: this error kept one from starting.
     Lead(L, io::Error),
-    /// The lead has ended.
+    /// The result of the lead, which has ended.
     Outcome(Result<(), Error>),
-    /// A thread leads.
+    /// Nothing, because another thread leads.
     Nothing,
 }
 
@@ -119,13 +121,13 @@ impl<L> Roster<L> {
         }))
     }
 
-    /// Takes the thread off the roster that became idle last. The caller gives it a task, or
-    /// [releases](Self::release) it.
+    /// Takes the thread that became idle last off the roster. The caller must give it a task or
+    /// [release](Self::release) it.
     pub(super) fn take_idle(&self) -> Option<Arc<Seat<L>>> {
         self.lock().idle.pop()
     }
 
-    /// Returns what a thread does next that has finished its task.
+    /// Returns what a thread does after it has finished its task. If the thread is to wait, it is now idle.
     pub(super) fn follow(&self, seat: &Arc<Seat<L>>) -> Followed<L> {
         let mut inner = self.lock();
         if let Some(job) = inner.jobs.pop_front() {
@@ -143,15 +145,15 @@ impl<L> Roster<L> {
         }
     }
 
-    /// Takes a thread off the roster that has been idle for long. Returns `false` if another thread
-    /// has just done that: then a task is on its way.
+    /// Takes a thread off the roster whose idle timeout is over. Returns `false` if another thread has just
+    /// taken it off the roster, because then a task will follow.
     pub(super) fn leave(&self, seat: &Arc<Seat<L>>) -> bool {
         let mut inner = self.lock();
         let place = inner.idle.iter().position(|other| Arc::ptr_eq(other, seat));
         place.map(|place| inner.idle.remove(place)).is_some()
     }
 
-    /// Makes a thread idle again that was taken off the roster and is not needed.
+    /// Makes a thread idle again that was taken off the roster but got no task.
     pub(super) fn release(&self, seat: Arc<Seat<L>>) {
         let mut inner = self.lock();
         let task = match inner.jobs.pop_front() {
@@ -163,8 +165,8 @@ impl<L> Roster<L> {
         seat.give(task);
     }
 
-    /// Hands the lead to a thread that has become idle in the meantime, or leaves it for the
-    /// supervisor. Returns whether the supervisor must be woken.
+    /// Hands the lead to a thread that has become idle meanwhile, or stores it for the supervisor. Returns
+    /// whether the caller must wake the supervisor.
     pub(super) fn return_lead(&self, lead: L, why: io::Error) -> bool {
         let mut inner = self.lock();
         let Some(seat) = inner.idle.pop() else {
@@ -176,12 +178,12 @@ impl<L> Roster<L> {
         false
     }
 
-    /// Notes how the lead has ended.
+    /// Stores the result of the lead, which has ended, for the supervisor.
     pub(super) fn end_lead(&self, outcome: Result<(), Error>) {
         self.lock().outcome = Some(outcome);
     }
 
-    /// Looks for something that the supervisor must do.
+    /// Takes what the supervisor must act on: the result of the lead, or the lead itself.
     pub(super) fn find(&self) -> Found<L> {
         let mut inner = self.lock();
         if let Some(outcome) = inner.outcome.take() {
@@ -196,8 +198,8 @@ impl<L> Roster<L> {
         }
     }
 
-    /// Returns an idle thread for the lead that the supervisor holds. If there is none, a thread
-    /// that becomes idle wakes the supervisor.
+    /// Returns an idle thread for the lead that the supervisor holds. If no thread is idle, the next that
+    /// becomes idle wakes the supervisor.
     pub(super) fn take_idle_for_lead(&self) -> Option<Arc<Seat<L>>> {
         let mut inner = self.lock();
         let seat = inner.idle.pop();
@@ -205,13 +207,13 @@ impl<L> Roster<L> {
         seat
     }
 
-    /// Notes that a new thread leads.
+    /// Notes that the supervisor has handed the lead to a new thread.
     pub(super) fn supervisor_has_handed_over(&self) {
         self.lock().supervisor_leads = false;
     }
 
-    /// Gives a job to a thread that has become idle in the meantime, or leaves it for the next thread
-    /// that has nothing else to do.
+    /// Gives a job to a thread that has become idle meanwhile, or stores it for the next thread that
+    /// becomes idle.
     pub(super) fn add_job(&self, job: Job) {
         let mut inner = self.lock();
         let Some(seat) = inner.idle.pop() else {
@@ -229,7 +231,7 @@ impl<L> Roster<L> {
         self.lock().jobs.pop_front()
     }
 
-    /// Lets every thread end as soon as it is idle.
+    /// Makes every thread end as soon as it is idle.
     pub(super) fn close(&self) {
         let idle = {
             let mut inner = self.lock();

@@ -1,4 +1,4 @@
-//! A connection's life on its thread: verified, handled, and left to what carries its remainder.
+//! The part of a connection's life on its thread: the PROXY header, the verify hook, and the handler.
 
 use std::fmt::{self, Write};
 use std::io::ErrorKind;
@@ -23,28 +23,28 @@ use crate::worker::handler::{HandlerError, RequestHandler, drive};
 pub(crate) type VerifyHook = Box<dyn Fn(&Connection) -> bool + Send + Sync>;
 pub(crate) type ErrorHook = Box<dyn Fn(&Connection, &HandlerError) + Send + Sync>;
 
-/// The hooks of a server, which run for every connection, whatever its handler.
+/// The hooks of a server, which are the same for every connection.
 #[derive(Default)]
 pub(crate) struct Hooks {
     pub(crate) verify: Option<VerifyHook>,
     pub(crate) handle_error: Option<ErrorHook>,
-    /// The errors that no hook is told of.
+    /// The handlers' errors that are logged, because there is no error hook.
     errors: Mutex<Errors>,
-    /// The connections that did not begin with the header of a proxy.
+    /// The errors of trusted proxies that sent no valid header.
     #[cfg(feature = "proxy-protocol")]
     without_header: Mutex<Errors>,
 }
 
-/// Errors of handlers, and when to warn of them.
+/// Counts errors of one kind, and decides when to warn of them.
 #[derive(Default)]
 struct Errors {
     warned: WarnOnce,
-    /// How many there were after the last warning.
+    /// The number of errors since the last warning.
     since: u64,
 }
 
 impl Errors {
-    /// Counts an error. Returns how many there were without a warning, if a warning is due.
+    /// Counts an error. If a warning is due, returns the number of errors since the last warning.
     fn count(&mut self, now: Instant) -> Option<u64> {
         if self.warned.should_report(now) {
             return Some(mem::take(&mut self.since));
@@ -55,20 +55,20 @@ impl Errors {
 }
 
 impl Hooks {
-    /// Receives the header of a proxy, if the connection begins with one. Returns the connection, or how
-    /// it was closed.
+    /// Reads the PROXY header of a connection from a trusted proxy. Returns the connection, or how the
+    /// connection was closed if there is no valid header.
     #[cfg_attr(
         not(feature = "proxy-protocol"),
         expect(
             clippy::unnecessary_wraps,
             clippy::unused_self,
-            reason = "it is always the connection"
+            reason = "without the feature the result is always the connection"
         )
     )]
     pub(crate) fn admit(&self, conn: Box<Connection>) -> Result<Box<Connection>, ClosedConnection> {
         let is_logged = log::log_enabled!(Level::Debug);
         if is_logged {
-            // Once the connection has ended, the kernel no longer knows the address.
+            // The log lines show the address. Ask now, because after a reset the kernel no longer knows it.
             let _ = conn.local_addr();
         }
         #[cfg(feature = "proxy-protocol")]
@@ -77,7 +77,7 @@ impl Hooks {
         {
             self.log_no_header(&conn, &cause);
             let reason = conn.reason_without_header(&cause);
-            // Without lingering: nothing was sent that a reset could destroy.
+            // Close without lingering, because the server has sent nothing that a reset could destroy.
             return Err(conn.close(reason));
         }
         if is_logged {
@@ -86,15 +86,16 @@ impl Hooks {
         Ok(conn)
     }
 
-    /// Takes one connection from its verification to the end of its handler. Returns the
-    /// connection, and what the handler has wished for it. No panic of a handler or a hook gets
-    /// out of here.
+    /// Runs the verify hook and the handler of a connection. Catches every panic in them.
+    ///
+    /// Returns the connection, and the handler's wish to leave the rest of it to the server.
     pub(crate) fn serve<'h>(
         &self,
         mut conn: Box<Connection>,
         make: &dyn Fn() -> Box<dyn RequestHandler + 'h>,
     ) -> (Box<Connection>, Option<Wish>) {
-        // A connection of a proxy was not counted when it was accepted, because its client was not known then.
+        // Count a proxied connection for its source now, because at its accept the client was not known.
+        // Any other connection was counted then.
         if let Err(exceeded) = conn.claim_source() {
             conn.end(CloseReason::Limit);
             warn_of_source_limit(conn.server().state(), exceeded);
@@ -123,7 +124,7 @@ impl Hooks {
         }
     }
 
-    /// Notes a failure as the reason for the end, and tells of it.
+    /// Records a failure as the reason for the connection's end, and passes it to the hook or the log.
     pub(crate) fn report(&self, conn: &Connection, failure: &HandlerError) {
         let ended = match conn.progress() {
             Progress::Ended { reason, .. } => Some(reason),
@@ -131,11 +132,11 @@ impl Hooks {
         };
         match (failure, ended) {
             (HandlerError::Panic(_), _) => conn.end(CloseReason::Panic),
-            // The end came where the handler expected more: that is the peer's doing.
+            // The peer half-closed where the handler expected more input, so the reason stays `eof`.
             (HandlerError::Error(error), Some(CloseReason::Eof))
                 if error.kind() == ErrorKind::UnexpectedEof => {}
             (HandlerError::Error(_), None | Some(CloseReason::Eof)) => conn.end(CloseReason::Error),
-            // An error of the connection itself has set the reason when it happened.
+            // The connection recorded the reason when its own read or write failed.
             (HandlerError::Error(_), _) => {}
         }
         match &self.handle_error {
@@ -148,17 +149,18 @@ impl Hooks {
             None if matches!(conn.reason(), CloseReason::Error | CloseReason::Panic) => {
                 self.log_failure(conn, failure);
             }
-            // The reason in the connection's own line says it all.
+            // The reason in the connection's own line is enough.
             None => {}
         }
     }
 
-    /// Logs a failure that no hook is told of. A panic is a bug in the handler. An error is the end of
-    /// one connection, and may be the client's doing, so that it must not be able to fill the log: only
-    /// the first of an episode is a warning.
+    /// Logs a failure that no hook receives.
+    ///
+    /// A panic is a bug in the handler, so each one is logged at error. A client may be able to cause an
+    /// error, and must not be able to flood the log. So only the first error of an episode is a warning.
     fn log_failure(&self, conn: &Connection, failure: &HandlerError) {
-        // The text may quote the client, which must not be able to forge a line. Making it runs the
-        // error's own code.
+        // The text may quote input, by which a client could otherwise forge a line of the log, so escape
+        // it. Making the text runs users' code, which may panic.
         let text = catch(|| failure.to_string())
             .unwrap_or_else(|message| format!("an error that panicked when displayed: {message}"));
         let (prefix, peer, text) = (conn.prefix(), conn.peer_addr(), text.escape_debug());
@@ -170,15 +172,15 @@ impl Hooks {
         log::log!(level, service = prefix, peer:%; "{line}");
     }
 
-    /// Logs why a connection has no header. A proxy that sends none is probably set up wrong, so the first
-    /// such connection of an episode is a warning.
+    /// Logs why a connection has no valid header. The proxy is probably misconfigured, so the first such
+    /// connection of an episode is a warning.
     #[cfg(feature = "proxy-protocol")]
     fn log_no_header(&self, conn: &Connection, cause: &NoHeader) {
         let (prefix, peer) = (conn.prefix(), conn.peer_addr());
         let mut line =
             format!("{prefix}peer={peer} is trusted to send a PROXY header, but {cause}");
         let level = match cause {
-            // The connection's own line says it all.
+            // The reason in the connection's own line is enough.
             NoHeader::Closing => return,
             cause if cause.is_bare_connect() => Level::Debug,
             _ => count(&self.without_header, &mut line),
@@ -187,10 +189,10 @@ impl Hooks {
     }
 }
 
-/// Logs that a connection is about to be served. Its line at the end may be hours away.
+/// Logs that the server begins to serve a connection, whose line at its end may follow hours later.
 fn log_start(conn: &Connection) {
     let (prefix, id, peer) = (conn.prefix(), conn.id(), conn.peer_addr());
-    // Unless the peer has reset the connection already.
+    // The address is not known if the peer has already reset the connection.
     let local = conn.local_addr().ok().map(|local| local.to_string());
     let at = local
         .as_ref()
@@ -198,8 +200,8 @@ fn log_start(conn: &Connection) {
     log::debug!(service = prefix, id, peer:%, local; "{prefix}id={id} peer={peer}{at} accepted");
 }
 
-/// Counts an error. Returns the level of its line, to which a warning adds how many errors went without
-/// one before.
+/// Counts an error, and returns the level of its log line. A warning's line gets the number of errors
+/// since the last warning.
 fn count(errors: &Mutex<Errors>, line: &mut String) -> Level {
     let mut errors = errors.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(before) = errors.count(Instant::now()) else {
@@ -227,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_are_warned_of_once_an_episode_with_how_many_went_before() {
+    fn only_the_first_error_of_an_episode_is_a_warning_and_has_the_number_since_the_last() {
         let mut errors = Errors::default();
         let start = Instant::now();
         assert_eq!(errors.count(start), Some(0));

@@ -1,9 +1,9 @@
 //! The roster under a model checker, which tries many interleavings of its threads.
 //!
-//! The methods in [`crew`] are those of the crew with the same names, step by step. Only what
-//! touches sockets is replaced, by a count of the clients that wait ([`world`]). A thread that waits for ever
-//! is found by the checker, as a deadlock: a lead that is lost, a client that nobody accepts, a
-//! wake-up that is missing, a thread that never ends.
+//! The methods in [`crew`] repeat those of `worker.rs` with the same names, step by step. Only the sockets
+//! are replaced, by a count of waiting clients ([`world`]). The checker reports a thread that waits for
+//! ever as a deadlock. So it finds a lost lead, a client that no thread accepts, a missing wake-up, and a
+//! thread that never ends.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,7 +29,7 @@ use world::{Lead, World, coin};
 
 type Seat = super::Seat<Lead>;
 
-/// What a run of the model is given.
+/// The parameters of a run of the model.
 #[derive(Clone, Copy)]
 struct Plan {
     max_threads: usize,
@@ -39,8 +39,8 @@ struct Plan {
     stops_early: bool,
     /// Whether a listener may become unusable.
     breaks: bool,
-    /// Whether idle threads stay, and a pause outlasts the run, so that only a wake-up can end
-    /// what the supervisor waits for.
+    /// Whether idle threads stay and a pause never ends, so that only a wake-up can end a wait of the
+    /// supervisor.
     waits: bool,
 }
 
@@ -53,7 +53,7 @@ struct Server {
     seats: Mutex<Vec<Arc<Seat>>>,
 }
 
-/// Plays the life of a server once.
+/// Runs one server from its start to its end.
 fn play(plan: Plan) {
     let server = Arc::new(Server {
         plan,
@@ -70,7 +70,8 @@ fn play(plan: Plan) {
             }
         }
     });
-    // The reactor, which needs a thread now and then. A connection of its own is busy until then.
+    // The reactor needs a thread for each job. A job counts as a busy connection until it is done, as in
+    // the real server, where the job holds the connection's slot.
     server.world().busy += plan.jobs;
     let jobs = thread::spawn({
         let server = Arc::clone(&server);
@@ -100,7 +101,7 @@ fn play(plan: Plan) {
         server: Arc::clone(&server),
         ends: false,
     };
-    // Whether the outcome is an error is the listener's affair.
+    // Only a broken listener makes the outcome an error.
     let outcome = server.supervise(lead);
     assert!(plan.breaks || outcome.is_ok());
     if outcome.is_err() {
@@ -121,13 +122,13 @@ fn play(plan: Plan) {
     for seat in &*server.seats.lock().unwrap() {
         assert!(
             seat.wait(Some(Duration::ZERO)).is_none(),
-            "a task was given to nobody"
+            "no thread has taken a task"
         );
     }
 }
 
-/// Plays a plan under two schedulers: a random one, and one that changes its mind rarely, which
-/// finds what takes a few long delays.
+/// Runs a plan under two schedulers. One switches threads at random. The other switches rarely, and so
+/// finds bugs that need a few long delays.
 fn check(plan: Plan, runs: usize) {
     let mut config = Config::default();
     config.max_steps = MaxSteps::FailAfter(50_000);
@@ -169,7 +170,7 @@ fn the_supervisor_holds_the_lead_while_no_thread_can_and_hands_it_to_the_first_t
 
 #[test]
 fn every_job_is_run_once_while_one_thread_leads() {
-    // A single thread leads until a client comes, and a job would wait for the client, too.
+    // With one thread, which leads until a client comes, a job would have to wait for a client.
     for max_threads in 2..=3 {
         let (clients, jobs) = (2, 2);
         check(

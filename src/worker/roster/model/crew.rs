@@ -1,4 +1,4 @@
-//! The methods of the crew, step by step: see `worker.rs`.
+//! The methods of the crew in `worker.rs`, repeated step by step.
 
 use std::io;
 use std::sync::Arc;
@@ -88,7 +88,7 @@ impl Server {
         if self.sleep(times_out) {
             *pauses = false;
         } else if *pauses {
-            // The pause may have come to its end in the meantime.
+            // The pause may have ended during the sleep.
             *pauses = coin(0.5);
         }
     }
@@ -138,7 +138,7 @@ impl Server {
                 }
             }
         }
-        // A thread may be idle for too long at any time, and then its time is over at once.
+        // The model has no clock, so the idle timeout may end at any time.
         let is_over = !self.plan.waits && coin(0.3);
         let timeout = is_over.then_some(Duration::ZERO);
         seat.wait(timeout).or_else(|| {
@@ -221,7 +221,7 @@ impl Server {
         }
     }
 
-    /// Waits for what is live to end, as `drain` does.
+    /// Waits until no connection is live, as `drain` does.
     pub(super) fn drain(self: &Arc<Self>) {
         while self.world().busy > 0 {
             self.run_jobs();

@@ -1,4 +1,4 @@
-//! What the model has in place of sockets: clients that are counted, and a stop.
+//! The model's replacement for sockets: a count of waiting clients, and a stop.
 
 use std::io;
 use std::sync::Arc;
@@ -15,15 +15,15 @@ use crate::reactor::Job;
 pub(super) struct World {
     /// Clients in the backlog.
     pub(super) waiting: usize,
-    /// Clients that were accepted, or have left before.
+    /// Clients that were accepted, or had gone when a thread tried.
     pub(super) done: usize,
-    /// Connections that are served, and jobs that are not done.
+    /// Connections that are served, and jobs that are not finished.
     pub(super) busy: usize,
     pub(super) jobs_done: usize,
     pub(super) threads: usize,
-    /// How many threads hold the lead.
+    /// The number of threads that hold the lead.
     pub(super) leaders: usize,
-    /// Whether the supervisor has held the lead since it first handed the lead over.
+    /// Whether the supervisor has held the lead again after another thread led.
     pub(super) supervisor_led: bool,
     pub(super) handed_over: bool,
     pub(super) stopped: bool,
@@ -45,7 +45,7 @@ pub(super) struct Watch {
     pub(super) is_supervisor: bool,
 }
 
-/// The lead. There is one, and it must be dropped by the thread that ends it, and by no other.
+/// The only lead. Dropping it before it `ends` fails the test.
 pub(super) struct Lead {
     pub(super) server: Arc<Server>,
     pub(super) ends: bool,
@@ -110,7 +110,7 @@ impl Lead {
         world.waiting -= 1;
         world.done += 1;
         self.server.changed.notify_all();
-        // The client may have gone again.
+        // The client may have gone before it was accepted.
         let accepted = coin(0.8);
         world.busy += usize::from(accepted);
         Ok(accepted)
@@ -131,7 +131,7 @@ impl Server {
         self.change(|world| world.wakes_supervisor = true);
     }
 
-    /// Sleeps on the supervisor's waker. Returns whether the time is over.
+    /// Sleeps on the supervisor's waker. Returns whether the sleep timed out.
     pub(super) fn sleep(&self, times_out: bool) -> bool {
         let mut world = self.world();
         while !world.wakes_supervisor {
@@ -152,13 +152,13 @@ impl Server {
 
     pub(super) fn serve(&self) {
         if self.plan.waits {
-            // A lead that no thread can have must reach the supervisor while this thread is busy.
+            // If no thread can take the lead, it must reach the supervisor while this thread is busy.
             self.wait_until(|world| world.supervisor_led);
         }
         self.finish_one();
     }
 
-    /// Gives a slot back.
+    /// Gives the slot of a connection back.
     pub(super) fn finish_one(&self) {
         self.change(|world| {
             world.busy -= 1;
