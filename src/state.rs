@@ -1,9 +1,9 @@
-//! What a server knows while it serves: its live connections, its limits, its totals, its phase.
+//! The state of a server, shared by its threads: live connections, limits, totals and phase.
 //!
-//! A [`Slot`] is the permission to hold one connection. The server takes a slot before
-//! `accept(2)`, so that the limit is never exceeded, and gives it back when the slot is dropped,
-//! after the descriptor was closed. The lock is held for a few instructions at the start and at
-//! the end of a connection, and never per message.
+//! A [`Slot`] is the permission to hold one connection. The leader takes a slot before `accept(2)`, so that
+//! the limit is never exceeded. The slot is free again when it is dropped, after the descriptor was closed.
+//! The lock is held for a few instructions at the start and at the end of a connection, and never for each
+//! message.
 
 pub(crate) mod close_reason;
 pub(crate) mod closed;
@@ -53,7 +53,7 @@ use status::ServerStatus;
 use timeouts::Timeouts;
 use totals::Totals;
 
-/// A hook that is told of each connection that has ended.
+/// A hook that receives each connection that has ended.
 pub(crate) struct CloseHook(pub(crate) Box<dyn Fn(&ClosedConnection) + Send + Sync>);
 
 impl fmt::Debug for CloseHook {
@@ -69,17 +69,17 @@ pub(crate) struct ServerState {
     pub(crate) timeouts: Timeouts,
     pub(crate) shutdown: Shutdown,
     max_per_source: Option<usize>,
-    /// The limit per source is reached, as the log has it.
+    /// The episode of the limit per source, over all sources.
     source_limit_warned: Mutex<WarnOnce>,
     #[cfg(feature = "proxy-protocol")]
     pub(crate) proxy_protocol: ProxyProtocol,
     close_hook: Option<CloseHook>,
     live: Mutex<Live>,
-    /// What the running reactors sleep on.
+    /// The wakers of the running reactors.
     reactors: Mutex<Vec<Arc<Waker>>>,
-    /// The threads for handlers.
+    /// The number of threads for handlers, idle ones included.
     threads: AtomicUsize,
-    /// How often the close of a single connection was requested.
+    /// The number of requests to close a single connection.
     close_requests: AtomicUsize,
 }
 
@@ -88,15 +88,15 @@ struct Live {
     max_connections: usize,
     /// Slots in use.
     slots: usize,
-    /// The holder of the lead sleeps until fewer slots than this are in use. 0: it does not.
+    /// A slot that becomes free wakes the leader if then fewer than this are in use. 0: no slot does.
     lead_waits_below: usize,
-    /// Whether the supervisor sleeps until no slot is in use.
+    /// Whether the last slot that becomes free wakes the supervisor.
     supervisor_waits: bool,
     next_id: u64,
-    /// The live connections. The streams are weak, so that only the owner of a connection closes its
-    /// descriptor. An abort holds a strong reference for the moment of its system call.
+    /// The live connections by number. The streams are weak, so that only the owner of a connection closes
+    /// its descriptor. An abort holds a strong reference only during its system call.
     connections: HashMap<u64, (Weak<SharedStream>, Arc<Record>)>,
-    /// Empty unless there is a limit per source.
+    /// The connections of each source. Empty unless there is a limit per source.
     sources: Sources,
     totals: Totals,
 }
@@ -142,7 +142,7 @@ impl ServerState {
         }
     }
 
-    /// Returns how many connections are live.
+    /// Returns the number of live connections.
     pub(crate) fn connection_count(&self) -> usize {
         self.live().connections.len()
     }
@@ -161,7 +161,7 @@ impl ServerState {
         connections
     }
 
-    /// Requests the close of one connection, and wakes whoever has it.
+    /// Requests the close of one connection, and wakes the thread or the reactor that has the connection.
     pub(crate) fn close(&self, stream: &SharedStream, record: &Record) {
         if !record.control.close() {
             return;
@@ -174,14 +174,15 @@ impl ServerState {
         }
         hand_over_point();
         if self.shutdown.sleepers().wake_once().is_err() {
-            // Without a descriptor for that, this wakes its reader, too. But the kernel then answers
-            // what the peer sends after the FIN with a reset.
+            // The process is out of descriptors, so wake the connection's thread by `shutdown(2)` of the
+            // receiving side instead. After that, once a FIN is sent, Linux answers further data of the peer
+            // with a reset, so this is only the second choice.
             let _ = stream.stream.shutdown(ShutDirection::Read);
         }
     }
 
-    /// Returns how often the close of a single connection was requested. A reactor that finds the
-    /// number changed looks at its connections.
+    /// Returns the number of requests to close a single connection. When the number has changed, a reactor
+    /// looks for the request among its connections.
     pub(crate) fn close_requests(&self) -> usize {
         self.close_requests.load(Ordering::Acquire)
     }
@@ -190,8 +191,8 @@ impl ServerState {
         self.close_hook.is_some()
     }
 
-    /// Logs the line of a connection that has ended, and tells the hook. A panic of the hook is logged, and
-    /// goes no further.
+    /// Logs the line of a connection that has ended, and calls the hook. Catches and logs a panic of the
+    /// hook.
     pub(crate) fn tell_closed(&self, closed: &ClosedConnection) {
         log_close(&self.prefix, closed);
         if let Some(CloseHook(hook)) = &self.close_hook
@@ -219,10 +220,13 @@ impl ServerState {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns whether a connection of this peer begins with the header of a proxy.
+    /// Returns whether this peer is a trusted proxy, whose connections begin with a PROXY header.
     #[cfg_attr(
         not(feature = "proxy-protocol"),
-        expect(clippy::unused_self, reason = "it is always no")
+        expect(
+            clippy::unused_self,
+            reason = "without the feature the result is always `false`"
+        )
     )]
     pub(crate) fn expects_proxy_header(&self, peer: SocketAddr) -> bool {
         #[cfg(feature = "proxy-protocol")]
@@ -234,10 +238,10 @@ impl ServerState {
         }
     }
 
-    /// Returns the sources that have the most connections, as text. Counts all connections, so it is
-    /// for rare occasions.
+    /// Returns the sources that have the most connections, as text. This looks at all connections, so call
+    /// it rarely.
     pub(crate) fn name_largest_sources(&self) -> String {
-        // A snapshot, so that the lock is held for a moment only.
+        // Copy the peers, so that the lock is not held while they are counted.
         let peers: Vec<_> = self
             .live()
             .connections
@@ -251,7 +255,8 @@ impl ServerState {
         self.live().totals
     }
 
-    /// Returns the totals with the bytes of live connections, and how far those have come.
+    /// Returns the totals including the bytes of live connections, and the number of connections in each
+    /// stage.
     pub(crate) fn status(&self) -> ServerStatus {
         let reactors = self.reactors().len();
         let live = self.live();
@@ -263,8 +268,8 @@ impl ServerState {
             threads: self.threads.load(Ordering::Relaxed),
             reactors,
         };
-        // Records are finished under the same lock, so that each counts once: here, or in the totals, with
-        // no fewer bytes.
+        // A record is finished and added to the totals under the same lock. So each connection counts once,
+        // here or in the totals, and the sum never decreases.
         for (_, record) in live.connections.values() {
             if !record.is_finished() {
                 status.live[record.stage() as usize] += 1;
@@ -275,7 +280,7 @@ impl ServerState {
         status
     }
 
-    /// Changes the limit of connections, and lets the holder of the lead look again.
+    /// Changes the limit of connections, and wakes the leader, which may now accept or must now wait.
     pub(crate) fn set_max_connections(&self, limit: usize) {
         self.live().max_connections = limit;
         self.shutdown.lead().wake();
@@ -292,7 +297,7 @@ impl ServerState {
         Some(Slot::new(self, live.next_id))
     }
 
-    /// Returns whether a slot is free. If none is, wakes the holder of the lead when one is.
+    /// Returns whether a slot is free. If none is, the next slot that becomes free wakes the leader.
     pub(crate) fn has_room_or_wakes_lead(&self) -> bool {
         let mut live = self.live();
         let room = live.slots < live.max_connections;
@@ -300,7 +305,7 @@ impl ServerState {
         room
     }
 
-    /// Returns whether no slot is in use. If one is, wakes the supervisor when none is.
+    /// Returns whether no slot is in use. If one is, the last slot that becomes free wakes the supervisor.
     pub(crate) fn is_empty_or_wakes_supervisor(&self) -> bool {
         let mut live = self.live();
         let empty = live.slots == 0;
@@ -308,29 +313,29 @@ impl ServerState {
         empty
     }
 
-    /// Counts a connection that was rejected: because of its source, or because of the limit of all.
+    /// Counts a connection that was rejected, at the limit per source or at the limit of all connections.
     pub(crate) fn count_rejected(&self, is_per_source: bool) {
         let totals = &mut self.live().totals;
         totals.rejected += 1;
         totals.rejected_per_source += u64::from(is_per_source);
     }
 
-    /// Counts a pause because the system is short of this.
+    /// Counts a pause of the server because the system is short of a resource.
     pub(crate) fn count_shortage(&self, of: Resource) {
         self.live().totals.shortages[of as usize] += 1;
     }
 
     /// Counts a thread for handlers, until the guard is dropped.
     pub(crate) fn count_thread(self: &Arc<Self>) -> CountedThread {
-        // Relaxed is enough: the count publishes nothing else.
+        // Relaxed is enough, because no thread reads other memory by what the count says.
         self.threads.fetch_add(1, Ordering::Relaxed);
         CountedThread(Arc::clone(self))
     }
 
-    /// Disconnects every connection that is left. Counts those that lost something by it, and returns
-    /// their peers, the oldest connection first.
+    /// Aborts every live connection. Counts those whose peers may have lost data by it, and returns these
+    /// peers, the oldest connection first.
     pub(crate) fn abort(&self) -> Vec<SocketAddr> {
-        // A snapshot, so that no system call is made under the lock.
+        // Copy the connections, so that no system call is made under the lock.
         let mut left: Vec<_> = self
             .live()
             .connections
@@ -347,8 +352,8 @@ impl ServerState {
         aborted
     }
 
-    /// Finishes the records of the connections whose handlers ignore that they were aborted, and
-    /// returns the records.
+    /// Finishes the records of the connections that are still live, because their handlers ignore the
+    /// abort. Returns the records.
     pub(crate) fn finish_all(&self) -> Vec<Arc<Record>> {
         let mut live = self.live();
         let Live {
@@ -363,12 +368,12 @@ impl ServerState {
             .collect()
     }
 
-    /// Adds a loop that a watchdog must ask.
+    /// Adds a reactor, so that a watchdog asks it, too.
     pub(crate) fn add_reactor(&self, waker: &Arc<Waker>) {
         self.reactors().push(Arc::clone(waker));
     }
 
-    /// Removes a loop that ends.
+    /// Removes a reactor that ends.
     pub(crate) fn remove_reactor(&self, waker: &Arc<Waker>) {
         self.reactors().retain(|other| !Arc::ptr_eq(other, waker));
     }
@@ -376,7 +381,7 @@ impl ServerState {
     /// Returns whether every loop of the server responds within `timeout`.
     pub(crate) fn is_responsive(&self, timeout: Duration) -> bool {
         let now = Instant::now();
-        // Without a deadline that a clock can hold, a year stands for it.
+        // A timeout that the clock can't hold counts as a year.
         let deadline = now.checked_add(timeout).unwrap_or(now + YEAR);
         let reactors = self.reactors().clone();
         [self.shutdown.supervisor(), self.shutdown.lead()]
@@ -386,7 +391,7 @@ impl ServerState {
     }
 
     fn live(&self) -> MutexGuard<'_, Live> {
-        // Nothing panics while it holds the lock. If something did, the counts would be whole.
+        // No code panics while it holds the lock. Even if it did, every count would be complete, so go on.
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -395,7 +400,7 @@ impl ServerState {
     }
 }
 
-/// A thread for handlers, which is counted for as long as this exists.
+/// A guard of `count_thread`: the thread counts as long as the guard exists.
 pub(crate) struct CountedThread(Arc<ServerState>);
 
 impl Drop for CountedThread {
@@ -446,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn totals_add_up_what_every_connection_counted_once() {
+    fn totals_include_the_bytes_of_each_connection_once() {
         let state = state(9);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         for round in 0..3 {
@@ -467,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_is_entered_during_an_abort_is_aborted_once() {
+    fn a_connection_that_is_attached_during_an_abort_is_aborted_once() {
         let state = state(9);
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let [(before, one), (after, other)] = [connect(&listener), connect(&listener)];

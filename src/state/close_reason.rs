@@ -1,4 +1,4 @@
-//! Why a connection ended.
+//! The reasons for the end of a connection, and the line that a connection leaves in the log.
 
 use std::fmt;
 
@@ -10,41 +10,41 @@ use crate::state::record::Record;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// `done`: the handler was done before the peer was.
+    /// `done`: the handler returned without having read the peer's end of file.
     Done,
-    /// `eof`: the peer half-closed.
+    /// `eof`: the peer half-closed the connection (FIN).
     Eof,
-    /// `reset`: the peer reset the connection, or vanished.
+    /// `reset`: the peer reset the connection, or vanished, so that the kernel ended the connection.
     Reset,
     /// `idle`: the peer sent nothing for the [idle timeout](crate::Builder::idle_timeout).
     Idle,
-    /// `stalled`: the peer took nothing for the [write timeout](crate::Builder::write_timeout).
+    /// `stalled`: the peer read nothing for the [write timeout](crate::Builder::write_timeout).
     Stalled,
-    /// `deadline`: the [deadline](crate::Connection::set_deadline) that the handler had set was over.
+    /// `deadline`: the handler's [deadline](crate::Connection::set_deadline) passed.
     Deadline,
     /// `lifetime`: the connection reached its [maximum lifetime](crate::Builder::max_lifetime).
     Lifetime,
-    /// `closed`: [`ConnectionHandle::close`](crate::ConnectionHandle::close) asked for it.
+    /// `closed`: [`ConnectionHandle::close`](crate::ConnectionHandle::close) was called.
     Closed,
-    /// `aborted`: the handler, or a handle, [reset](crate::ConnectionHandle::abort) the connection.
+    /// `aborted`: the handler or a handle [reset](crate::ConnectionHandle::abort) the connection.
     Aborted,
     /// `shutdown`: the server was asked to stop.
     Shutdown,
-    /// `denied`: the [verify hook](crate::Builder::verify_request) said no.
+    /// `denied`: the [verify hook](crate::Builder::verify_request) returned `false`.
     Denied,
-    /// `error`: the handler, or a hook, returned an error.
+    /// `error`: the handler returned an error that was not the connection's own.
     Error,
-    /// `panic`: the handler, or a hook, panicked.
+    /// `panic`: the handler or a hook panicked.
     Panic,
-    /// `proxy-header`: a connection of a trusted proxy did not begin with a header, or the header was late or
-    /// malformed (`Builder::proxy_protocol`, with the feature `proxy-protocol`).
+    /// `proxy-header`: a trusted proxy sent no PROXY header, or a malformed or late one
+    /// (`Builder::proxy_protocol`, with the feature `proxy-protocol`).
     ProxyHeader,
-    /// `limit`: a limit was reached, so the connection was rejected.
+    /// `limit`: the connection was rejected at a limit.
     Limit,
 }
 
 impl CloseReason {
-    /// How many there are.
+    /// The number of reasons.
     pub(crate) const COUNT: usize = Self::Limit as usize + 1;
 
     const ALL: [Self; Self::COUNT] = [
@@ -82,8 +82,8 @@ impl CloseReason {
         Self::ALL.into_iter()
     }
 
-    /// Returns the reason that is logged: an abort of the connection alone replaces any other, as the
-    /// totals count it.
+    /// Returns the reason to log: `aborted` if this connection alone was aborted, otherwise this reason. The
+    /// totals count the same reason.
     pub(crate) fn unless_aborted(self, record: &Record) -> Self {
         if record.is_aborted_alone() {
             Self::Aborted
@@ -92,7 +92,7 @@ impl CloseReason {
         }
     }
 
-    /// Returns whether the server ended the connection, on its own account.
+    /// Returns whether the server asked the connection to end, so that reads return end of file.
     pub(crate) fn is_the_servers(self) -> bool {
         matches!(self, Self::Lifetime | Self::Closed | Self::Shutdown)
     }

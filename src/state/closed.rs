@@ -1,4 +1,4 @@
-//! What is told of a connection that has ended.
+//! The summary of a connection that has ended.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::state::close_reason::CloseReason;
 use crate::state::record::Record;
 
-/// A connection that has ended: who it was with, what went over it, and why it ended.
+/// The summary of a connection that has ended: its addresses, bytes, duration and reason.
 ///
-/// [`Builder::on_close`](crate::Builder::on_close) is told of each, and
+/// The hook of [`Builder::on_close`](crate::Builder::on_close) receives it, and
 /// [`TcpServer::handle_request`](crate::TcpServer::handle_request) returns it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClosedConnection {
@@ -24,7 +24,8 @@ pub struct ClosedConnection {
 
 impl ClosedConnection {
     pub(crate) fn new(record: &Record, reason: CloseReason) -> Self {
-        // A connection that was accepted only to be rejected has neither number nor time of its own.
+        // A connection that was rejected has no number, and its record was only made for the log line, so
+        // the record's age says nothing.
         let duration = match record.id {
             0 => Duration::ZERO,
             _ => record.accepted.elapsed(),
@@ -40,56 +41,56 @@ impl ClosedConnection {
         }
     }
 
-    /// Returns the number that the connection had: see [`Connection::id`](crate::Connection::id).
+    /// Returns the number of the connection: see [`Connection::id`](crate::Connection::id).
     #[must_use]
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// Returns the number, unless the connection had none because it was rejected.
+    /// Returns the number, or `None` for a rejected connection, which has none.
     pub(crate) fn logged_id(&self) -> Option<u64> {
         (self.id > 0).then_some(self.id)
     }
 
-    /// Returns the address of the peer.
+    /// Returns the address of the peer: see [`Connection::peer_addr`](crate::Connection::peer_addr).
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
         self.peer
     }
 
-    /// Returns the address that the peer connected to, unless the peer had reset the connection before
-    /// anybody asked.
+    /// Returns the address that the peer connected to, or `None` if the connection was reset before the
+    /// server looked up the address.
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.local
     }
 
-    /// Returns how many bytes were received.
+    /// Returns the number of bytes that were received.
     #[must_use]
     pub fn bytes_in(&self) -> u64 {
         self.bytes_in
     }
 
-    /// Returns how many bytes were handed to the kernel to be sent.
+    /// Returns the number of bytes that the kernel has taken for sending. The peer may have received fewer.
     #[must_use]
     pub fn bytes_out(&self) -> u64 {
         self.bytes_out
     }
 
-    /// Returns how long the connection lasted, from its acceptance to its close, with the lingering time.
+    /// Returns the time from `accept(2)` to `close(2)`, which includes the lingering close.
     #[must_use]
     pub fn duration(&self) -> Duration {
         self.duration
     }
 
-    /// Returns why the connection ended.
+    /// Returns the reason for the end of the connection.
     #[must_use]
     pub fn reason(&self) -> CloseReason {
         self.reason
     }
 }
 
-/// Shows what the line in the log shows.
+/// Shows the text of the connection's line in the log.
 impl fmt::Display for ClosedConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {

@@ -1,4 +1,4 @@
-//! What other threads can see of a connection, and do to it.
+//! The handle by which other threads inspect, close, abort or wake a connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,16 +11,16 @@ use crate::state::record::canonical;
 use crate::state::shared_stream::SharedStream;
 use crate::state::stage::Stage;
 
-/// A handle to one connection, to close or wake it from any thread.
+/// A handle to one connection, to inspect, close, abort or wake it from any thread.
 ///
-/// It is made by [`Connection::handle`](crate::Connection::handle) and
-/// [`ServerHandle::connections`](crate::ServerHandle::connections). It is cheap to clone, and keeps
-/// neither the connection nor its slot: when the connection has ended, its numbers stay as they were
-/// at the end, and requests do nothing.
+/// [`Connection::handle`](crate::Connection::handle) and
+/// [`ServerHandle::connections`](crate::ServerHandle::connections) make handles. A handle is cheap to clone.
+/// It keeps neither the connection open nor its slot in use. After the connection has ended, the numbers
+/// stay as they were at the end, and requests do nothing.
 ///
 /// # Examples
 ///
-/// A handler that lets others wake it:
+/// A handler that other threads wake:
 ///
 /// ```
 /// use socketserver::{Connection, ConnectionHandle, Wait};
@@ -83,8 +83,8 @@ impl ConnectionHandle {
     ///
     /// # Errors
     ///
-    /// [`NotConnected`](io::ErrorKind::NotConnected): the connection has ended, and nobody had asked
-    /// before.
+    /// [`NotConnected`](io::ErrorKind::NotConnected): the connection has ended, and the server had not
+    /// looked up the address before. Otherwise an error of `getsockname(2)`.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         if let Some(local) = self.record.local() {
             return Ok(local);
@@ -95,77 +95,82 @@ impl ConnectionHandle {
         Ok(self.record.local().unwrap_or(local))
     }
 
-    /// Returns how many bytes were received so far.
+    /// Returns the number of bytes that were received so far.
     #[must_use]
     pub fn bytes_in(&self) -> u64 {
         self.record.bytes_in()
     }
 
-    /// Returns how many bytes were handed to the kernel to be sent so far.
+    /// Returns the number of bytes that the kernel has taken for sending so far. The peer may have
+    /// received fewer.
     #[must_use]
     pub fn bytes_out(&self) -> u64 {
         self.record.bytes_out()
     }
 
-    /// Returns how long ago the connection was accepted, whether it has ended or not.
+    /// Returns the time since the connection was accepted, also after the connection has ended.
     #[must_use]
     pub fn age(&self) -> Duration {
         self.record.accepted.elapsed()
     }
 
-    /// Returns how far the connection has come.
+    /// Returns the stage of the connection: served by its handler, in a reactor, closing or ended.
     #[must_use]
     pub fn stage(&self) -> Stage {
         self.record.stage()
     }
 
-    /// Asks the connection to end, as a [shutdown](crate::ServerHandle::shutdown) asks all: its reads
-    /// return what had arrived, then end of file;
-    /// [`is_closing`](crate::Connection::is_closing) is true and
+    /// Asks the connection to end, as a [shutdown](crate::ServerHandle::shutdown) asks all connections.
+    ///
+    /// Reads return the input that had arrived, then end of file.
+    /// [`is_closing`](crate::Connection::is_closing) returns `true`, and
     /// [`wait`](crate::Connection::wait) returns [`Closing`](crate::Wait::Closing). The reason in the log
     /// is `closed`.
     ///
-    /// The peer gets what is due to it, then FIN. A connection that its handler has left to the server
-    /// has the [drain timeout](crate::Builder::drain_timeout) for that, or the
-    /// [lingering time](crate::Builder::lingering_time) if that is longer. What the peer has not taken by then is lost.
+    /// The peer gets the rest of the reply, then a FIN. If the handler has left the connection to the
+    /// server, the peer has the [drain timeout](crate::Builder::drain_timeout) for that, or the
+    /// [lingering time](crate::Builder::lingering_time) if that is longer. Data that the peer has not
+    /// received by then is lost.
     ///
-    /// A handler that ignores the request goes on, and so does a write that is blocked: without a [write
-    /// timeout](crate::Builder::write_timeout) a peer that takes nothing holds it up. Then
-    /// [`abort`](Self::abort) ends the connection all the same.
+    /// A handler that ignores the request goes on. A blocked write goes on, too: if the peer reads nothing
+    /// and there is no [write timeout](crate::Builder::write_timeout), it never ends.
+    /// [`abort`](Self::abort) ends such connections.
     ///
-    /// The call does not block. A second one does nothing, and neither does one during a shutdown, which
-    /// then remains the reason.
+    /// The call does not block. A second call does nothing. A call during a shutdown does nothing either,
+    /// and `shutdown` remains the reason.
     pub fn close(&self) {
         if let Some(stream) = self.stream.upgrade() {
             self.state.close(&stream, &self.record);
         }
     }
 
-    /// Resets the connection (RST): what the peer has not received yet is lost, and reads and writes
-    /// of the handler fail, also those that are under way.
+    /// Resets the connection (RST).
     ///
-    /// The reason in the log is `aborted`, whatever it would have been, also if the connection only
-    /// lingered. [`Totals::aborted`](crate::Totals::aborted) counts the connection once it has ended.
+    /// Data that the peer has not received yet is lost. The handler's reads and writes fail, also those
+    /// that are blocked.
     ///
-    /// The call does not block, and a second one does nothing. Neither does one for a connection that a
-    /// shutdown has aborted before.
+    /// The reason in the log is `aborted`, even if the connection was already closing for another reason.
+    /// [`Totals::aborted`](crate::Totals::aborted) counts the connection once it has ended.
+    ///
+    /// The call does not block. A second call does nothing, nor does a call after a shutdown has aborted
+    /// the connection.
     ///
     /// # Platform-specific behavior
     ///
-    /// Except on Linux the peer may see a FIN first.
+    /// Except on Linux, the peer may receive a FIN first.
     pub fn abort(&self) {
         if let Some(stream) = self.stream.upgrade() {
-            // Afterwards the kernel no longer knows the address.
+            // The log line shows the address. Ask now, because after the reset the kernel no longer knows it.
             let _ = self.local_addr();
             stream.reset(&self.record);
         }
     }
 
-    /// Makes the handler's [`wait`](crate::Connection::wait) return
-    /// [`Woken`](crate::Wait::Woken): the current one or, if the handler does something else now, the
-    /// next. Wake-ups that the handler has not noticed yet are one.
+    /// Makes the handler's current or next call of [`wait`](crate::Connection::wait) return
+    /// [`Woken`](crate::Wait::Woken).
     ///
-    /// The call does not block. To a handler that never waits it does nothing.
+    /// Several wake-ups before the handler notices the first count as one. The call does not block. It has
+    /// no effect on a handler that never waits.
     #[doc(alias("broadcast", "notify", "unpark"))]
     pub fn wake(&self) {
         self.record.control.wake();

@@ -1,4 +1,4 @@
-//! What others ask of one connection: to close, or to wake its handler.
+//! The requests of other threads to one connection: to close it, or to wake its handler.
 
 use std::io;
 use std::mem;
@@ -8,14 +8,16 @@ use std::time::Instant;
 use crate::hand_over::hand_over_point;
 use crate::wake::Waker;
 
-/// The requests to one connection. Most connections get none, so the first request makes the room for
-/// all: an idle connection must take little.
+/// The requests to one connection.
+///
+/// Most connections get none. So the memory for requests is only allocated at the first one, because an
+/// idle connection should take little memory.
 #[derive(Debug, Default)]
 pub(crate) struct Control(OnceLock<Box<Requests>>);
 
 #[derive(Debug, Default)]
 struct Requests {
-    /// When the close was requested.
+    /// The time at which the close was requested.
     closing: OnceLock<Instant>,
     wake_up: Mutex<WakeUp>,
 }
@@ -24,14 +26,15 @@ struct Requests {
 struct WakeUp {
     /// Whether the handler was woken and has not noticed yet.
     pending: bool,
-    /// Whether the last that the handler noticed was a wake-up.
+    /// Whether the last wait returned because of a wake-up. Then input has precedence, so that frequent
+    /// wake-ups don't keep the handler from reading.
     was_last: bool,
-    /// What the handler sleeps on, once it has waited for wake-ups.
+    /// The waker that the handler sleeps on. `None` until its first wait.
     waker: Option<Arc<Waker>>,
 }
 
 impl Control {
-    /// Requests the close. Returns whether nobody has before.
+    /// Requests the close. Returns `false` if it was requested before.
     pub(super) fn close(&self) -> bool {
         self.requests().closing.set(Instant::now()).is_ok()
     }
@@ -48,7 +51,7 @@ impl Control {
     /// Makes the handler's current or next wait return.
     pub(super) fn wake(&self) {
         let mut wake_up = self.lock();
-        // A wake-up that is pending has woken the waker already, and one is enough.
+        // If a wake-up is pending, the waker was woken by the first, and once is enough.
         let is_first = !mem::replace(&mut wake_up.pending, true);
         hand_over_point();
         if is_first && let Some(waker) = &wake_up.waker {
@@ -56,7 +59,7 @@ impl Control {
         }
     }
 
-    /// Takes back a wake-up. Returns whether there was one, unless there is input whose turn it is.
+    /// Takes a pending wake-up. Returns `false` if none is pending, or if it is the turn of the input.
     pub(crate) fn take_wake_up(&self, has_input: bool) -> bool {
         let mut wake_up = self.lock();
         let takes = wake_up.pending && !(has_input && wake_up.was_last);
@@ -68,7 +71,7 @@ impl Control {
         takes
     }
 
-    /// Returns what to sleep on for wake-ups: those that are pending, too.
+    /// Returns the waker to sleep on. If a wake-up is pending, the waker is already woken.
     pub(crate) fn waker(&self) -> io::Result<Arc<Waker>> {
         let mut wake_up = self.lock();
         if let Some(waker) = &wake_up.waker {
@@ -82,7 +85,7 @@ impl Control {
         Ok(waker)
     }
 
-    /// Gives the descriptors of the wake-ups back: the handler is done.
+    /// Closes the waker's descriptors, because the handler has returned and waits no more.
     pub(crate) fn release(&self) {
         if let Some(requests) = self.0.get() {
             requests.lock().waker = None;
@@ -112,7 +115,7 @@ mod tests {
     fn wake_ups_that_are_pending_are_one_write_and_none_is_lost() {
         let control = Control::default();
         let written = |waker: &Waker| rustix::io::ioctl_fionread(waker).unwrap();
-        // Before the first wait there is nothing to write to.
+        // Before the first wait there is no pipe to write to.
         control.wake();
         let waker = control.waker().unwrap();
         assert_eq!(written(&waker), 1);
@@ -124,7 +127,7 @@ mod tests {
             control.wake();
         }
         assert_eq!(written(&waker), 1);
-        // The input has its turn, and the wake-up stays.
+        // It is the turn of the input, so the wake-up stays pending.
         assert!(!control.take_wake_up(true));
         control.wake();
         assert_eq!(written(&waker), 1);

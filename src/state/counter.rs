@@ -1,4 +1,4 @@
-//! A count of bytes that several threads add to, and that 4 GiB don't make wrap.
+//! A 64-bit count of bytes that several threads add to, also on 32-bit processors.
 
 #[cfg(target_has_atomic = "64")]
 pub(super) use atomic::Counter;
@@ -12,7 +12,7 @@ mod atomic {
     #[derive(Debug, Default)]
     pub(crate) struct Counter(AtomicU64);
 
-    // Relaxed is enough: nothing is published by the count.
+    // Relaxed is enough, because no thread reads other memory by what the count says.
     impl Counter {
         pub(crate) fn add(&self, n: usize) {
             self.0.fetch_add(n as u64, Ordering::Relaxed);
@@ -24,7 +24,7 @@ mod atomic {
     }
 }
 
-/// For processors without atomic operations on 64 bits, such as 32-bit PowerPC and MIPS.
+/// The counter for processors without 64-bit atomic operations, such as 32-bit PowerPC and MIPS.
 #[cfg(any(test, not(target_has_atomic = "64")))]
 mod locked {
     use std::sync::{Mutex, PoisonError};

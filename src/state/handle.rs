@@ -1,4 +1,4 @@
-//! What other threads can do to a server: see how busy it is, and stop it.
+//! The handle by which other threads stop and monitor a server.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use crate::state::shutdown::Phase;
 use crate::state::status::ServerStatus;
 use crate::state::totals::Totals;
 
-/// A handle to a server, to stop it from any thread.
+/// A handle to a server, to stop and monitor it from any thread.
 ///
-/// It is cheap to clone, and usable before the server serves and after it has stopped.
+/// A handle is cheap to clone. It can be used before the server serves, and after it has stopped.
 ///
 /// # Examples
 ///
@@ -40,45 +40,44 @@ impl ServerHandle {
         Self { state }
     }
 
-    /// Asks the server to stop: it accepts no more, and lets live connections come to an end.
+    /// Asks the server to stop accepting, and to let live connections end by themselves.
     ///
-    /// A read of a live connection still returns what had arrived, and then end of file, so that
-    /// handlers end by themselves. Those that have not when the
-    /// [drain timeout](crate::Builder::drain_timeout) is over are aborted.
+    /// Reads of a live connection return the input that had arrived, then end of file, so that its handler
+    /// ends as if the client had half-closed. When the [drain timeout](crate::Builder::drain_timeout) is
+    /// over, the server aborts the connections that are left. If a protocol has a last message, such as a
+    /// goodbye, see [`Connection`](crate::Connection#saying-goodbye).
     ///
-    /// So an end of file need not be the client's. For a protocol that says goodbye, see
-    /// [`Connection`](crate::Connection#saying-goodbye).
-    ///
-    /// The call never blocks. It may be made from any thread, a handler's too, before or while
-    /// the server serves, and more than once. It does not wait for the end:
-    /// [`serve_forever`](crate::TcpServer::serve_forever) returns then.
+    /// The call never blocks. Any thread may call it, including a handler's, before or while the server
+    /// serves, and more than once. It does not wait for the end:
+    /// [`serve_forever`](crate::TcpServer::serve_forever) returns when the last connection has ended.
     #[doc(alias("ctrlc", "goodbye", "server_close", "signal"))]
     pub fn shutdown(&self) {
         self.state.shutdown.request(Phase::Draining);
     }
 
-    /// Asks the server to stop, and to abort live connections at once (`shutdown(2)` of both
-    /// directions) instead of waiting for the drain timeout.
+    /// Asks the server to stop, and to abort live connections at once (`shutdown(2)` of both directions)
+    /// instead of waiting for the drain timeout.
     ///
-    /// Otherwise it is like [`shutdown`](Self::shutdown), and may follow it. In
-    /// [`handle_request`](crate::TcpServer::handle_request) nothing is aborted.
+    /// In other respects the call is like [`shutdown`](Self::shutdown), and may follow it.
+    /// [`handle_request`](crate::TcpServer::handle_request) never aborts its connection.
     pub fn shutdown_now(&self) {
         self.state.shutdown.request(Phase::Aborting);
     }
 
-    /// Returns how many connections are live at this moment.
+    /// Returns the number of live connections at this moment.
     #[must_use]
     pub fn connection_count(&self) -> usize {
         self.state.connection_count()
     }
 
-    /// Returns a handle to each live connection, the oldest first: also to those that the server goes
-    /// on with after their handler ([`continue_with`](crate::Connection::continue_with)), and to
-    /// those that are being closed.
+    /// Returns a handle to each live connection, the oldest first.
+    ///
+    /// These include connections without a handler: those in a reactor
+    /// ([`continue_with`](crate::Connection::continue_with)), and those that are closing.
     ///
     /// # Examples
     ///
-    /// Closing every connection that has been silent so far:
+    /// Closing every connection that has sent nothing in its first 10 seconds:
     ///
     /// ```
     /// fn close_silent(server: &socketserver::ServerHandle) {
@@ -94,7 +93,8 @@ impl ServerHandle {
         self.state.connections()
     }
 
-    /// Returns what the server has done so far.
+    /// Returns the totals so far. The bytes are those of connections that have ended; [`status`](Self::status)
+    /// includes those of live ones.
     ///
     /// # Examples
     ///
@@ -112,10 +112,10 @@ impl ServerHandle {
         self.state.totals()
     }
 
-    /// Returns what the server has done so far and what it does at this moment, for monitoring.
+    /// Returns a snapshot for monitoring: the totals so far, and the live connections, limits and threads.
     ///
-    /// The call looks at every live connection, and holds up others that begin or end meanwhile: for about
-    /// 0.1 ms with 10,000 of them. Ask once a second, not once a message.
+    /// The call looks at every live connection, which takes about 0.1 ms with 10,000 of them. No connection
+    /// can begin or end meanwhile. So call it once a second, not once a message.
     ///
     /// # Examples
     ///
@@ -131,12 +131,12 @@ impl ServerHandle {
         self.state.status()
     }
 
-    /// Returns whether every loop of the server responds: wakes the loop that accepts, each reactor,
-    /// and the thread in `serve_forever`, and waits for their responses for up to `timeout`.
+    /// Returns whether every loop of the server responds within `timeout`, for watchdogs.
     ///
-    /// It is for watchdogs. A server that is at its limit, short of something or draining responds. A
-    /// server that does not serve yet, has stopped, or serves in
-    /// [`handle_request`](crate::TcpServer::handle_request) does not.
+    /// Wakes the leader, each reactor and the thread in `serve_forever`, and waits until all have woken up.
+    /// A server responds also at its limit, during a shortage and while it drains. A server does not respond
+    /// before it serves, after it has stopped, or in
+    /// [`handle_request`](crate::TcpServer::handle_request).
     ///
     /// # Examples
     ///
@@ -162,16 +162,16 @@ impl ServerHandle {
         self.state.is_responsive(timeout)
     }
 
-    /// Returns how many connections may be live at the same time.
+    /// Returns the maximum number of live connections.
     #[must_use]
     pub fn max_connections(&self) -> usize {
         self.state.max_connections()
     }
 
-    /// Changes how many connections may be live at the same time.
+    /// Changes the maximum number of live connections, from the next client on.
     ///
-    /// Raising the limit admits clients that wait. Lowering it ends no connection; the server admits
-    /// no more until fewer are live. At 0 it admits nobody.
+    /// A higher limit admits clients that wait in the backlog. A lower limit ends no connection, but the
+    /// server admits no client until fewer connections than the limit are live. At 0 it admits no client.
     pub fn set_max_connections(&self, limit: usize) {
         self.state.set_max_connections(limit);
     }

@@ -1,10 +1,10 @@
-//! The beginning of a log line: which server the line is about, if the server has a name.
+//! The beginning of a server's log lines: the server's name, if it has one.
 
 use std::fmt;
 
 use log::kv::{ToValue, Value};
 
-/// The name of a server in the log. Displayed, it begins a line.
+/// The name of a server in the log. `Display` shows the beginning of a log line: `service=NAME `.
 #[derive(Debug, Default)]
 pub(crate) struct LogPrefix(Option<String>);
 
@@ -15,7 +15,7 @@ impl LogPrefix {
 }
 
 impl LogPrefix {
-    /// Returns the name of a thread that does this for the server.
+    /// Returns the name of a thread: the server's name and `what` the thread does.
     pub(crate) fn thread_name(&self, what: &str) -> String {
         match &self.0 {
             Some(name) => format!("{name} {what}"),

@@ -1,5 +1,6 @@
-//! What is known of one connection for as long as anybody asks, and what it leaves behind: a line in
-//! the log, and its share of the totals.
+//! The record of one connection, from which its line in the log and its share of the totals are made.
+//!
+//! Handles keep the record after the connection has ended.
 
 use std::net::SocketAddr;
 use std::sync::OnceLock;
@@ -12,15 +13,17 @@ use super::stage::{CurrentStage, Stage};
 #[cfg(feature = "proxy-protocol")]
 use crate::proxy_protocol::header::Endpoints;
 
-/// The record of one connection. Its owner writes it; a shutdown reads it if the owner never ends.
+/// The record of one connection. The connection's owner writes it, and handles and the status read it. If
+/// the handler never returns, a shutdown finishes it.
 #[derive(Debug)]
 pub(crate) struct Record {
     pub(crate) id: u64,
-    /// The other end of the socket.
+    /// The address of the socket's peer.
     peer: SocketAddr,
-    /// Known once somebody has asked for it. In a box, because few do.
+    /// The address of this end, once it was looked up. Boxed to save memory, because it rarely is.
     local: OnceLock<Box<SocketAddr>>,
-    /// What the header of a proxy says instead. In a box, because most connections have none.
+    /// The addresses in the PROXY header, which replace the two above. Boxed, because few connections have
+    /// a header.
     #[cfg(feature = "proxy-protocol")]
     proxied: OnceLock<Box<Endpoints>>,
     pub(crate) accepted: Instant,
@@ -28,25 +31,26 @@ pub(crate) struct Record {
     bytes_out: Counter,
     finished: AtomicBool,
     stage: CurrentStage,
-    /// What has become of the connection, as far as an abort is concerned: a [`Fate`].
+    /// A [`Fate`], as a number.
     fate: AtomicU8,
     pub(crate) control: Control,
 }
 
-/// The first of these that happens to a connection is the one that counts and is logged.
+/// Whether a connection was aborted, or finished first. The first of these events counts and is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     /// Nothing has happened yet.
     Live,
     /// The connection was aborted because the server stopped.
     AbortedByStop,
-    /// This connection alone was aborted.
+    /// The handler or a handle aborted this connection alone.
     AbortedAlone,
-    /// The connection has left its line in the log.
+    /// The connection has ended, and is in the totals.
     Finished,
 }
 
-// Relaxed is enough throughout: the fields decide which thread comes first, and publish nothing else.
+// Relaxed is enough throughout: the fields decide which thread comes first, and no thread reads other memory
+// by what they say.
 impl Record {
     pub(crate) fn new(id: u64, peer: SocketAddr) -> Self {
         Self {
@@ -74,7 +78,7 @@ impl Record {
         self.peer
     }
 
-    /// Returns the address that the client has connected to, if it is known.
+    /// Returns the address that the client has connected to, if it was looked up or is in a PROXY header.
     pub(crate) fn local(&self) -> Option<SocketAddr> {
         #[cfg(feature = "proxy-protocol")]
         if let Some(endpoints) = self.proxied.get() {
@@ -83,12 +87,12 @@ impl Record {
         self.local.get().map(|local| **local)
     }
 
-    /// Notes the address of this end of the socket.
+    /// Stores the address of this end of the socket.
     pub(crate) fn set_local(&self, local: SocketAddr) {
         self.local.get_or_init(|| Box::new(local));
     }
 
-    /// Notes the addresses that the header of a proxy has.
+    /// Stores the addresses in the PROXY header.
     #[cfg(feature = "proxy-protocol")]
     pub(crate) fn set_proxied(&self, endpoints: Endpoints) {
         let canonical = Endpoints {
@@ -114,12 +118,12 @@ impl Record {
         self.bytes_out.get()
     }
 
-    /// Returns how far the connection has come.
+    /// Returns the current stage.
     pub(super) fn stage(&self) -> Stage {
         self.stage.get()
     }
 
-    /// Notes that the connection has come this far.
+    /// Advances the connection to `stage`, unless it has passed that stage.
     pub(crate) fn reach(&self, stage: Stage) {
         self.stage.set(stage);
     }
@@ -128,17 +132,17 @@ impl Record {
         self.finished.load(Ordering::Relaxed)
     }
 
-    /// Finishes the record, and returns whether it was not finished before.
+    /// Finishes the record. Returns `false` if it was finished before.
     pub(super) fn finish(&self) -> bool {
         let is_first = !self.finished.swap(true, Ordering::Relaxed);
         self.reach(Stage::Ended);
-        // A later abort finds nothing to count, and the log agrees with the totals.
-        self.meet(Fate::Finished);
+        // A later abort then does not count, so that the log agrees with the totals.
+        self.decide_fate(Fate::Finished);
         is_first
     }
 
-    /// Decides the fate of the connection. Returns whether it was still open.
-    pub(super) fn meet(&self, fate: Fate) -> bool {
+    /// Sets the fate of the connection. Returns `false`, without setting it, if it was set before.
+    pub(super) fn decide_fate(&self, fate: Fate) -> bool {
         self.fate
             .compare_exchange(
                 Fate::Live as u8,
@@ -149,21 +153,22 @@ impl Record {
             .is_ok()
     }
 
-    fn has_met(&self, fate: Fate) -> bool {
+    fn has_fate(&self, fate: Fate) -> bool {
         self.fate.load(Ordering::Relaxed) == fate as u8
     }
 
     pub(crate) fn is_aborted(&self) -> bool {
-        self.has_met(Fate::AbortedByStop) || self.is_aborted_alone()
+        self.has_fate(Fate::AbortedByStop) || self.is_aborted_alone()
     }
 
-    /// Returns whether this connection alone was aborted, by its handler or by a handle.
+    /// Returns whether the handler or a handle aborted this connection alone.
     pub(crate) fn is_aborted_alone(&self) -> bool {
-        self.has_met(Fate::AbortedAlone)
+        self.has_fate(Fate::AbortedAlone)
     }
 }
 
-/// Shows an IPv4 address that arrived over an IPv6 socket (`::ffff:…`) as the IPv4 it is.
+/// Returns the IPv4 address for an IPv4-mapped address (`::ffff:…`), which an IPv6 socket has for an IPv4
+/// peer, and any other address unchanged.
 pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
     match addr {
         SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {

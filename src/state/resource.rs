@@ -1,20 +1,21 @@
-//! What a server can be short of.
+//! The resources that a server can be short of.
 
 use std::fmt;
 
-/// What the system did not have when a server needed it for the next connection:
-/// [`Totals::shortages`](crate::Totals::shortages) counts each.
+/// A resource of which the system had none left when the server needed it for a connection.
+///
+/// [`Totals::shortages`](crate::Totals::shortages) counts the shortages of each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Resource {
-    /// `descriptors`: of the process or of the system (`EMFILE`, `ENFILE`).
+    /// `descriptors`: the process or the system has no file descriptor left (`EMFILE`, `ENFILE`).
     Descriptors,
-    /// `memory`: of the kernel (`ENOBUFS`, `ENOMEM`).
+    /// `memory`: the kernel has no memory left for a socket (`ENOBUFS`, `ENOMEM`).
     Memory,
-    /// `threads`: the system refused one, or the [bound](crate::TcpServer::max_threads) is reached.
+    /// `threads`: a thread could not be started, or the [limit](crate::TcpServer::max_threads) is reached.
     Threads,
-    /// `other`: `accept(2)` failed for another reason that may pass, a filter of system calls for
-    /// example.
+    /// `other`: `accept(2)` failed for another reason that may pass, such as a filter of system calls
+    /// (seccomp).
     Other,
 }
 

@@ -1,4 +1,4 @@
-//! A connection's stream, shared by the thread that serves it and the shutdown that may abort it.
+//! A connection's stream, shared by the owner of the connection and by threads that may abort it.
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,16 +8,16 @@ use socket2::SockRef;
 
 use super::record::{Fate, Record};
 
-/// The stream of one connection. The descriptor is never duplicated, because a peer sees no end
-/// of file until the last duplicate is closed.
+/// The stream of one connection. The descriptor is never duplicated, because the kernel would not close the
+/// connection before the last duplicate is closed.
 #[derive(Debug)]
 pub(crate) struct SharedStream {
     pub(crate) stream: TcpStream,
-    /// Whether the handler is done and the peer has everything that was due to it.
+    /// Whether the handler has returned and the peer has received all output.
     delivered: AtomicBool,
 }
 
-// Relaxed is enough: the flag publishes nothing but itself.
+// Relaxed is enough, because no thread reads other memory by what the flag says.
 impl SharedStream {
     pub(crate) fn new(stream: TcpStream) -> Self {
         Self {
@@ -31,23 +31,24 @@ impl SharedStream {
         self.delivered.store(true, Ordering::Relaxed);
     }
 
-    /// Disconnects, whatever a thread or a reactor waits for there. Returns whether this is the
-    /// first abort and the peer may have lost something by it.
+    /// Disconnects the stream, which ends every wait of a thread or a reactor on it. Returns whether this
+    /// is the first abort and the peer may have lost data by it.
     pub(super) fn abort(&self, record: &Record) -> bool {
-        // Read before the abort: afterwards its thread has nothing left to send.
+        // Read the flag before the abort. Afterwards nothing can be sent, so the owner may set the flag
+        // although data was lost.
         let delivered = self.delivered.load(Ordering::Relaxed);
-        let is_first = record.meet(Fate::AbortedByStop);
-        // `shutdown` fails if the peer has reset the connection, and then nothing blocks either.
+        let is_first = record.decide_fate(Fate::AbortedByStop);
+        // `shutdown` fails if the peer has reset the connection. Then no thread is blocked on it either.
         let _ = self.stream.shutdown(Shutdown::Both);
         is_first && !delivered
     }
 
-    /// Resets the connection, whatever a thread or a reactor waits for there. The totals count the
+    /// Resets the connection, which ends every wait of a thread or a reactor on it. The totals count the
     /// abort when the record is finished.
     pub(super) fn reset(&self, record: &Record) {
-        record.meet(Fate::AbortedAlone);
-        // On Linux that sends a RST and wakes every sleeper (`connect(2)`, `AF_UNSPEC`). Elsewhere the
-        // close sends the RST, because nothing may linger.
+        record.decide_fate(Fate::AbortedAlone);
+        // On Linux, `connect(2)` with `AF_UNSPEC` sends a RST and wakes every thread that waits on the
+        // socket. Elsewhere the close sends the RST, because `SO_LINGER` is set to 0 s.
         if rustix::net::connect_unspec(&self.stream).is_err() {
             let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
             let _ = self.stream.shutdown(Shutdown::Both);

@@ -1,16 +1,15 @@
-//! The request to stop, and how it reaches every thread that sleeps.
+//! The request to stop, and how it wakes every sleeping thread of the server.
 //!
-//! A request only ever goes forward: from serving to draining to aborting. Three kinds of
-//! sleepers hear of it. The holder of the lead, and the thread that called `serve_forever`, each
-//! have a [`Waker`]. Every reactor waits on a third pipe as well, which becomes readable at the first
-//! request and stays so. The threads of connections sleep on a [`Broadcast`], which also wakes them
-//! when the close of one connection is requested.
+//! The phase only advances: from serving to draining to aborting. A request wakes three kinds of threads:
 //!
-//! Signals would not do, because a system call may be restarted after one. Neither would
-//! `shutdown(2)`. On a listening socket it also stops every other process that shares the
-//! socket. On the receiving side of a connection it makes Linux answer the client's next byte
-//! with a reset once a FIN is sent as well (`tcp_rcv_state_process`), which destroys what was
-//! still queued for the client.
+//! - The leader and the supervisor each have their own [`Waker`].
+//! - Every reactor also waits on a pipe that becomes readable at the first request, and stays readable.
+//! - The threads of connections sleep on a [`Broadcast`]. A request to close one connection wakes them, too.
+//!
+//! Signals would not do, because the kernel may restart a system call after a signal. Nor would
+//! `shutdown(2)`. On a listening socket it also stops every other process that shares the socket. On the
+//! receiving side of a connection it has another effect: once a FIN is sent, Linux answers the client's
+//! next byte with a reset (`tcp_rcv_state_process`). The reset destroys the data still queued for the client.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,23 +19,23 @@ use std::sync::{Mutex, PoisonError};
 use crate::hand_over::hand_over_point;
 use crate::wake::{Broadcast, Waker};
 
-/// How far the shutdown has been asked to go.
+/// The phase of a server, from its start to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     /// The server accepts and serves connections.
     Serving,
-    /// The server accepts no more; live connections come to their own end.
+    /// The server accepts no client, and waits for live connections to end by themselves.
     Draining,
-    /// The server disconnects what is left.
+    /// The server aborts the connections that are left.
     Aborting,
 }
 
-/// The phase of a server, and the wake-ups for those that act on it.
+/// The current phase of a server, and the wakers of the threads that act on it.
 #[derive(Debug)]
 pub(crate) struct Shutdown {
     phase: AtomicU8,
-    /// Held during each `accept(2)` and while the phase changes, so that no connection is
-    /// accepted once a request to stop has returned.
+    /// Held during each `accept(2)` and while the phase changes, so that the server accepts no connection
+    /// after a request to stop has returned.
     gate: Mutex<()>,
     lead: Waker,
     supervisor: Waker,
@@ -56,11 +55,11 @@ impl Shutdown {
         })
     }
 
-    /// Moves on to `phase`, never back, and wakes everyone.
+    /// Advances to `phase`, unless the server has passed it, and wakes every sleeping thread.
     pub(crate) fn request(&self, phase: Phase) {
         let gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
-        // Release pairs with the acquire in `phase`: a thread that sees the new phase sees what
-        // was done before the request.
+        // Release pairs with the acquire in `phase`: a thread that sees the new phase also sees all writes
+        // before the request.
         self.phase.fetch_max(phase as u8, Ordering::Release);
         drop(gate);
         hand_over_point();
@@ -87,22 +86,22 @@ impl Shutdown {
         (self.phase() == Phase::Serving).then(accept)
     }
 
-    /// Returns what the holder of the lead sleeps on.
+    /// Returns the waker of the leader.
     pub(crate) fn lead(&self) -> &Waker {
         &self.lead
     }
 
-    /// Returns what the thread that called `serve_forever` sleeps on.
+    /// Returns the waker of the supervisor, the thread that called `serve_forever`.
     pub(crate) fn supervisor(&self) -> &Waker {
         &self.supervisor
     }
 
-    /// Returns what reactors wait on. Once it is readable, it stays so.
+    /// Returns the pipe that reactors wait on. Once the pipe is readable, it stays readable.
     pub(crate) fn stop(&self) -> BorrowedFd<'_> {
         self.stop.as_fd()
     }
 
-    /// Returns what the threads of connections sleep on.
+    /// Returns the waker of the threads of connections.
     pub(crate) fn sleepers(&self) -> &Broadcast {
         &self.sleepers
     }

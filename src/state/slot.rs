@@ -1,4 +1,4 @@
-//! The permission to hold one connection: taken before `accept(2)`, given back after the close.
+//! The permission to hold one connection, taken before `accept(2)` and given back after the close.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,11 +29,11 @@ impl Slot {
         }
     }
 
-    /// Counts the connection as one of its source's, unless it was counted before.
+    /// Counts the connection for its source, unless it was counted before.
     ///
     /// # Errors
     ///
-    /// The source has all the connections that one may have, this many.
+    /// The source is at the limit. The error has the source and the limit.
     pub(crate) fn claim_source(&mut self, peer: SocketAddr) -> Result<(), (Source, usize)> {
         let (Some(limit), None) = (self.state().max_per_source, self.source) else {
             return Ok(());
@@ -46,21 +46,21 @@ impl Slot {
         Ok(())
     }
 
-    /// Enters the connection that has this slot, so that a shutdown can abort it.
+    /// Enters the connection of this slot in the table of live connections, so that a shutdown can abort it.
     pub(crate) fn attach(&self, stream: &Arc<SharedStream>, record: &Arc<Record>) {
         let mut live = self.state().live();
         live.totals.connections += 1;
         let connection = (Arc::downgrade(stream), Arc::clone(record));
         live.connections.insert(self.id, connection);
         drop(live);
-        // Whoever aborts sets the phase first. So either it finds this connection in the table, or
-        // this connection finds the phase. Both may, and then the abort counts once.
+        // An aborting thread sets the phase before it reads the table. So either that thread finds this
+        // connection in the table, or this thread finds the phase here. If both happen, `abort` counts once.
         if self.state().shutdown.phase() == Phase::Aborting && stream.abort(record) {
             self.state().live().totals.aborted += 1;
         }
     }
 
-    /// Adds the bytes of the connection to the totals. Returns whether they were not there before.
+    /// Adds the connection that has ended to the totals. Returns `false` if it was added before.
     pub(crate) fn finish(&self, record: &Record, reason: CloseReason) -> bool {
         self.state().live().totals.add(record, reason)
     }

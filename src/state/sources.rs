@@ -1,7 +1,7 @@
-//! How many connections each source has. Pure: addresses come in, verdicts go out.
+//! Counts the connections of each source. Nothing here makes a system call.
 //!
-//! Only sources with a live connection are kept, so there are never more than connections, and
-//! each question costs one look-up, however many there are.
+//! The table has only sources with a live connection, so it is never larger than the number of
+//! connections. Each claim and each release costs one look-up in a hash table.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -9,13 +9,13 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// What counts as one source.
+/// A source of connections: an IPv4 address, or an IPv6 network of 64 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Source {
     V4(Ipv4Addr),
-    /// A /64, which is the least that one customer is given (RFC 6177): within it, moving costs
-    /// nothing. Every link has the same link-local network, so its number (`sin6_scope_id`) counts,
-    /// too.
+    /// A /64, the smallest network that a customer gets (RFC 6177). A client can use all its addresses at no
+    /// cost, so they count as one source. Every link has the same link-local network, so the number of the
+    /// link (`sin6_scope_id`) distinguishes them.
     V6 {
         network: Ipv6Addr,
         link: u32,
@@ -48,14 +48,14 @@ impl fmt::Display for Source {
     }
 }
 
-/// The sources that have connections, and how many.
+/// The number of connections of each source that has any.
 #[derive(Debug, Default)]
 pub(crate) struct Sources {
     counts: HashMap<Source, usize>,
 }
 
 impl Sources {
-    /// Counts one more for `source`, unless it has `limit` already.
+    /// Counts one more connection of `source`. Returns `false`, without counting, if it has `limit` already.
     pub(crate) fn claim(&mut self, source: Source, limit: usize) -> bool {
         let count = self.counts.entry(source).or_default();
         let admitted = *count < limit;
@@ -63,7 +63,7 @@ impl Sources {
         admitted
     }
 
-    /// Takes back one that was claimed.
+    /// Counts one connection of `source` less.
     pub(crate) fn release(&mut self, source: Source) {
         if let Entry::Occupied(mut entry) = self.counts.entry(source) {
             *entry.get_mut() -= 1;
@@ -74,10 +74,10 @@ impl Sources {
     }
 }
 
-/// The most sources that are named in one line of the log.
+/// The maximum number of sources in one line of the log.
 const MAX_NAMED: usize = 3;
 
-/// Returns the sources that have the most of these peers, as text: `9 from 192.0.2.7, 1 from …`.
+/// Returns as text the sources to which most of `peers` belong: `9 from 192.0.2.7, 1 from …`.
 pub(super) fn name_largest(peers: &[SocketAddr]) -> String {
     let mut counts: HashMap<Source, usize> = HashMap::new();
     for &peer in peers {
@@ -169,8 +169,8 @@ mod tests {
     }
 
     proptest! {
-        /// However claims and releases are mixed, no source has more than its limit, each gets
-        /// what is free, and nothing is kept of one that has none.
+        /// In any sequence of claims and releases, a claim succeeds exactly while the source is below the
+        /// limit, and a source without connections leaves no entry.
         #[test]
         fn counts_are_those_of_a_list(
             limit in 1..4_usize,
@@ -204,7 +204,7 @@ mod tests {
                 ((u128::from(network) << 64) | u128::from(host)).to_be_bytes(),
             );
             let [one, other] = hosts.map(addr);
-            // But for those that are IPv4 addresses in disguise.
+            // Network 0 contains the IPv4-mapped addresses, which are IPv4 sources.
             prop_assume!(network != 0);
             let [one, other] = [one, other].map(|addr| Source::from(SocketAddr::from((addr, 7))));
             prop_assert_eq!(one, other);

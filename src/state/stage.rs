@@ -1,24 +1,24 @@
-//! How far a connection has come.
+//! The stages of a connection.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// How far a connection has come on its way from `accept(2)` to `close(2)`.
+/// The stage of a connection between `accept(2)` and `close(2)`.
 ///
-/// A connection may skip a stage, and never goes back to one.
+/// A connection may skip a stage, and never goes back to an earlier one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
     /// `handler`: a thread runs the connection's hooks and its handler.
     Handler,
-    /// `reactor`: the handler is done, and the server echoes or drops what the peer still sends
-    /// ([`continue_with`](crate::Connection::continue_with)). That takes no thread, except for a stream,
-    /// and on systems without `epoll(7)`.
+    /// `reactor`: the handler has returned, and the server echoes or discards the peer's input
+    /// ([`continue_with`](crate::Connection::continue_with)). The connection has no thread, except during a
+    /// stream of large reads, and on systems without `epoll(7)`.
     Reactor,
-    /// `closing`: the server waits until the peer has what is due to it, sends a FIN, and drops input
-    /// until the peer's own FIN.
+    /// `closing`: the server delivers the rest of the reply, sends a FIN, and discards input until the
+    /// peer's own FIN.
     Closing,
-    /// `ended`: the connection is closed, or the server has given up on its handler.
+    /// `ended`: the connection is closed, or the server has stopped without waiting for its handler.
     Ended,
 }
 
@@ -38,11 +38,11 @@ impl fmt::Display for Stage {
     }
 }
 
-/// The stage of a connection, which its owner sets and others read.
+/// The current stage of a connection. The connection's owner sets it, and any thread reads it.
 #[derive(Debug)]
 pub(super) struct CurrentStage(AtomicU8);
 
-// Relaxed is enough: the stage publishes nothing else.
+// Relaxed is enough, because no thread reads other memory by what the stage says.
 impl CurrentStage {
     pub(super) fn new() -> Self {
         Self(AtomicU8::new(Stage::Handler as u8))
@@ -50,12 +50,12 @@ impl CurrentStage {
 
     pub(super) fn get(&self) -> Stage {
         let number = usize::from(self.0.load(Ordering::Relaxed));
-        // Only stages are stored.
+        // Every stored number is a stage, so the default is never used.
         Stage::ALL.get(number).copied().unwrap_or(Stage::Ended)
     }
 
     pub(super) fn set(&self, stage: Stage) {
-        // It is set for every message, and changes twice.
+        // Callers set the stage for every message, but it rarely changes. A load is cheaper than `fetch_max`.
         if self.0.load(Ordering::Relaxed) < stage as u8 {
             self.0.fetch_max(stage as u8, Ordering::Relaxed);
         }

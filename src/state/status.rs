@@ -1,13 +1,13 @@
-//! What a server does at one moment, in numbers that agree with each other.
+//! The status of a server at one moment, in numbers that agree with each other.
 
 use crate::state::stage::Stage;
 use crate::state::totals::Totals;
 
-/// What a server has done so far, and what it does at this moment: a snapshot, by
-/// [`ServerHandle::status`](crate::ServerHandle::status).
+/// A snapshot of a server: its totals so far, and its live connections, limits and threads.
 ///
-/// Its numbers are of the same moment: the connections that were accepted are those that have ended and
-/// those that are [live](Self::live).
+/// [`ServerHandle::status`](crate::ServerHandle::status) returns it. The numbers of connections and bytes
+/// are of the same moment: the accepted connections are those that have ended plus those that are
+/// [live](Self::live).
 ///
 /// # Examples
 ///
@@ -34,48 +34,47 @@ pub struct ServerStatus {
 }
 
 impl ServerStatus {
-    /// Returns what the server has done so far. Unlike in
-    /// [`ServerHandle::totals`](crate::ServerHandle::totals), the bytes include those of live connections,
-    /// and never become fewer.
+    /// Returns the totals so far. Unlike in [`ServerHandle::totals`](crate::ServerHandle::totals), the bytes
+    /// include those of live connections. They never decrease.
     #[must_use]
     pub fn totals(&self) -> Totals {
         self.totals
     }
 
-    /// Returns how many connections have not ended.
+    /// Returns the number of live connections: accepted to be served, and not ended.
     #[must_use]
     pub fn live(&self) -> usize {
         self.live.iter().sum()
     }
 
-    /// Returns how many live connections are in this stage: none in [`Stage::Ended`].
+    /// Returns the number of live connections in this stage. For [`Stage::Ended`] it is 0.
     #[must_use]
     pub fn live_in(&self, stage: Stage) -> usize {
         self.live[stage as usize]
     }
 
-    /// Returns how many connections may be live at the same time.
+    /// Returns the maximum number of live connections.
     #[must_use]
     pub fn max_connections(&self) -> usize {
         self.max_connections
     }
 
-    /// Returns how many connections of one source may be live at the same time, if there is a
+    /// Returns the maximum number of live connections of one source, or `None` without a
     /// [limit](crate::Builder::max_per_source).
     #[must_use]
     pub fn max_per_source(&self) -> Option<usize> {
         self.max_per_source
     }
 
-    /// Returns how many threads the server has for handlers, idle ones included: without the thread in
-    /// [`serve_forever`](crate::TcpServer::serve_forever), and without those of the
-    /// [reactors](Self::reactors).
+    /// Returns the number of threads for handlers, including idle ones. The thread in
+    /// [`serve_forever`](crate::TcpServer::serve_forever) and those of the [reactors](Self::reactors) don't
+    /// count.
     #[must_use]
     pub fn threads(&self) -> usize {
         self.threads
     }
 
-    /// Returns how many reactors run, each on a thread of its own. A reactor starts with its first
+    /// Returns the number of running reactors, each on its own thread. A reactor starts with its first
     /// connection.
     #[must_use]
     pub fn reactors(&self) -> usize {

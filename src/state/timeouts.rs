@@ -1,47 +1,50 @@
-//! How long each thing that a server waits for may take.
+//! The timeouts of a server, and the fixed times by which it waits.
 
 use std::time::Duration;
 
 /// The timeouts of a server and of its connections.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timeouts {
-    /// How long a peer may send nothing.
+    /// The time after which a read without input fails.
     pub(crate) idle: Option<Duration>,
-    /// Whether what is sent counts as activity, too.
+    /// Whether output restarts the idle timeout, too.
     pub(crate) output_is_activity: bool,
-    /// How long a peer may take nothing of what is sent.
+    /// The time after which a write fails whose peer reads nothing.
     pub(crate) write: Option<Duration>,
-    /// How long a connection may live.
+    /// The maximum age of a connection.
     pub(crate) lifetime: Option<Duration>,
-    /// How long a peer may go on sending after the server's FIN.
+    /// The time for which the server waits for the peer's FIN after its own.
     pub(crate) lingering: Duration,
-    /// How long a read or a reactor busy-polls before it sleeps.
+    /// The time for which a read or a reactor busy-polls before it sleeps.
     pub(crate) busy_poll: Duration,
-    /// How long all connections together may take to end after a stop.
+    /// The time for which a stop waits for all connections to end, before it aborts them.
     pub(crate) drain: Duration,
 }
 
-/// How long a read or a write blocks in its own system call before it waits in `poll(2)`, where a
-/// shutdown and the other timeouts reach it. While messages follow each other faster than this,
-/// each costs one system call instead of two. A connection that falls silent costs one wake-up.
+/// The time for which a read or a write blocks in its own system call before it waits in `poll(2)`.
+///
+/// Only `poll(2)` ends at a shutdown or at the other timeouts. While messages follow each other within this
+/// time, each costs one system call instead of two. A connection that falls silent costs one wake-up.
 pub(crate) const BLOCKING_SLICE: Duration = Duration::from_millis(20);
 
-/// How long the server waits for input that is under way to a connection that must end: a few
-/// round trips on a local network, and no time for a person.
+/// The time for which the server waits for input in flight to a connection that must end. It is a few
+/// round trips on a local network, and too short for a person to notice.
 pub(crate) const DRAIN_GRACE: Duration = Duration::from_millis(10);
 
-/// How long a write without room waits before it tries again. The kernel reports room once a
-/// third of the send buffer is free; a peer that is slow, not stalled, may have made less.
+/// The time after which a write to a full send buffer is tried again.
+///
+/// The kernel reports room only once a third of the send buffer is free. A peer that reads slowly may have
+/// freed less than that, and must not count as stalled.
 pub(crate) const WRITE_RETRY: Duration = Duration::from_secs(1);
 
 impl Timeouts {
-    /// Returns how long a write blocks in its system call (`SO_SNDTIMEO`): without limit, unless
-    /// there is a deadline to keep.
+    /// Returns the time for which a write may block in its system call (`SO_SNDTIMEO`). There is no limit
+    /// unless a write timeout or a lifetime must be kept.
     pub(crate) fn send_timeout(&self) -> Option<Duration> {
         self.write.or(self.lifetime).map(|_| BLOCKING_SLICE)
     }
 
-    /// Returns the age at which writes of a connection fail: its lifetime and the lingering time.
+    /// Returns the age at which writes of a connection fail: the lifetime plus the lingering time.
     pub(crate) fn write_deadline(&self) -> Option<Duration> {
         Some(self.lifetime?.saturating_add(self.lingering))
     }

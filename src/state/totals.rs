@@ -1,11 +1,14 @@
-//! What a server has done, in numbers.
+//! The totals of a server.
 
 use crate::state::close_reason::CloseReason;
 use crate::state::log_prefix::LogPrefix;
 use crate::state::record::Record;
 use crate::state::resource::Resource;
 
-/// What a server has done, from its start to its end, or [so far](crate::ServerHandle::totals).
+/// The totals of a server: its connections, bytes, reasons and shortages since its start.
+///
+/// [`TcpServer::serve_forever`](crate::TcpServer::serve_forever) returns them at the end, and
+/// [`ServerHandle::totals`](crate::ServerHandle::totals) at any time.
 ///
 /// # Examples
 ///
@@ -33,69 +36,75 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// Returns how many connections were accepted to be served, including those that the
-    /// [verify hook](crate::Builder::verify_request) denied, and those of trusted proxies
-    /// (`Builder::proxy_protocol`) without a header or whose client exceeded its limit.
+    /// Returns the number of connections that were accepted to be served.
+    ///
+    /// These include connections that the [verify hook](crate::Builder::verify_request) denied. They also
+    /// include those of trusted proxies (`Builder::proxy_protocol`) without a valid header, or whose client
+    /// exceeded the limit per source.
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.connections
     }
 
-    /// Returns how many bytes were received over all connections that have ended.
+    /// Returns the number of bytes received on all connections that have ended. Those of live connections
+    /// are in [`ServerStatus::totals`](crate::ServerStatus::totals).
     #[must_use]
     pub fn bytes_in(&self) -> u64 {
         self.bytes_in
     }
 
-    /// Returns how many bytes were sent over all connections that have ended.
+    /// Returns the number of bytes sent on all connections that have ended. Those of live connections are in
+    /// [`ServerStatus::totals`](crate::ServerStatus::totals).
     #[must_use]
     pub fn bytes_out(&self) -> u64 {
         self.bytes_out
     }
 
-    /// Returns how many connections were accepted only to be closed, because of a limit.
+    /// Returns the number of connections that were rejected at a limit.
     #[must_use]
     pub fn rejected(&self) -> u64 {
         self.rejected
     }
 
-    /// Returns how many of the [rejected](Self::rejected) connections exceeded the limit
+    /// Returns the number of [rejected](Self::rejected) connections that exceeded the limit
     /// [per source](crate::Builder::max_per_source). The others exceeded the limit of all connections.
     #[must_use]
     pub fn rejected_per_source(&self) -> u64 {
         self.rejected_per_source
     }
 
-    /// Returns how often the server was short of something and paused, for 5 ms up to a second, before it
-    /// tried again. So the number grows at least once a second while a shortage lasts and clients wait. The
-    /// log has one warning for all of it.
+    /// Returns the number of pauses that the server made because this resource was short.
+    ///
+    /// A pause lasts from 5 ms up to a second, then the server tries again. So the number grows at least
+    /// once a second while the shortage lasts and clients wait. The log has one warning for the whole
+    /// episode.
     #[must_use]
     pub fn shortages(&self, of: Resource) -> u64 {
         self.shortages[of as usize]
     }
 
-    /// Returns how many connections were aborted: by a stop, if they lost something by it, and, among
-    /// those that have ended, by [`Connection::abort`](crate::Connection::abort) and
-    /// [`ConnectionHandle::abort`](crate::ConnectionHandle::abort). Without the latter, zero means that
-    /// the stop was clean.
+    /// Returns the number of connections that were aborted.
+    ///
+    /// These are the connections that a stop aborted and whose peers may have lost data by it. They also
+    /// include the ended connections that [`Connection::abort`](crate::Connection::abort) or
+    /// [`ConnectionHandle::abort`](crate::ConnectionHandle::abort) aborted. If the program calls neither,
+    /// zero means that the stop lost no data.
     #[must_use]
     pub fn aborted(&self) -> u64 {
         self.aborted
     }
 
-    /// Returns how many connections have ended for this reason. Connections that were rejected at a
-    /// limit are [`rejected`](Self::rejected), and only those of clients behind a trusted proxy
-    /// (`Builder::proxy_protocol`) are among these, too: for [`CloseReason::Limit`].
+    /// Returns the number of connections that have ended for this reason.
     ///
-    /// The errors of handlers are those that ended for [`CloseReason::Error`], and the panics those for
-    /// [`CloseReason::Panic`].
+    /// [`CloseReason::Limit`] counts only clients behind a trusted proxy (`Builder::proxy_protocol`). Other
+    /// clients that were rejected at a limit are only in [`rejected`](Self::rejected).
     #[must_use]
     pub fn closed_by(&self, reason: CloseReason) -> u64 {
         self.closed[reason as usize]
     }
 
-    /// Adds a connection that has ended, unless its record was finished before. Returns whether it was
-    /// not.
+    /// Adds a connection that has ended, and finishes its record. Returns `false`, without adding, if the
+    /// record was finished before.
     pub(super) fn add(&mut self, record: &Record, reason: CloseReason) -> bool {
         let is_first = record.finish();
         if is_first {
