@@ -1,7 +1,8 @@
 //! One accepted connection: its stream, its addresses, its counters.
 //!
-//! Reading and writing go through here rather than to the stream, so that bytes are counted, every
-//! timeout is one kind of error, and a shutdown is noticed even by a thread that waits for input.
+//! Handlers read and write through [`Connection`] rather than through the `TcpStream`. So the server
+//! counts the bytes, every timeout is the same kind of error, and a thread that waits for input
+//! notices a shutdown.
 
 pub(crate) mod busy_poll;
 pub(crate) mod closing;
@@ -36,32 +37,33 @@ use limits::Limits;
 use progress::Progress;
 use rest::Wish;
 
-/// A connection, as a handler sees it: [`Read`], [`Write`], and who is at the other end.
+/// A client's connection, as its handler gets it: [`Read`], [`Write`], and the addresses of both ends.
 ///
 /// Both traits are also implemented for `&Connection`, as they are for `&TcpStream`, so one part
 /// of a handler can read through a [`BufReader`](std::io::BufReader) while another writes.
 ///
-/// A read returns end of file (0 bytes) when the peer has half-closed. A read also does so once
-/// everything has been read that had arrived when the server began to end the connection: because a
-/// shutdown or a [close](ConnectionHandle::close) was requested, or because the
-/// [lifetime](crate::Builder::max_lifetime) of the connection was over.
+/// A read returns end of file (0 bytes) when the peer has half-closed. The server ends a connection if
+/// a shutdown or a [close](ConnectionHandle::close) was requested, or when the
+/// [lifetime](crate::Builder::max_lifetime) of the connection is over. Reads then return the input that
+/// had arrived by that time, and end of file after that.
 ///
-/// After the handler the server closes the connection: FIN, then what still arrives is read and
-/// dropped until the peer's FIN or the end of the [lingering time](crate::Builder::lingering_time), and only then
-/// `close(2)`. Closing with input unread would make the kernel send a reset, which can destroy
-/// the end of the reply at the peer (RFC 1122, section 4.2.2.13). A peer that sends on beyond the
-/// lingering time is reset.
+/// When the handler has returned, the server sends a FIN (`shutdown(2)`). It then reads and drops what
+/// still arrives, until the peer's FIN or the end of the
+/// [lingering time](crate::Builder::lingering_time), and only then calls `close(2)`. Closing with
+/// unread input would make the kernel send a reset, which can destroy the end of the reply at the peer
+/// (RFC 1122, section 4.2.2.13). A peer that still sends after the lingering time is reset.
 ///
-/// When a shutdown or the lifetime ends it, the FIN waits until the reply has reached the peer, but
-/// for some 3 kB: within the [drain timeout](crate::Builder::drain_timeout) or the lingering time. A peer
-/// that was silent then is not lingered for.
+/// If the server ends the connection, it sends the FIN only once the peer has acknowledged the reply
+/// except for about 3 kB. For that it waits at most the lingering time or, after a shutdown or close
+/// request, the [drain timeout](crate::Builder::drain_timeout) if that is longer. If the peer sends
+/// nothing while the server ends the connection, the server closes it without lingering.
 ///
 /// # Reading lines
 ///
 /// [`lines`](std::io::BufRead::lines) and [`read_line`](std::io::BufRead::read_line) have two traps. A
-/// client that never ends its line fills the memory, and bytes that are not UTF-8 are an error.
-/// [`take`](Read::take) bounds a line if its limit is set again for each line, and
-/// [`read_until`](std::io::BufRead::read_until) reads any bytes:
+/// client that never ends its line fills the memory, and bytes that are not UTF-8 are an error. To
+/// bound each line, call [`take`](Read::take) and set its limit again for each line. To read any bytes,
+/// call [`read_until`](std::io::BufRead::read_until):
 ///
 /// ```
 /// use socketserver::Connection;
@@ -87,9 +89,10 @@ use rest::Wish;
 /// }
 /// ```
 ///
-/// The reader borrows `&*conn`, so the handler can write meanwhile through another `&*conn`, in a variable
-/// that is `mut` (E0596). Writing to `conn` itself would need it exclusively (E0502). A reader of `conn`
-/// itself takes it (E0382) or borrows it exclusively, and then writing does not compile (E0499):
+/// The reader borrows `&*conn`, so the handler can write meanwhile through another `&*conn`. The variable
+/// of this second reference must be `mut` (otherwise E0596). Writing to `conn` itself would need an
+/// exclusive borrow (E0502). A reader made of `conn` itself moves `conn` (E0382) or borrows `conn`
+/// exclusively, and then writing does not compile (E0499):
 ///
 /// ```compile_fail,E0499
 /// # use socketserver::Connection;
@@ -104,9 +107,9 @@ use rest::Wish;
 ///
 /// # Both directions at once
 ///
-/// A connection is `Send` and `Sync`. Two threads of a [`scope`](std::thread::scope) can share it, one that
-/// reads and one that writes. The handler's thread is one of them. A thread that may outlive the handler
-/// can't have it (E0521), but can have its [`handle`](Self::handle):
+/// A connection is `Send` and `Sync`. So two threads of a [`scope`](std::thread::scope), one of them the
+/// handler's, can share the connection: one reads and the other writes. A thread that may outlive the
+/// handler can't borrow the connection (E0521), but can own its [`handle`](Self::handle):
 ///
 /// ```
 /// use socketserver::Connection;
@@ -114,14 +117,14 @@ use rest::Wish;
 /// use std::net::{Shutdown, TcpStream};
 /// use std::thread;
 ///
-/// /// Connects the client with another server.
+/// /// Relays between the client and another server.
 /// fn proxy(conn: &mut Connection) -> io::Result<()> {
 ///     let (mut client, upstream) = (&*conn, TcpStream::connect("127.0.0.1:7007")?);
 ///     thread::scope(|scope| {
 ///         scope.spawn(|| {
 ///             let copied = io::copy(&mut &upstream, &mut &*conn);
-///             // Without an end or an abort the client would wait for replies, and the copy below for
-///             // the client.
+///             // Without a FIN or a reset the client would wait for more replies, and the copy below
+///             // for the client.
 ///             if copied.and_then(|_| conn.shutdown_write()).is_err() {
 ///                 conn.abort();
 ///             }
@@ -135,9 +138,10 @@ use rest::Wish;
 ///
 /// # Saying goodbye
 ///
-/// An end of file may be the client's or the server's: [`is_closing`](Self::is_closing) tells which. At a stop
-/// the handler can still write, so it can say goodbye as its protocol asks. A handler that waits for more
-/// than its client uses [`wait`](Self::wait), which returns [`Closing`](crate::Wait::Closing) then.
+/// A read returns end of file if the client half-closes, and also if the server ends the connection.
+/// [`is_closing`](Self::is_closing) tells which. If the server ends the connection, the handler can still
+/// write, for example the goodbye of its protocol. A handler that waits for more than its client calls
+/// [`wait`](Self::wait), which then returns [`Closing`](crate::Wait::Closing).
 ///
 /// ```
 /// use socketserver::Connection;
@@ -156,30 +160,32 @@ use rest::Wish;
 /// ```
 #[derive(Debug)]
 pub struct Connection {
-    // Fields drop in this order: the descriptor is closed before its slot is given back.
+    // Fields drop in this order, so that the descriptor is closed before the slot is free. Otherwise the
+    // server could have more descriptors open than it has slots.
     stream: Arc<SharedStream>,
     slot: Slot,
     record: Arc<Record>,
     progress: Mutex<Progress>,
     wish: Mutex<Option<Wish>>,
     limits: Mutex<Limits>,
-    /// How long the connection may live: the server's setting, until the handler has left a deadline.
+    /// The longest time that the connection may live: the server's setting. A deadline that the handler
+    /// leaves behind shortens this.
     lifetime: Option<Duration>,
-    /// Whether the handler is done.
-    is_left: bool,
+    is_handler_done: bool,
     /// Whether the handler has sent a FIN.
     has_sent_fin: AtomicBool,
     busy_poll: BusyPoll,
-    /// Whether messages are so far apart that a read waits in `poll(2)` at once.
+    /// Whether a read without input sleeps in `poll(2)` at once, not in `recv(2)` first, because
+    /// messages arrive far apart.
     polls_first: AtomicBool,
-    /// Whether blocking calls on the stream return after the blocking slice.
+    /// Whether the stream has its timeouts: blocking calls on it return after the blocking slice.
     has_slices: AtomicBool,
-    /// Whether writes do, too.
+    /// Whether blocking writes return after the blocking slice, too.
     sends_in_slices: AtomicBool,
 }
 
 impl Connection {
-    /// Makes a connection in a box, which passes from thread to thread and stays off their stacks.
+    /// Makes a connection in a box, so that it takes no room on the stacks of the threads that pass it on.
     pub(crate) fn new(stream: TcpStream, peer: SocketAddr, slot: Slot) -> Box<Self> {
         let stream = Arc::new(SharedStream::new(stream));
         let record = Arc::new(Record::new(slot.id(), peer));
@@ -196,7 +202,7 @@ impl Connection {
             wish: Mutex::default(),
             limits,
             lifetime: timeouts.lifetime,
-            is_left: false,
+            is_handler_done: false,
             has_sent_fin: AtomicBool::new(false),
             busy_poll,
             polls_first: AtomicBool::new(false),
@@ -221,7 +227,11 @@ impl Connection {
         &self.record
     }
 
-    /// Counts the connection as one of its source's, unless it was counted before.
+    /// Counts the connection towards the limit of its source, unless it is counted already.
+    ///
+    /// # Errors
+    ///
+    /// The source has reached its limit. Returns both.
     pub(crate) fn claim_source(&mut self) -> Result<(), (Source, usize)> {
         self.slot.claim_source(self.record.peer())
     }
@@ -230,55 +240,62 @@ impl Connection {
         &self.stream
     }
 
-    /// Returns the address of the peer. An IPv4 client of an IPv6 listener is shown as IPv4. Behind a
-    /// trusted proxy (`Builder::proxy_protocol`, with the feature `proxy-protocol`) it is the client's, and
-    /// the proxy's is that of the [stream](Self::stream).
+    /// Returns the address of the peer (`accept(2)`).
+    ///
+    /// For an IPv4 client of an IPv6 listener this is the IPv4 address. Behind a trusted proxy
+    /// (`Builder::proxy_protocol`, with the feature `proxy-protocol`) this is the client's address; the
+    /// [stream](Self::stream) has the proxy's.
     #[doc(alias = "client_address")]
     #[must_use]
     pub fn peer_addr(&self) -> SocketAddr {
         self.record.peer()
     }
 
-    /// Returns the address that the peer connected to (`getsockname(2)`). Behind a trusted proxy
-    /// (`Builder::proxy_protocol`, with the feature `proxy-protocol`) that is one of the proxy's.
+    /// Returns the address that the peer connected to (`getsockname(2)`).
+    ///
+    /// Behind a trusted proxy (`Builder::proxy_protocol`, with the feature `proxy-protocol`) this is the
+    /// address of the proxy that the client connected to.
     ///
     /// # Errors
     ///
-    /// Those of the system call; none is expected on a live connection.
+    /// Those of `getsockname(2)`; none is expected on a live connection.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.handle().local_addr()
     }
 
     /// Returns the number of the connection.
     ///
-    /// A server counts its connections from 1 in the order in which it accepts them, and uses no number
-    /// again. A number is left out if its connection could not be served.
+    /// A server numbers its connections from 1 in the order in which it accepts them, and uses no number
+    /// twice. If a connection could not be served, its number is left out.
     #[must_use]
     pub fn id(&self) -> u64 {
         self.record.id
     }
 
-    /// Returns a handle, by which other threads can see, close and wake this connection.
+    /// Returns a handle, with which other threads can inspect, close, abort and wake this connection.
     #[must_use]
     pub fn handle(&self) -> ConnectionHandle {
         let stream = Arc::downgrade(&self.stream);
         ConnectionHandle::new(self.slot.state(), stream, Arc::clone(&self.record))
     }
 
-    /// Returns the stream, for its options.
+    /// Returns the stream, for its socket options.
     ///
-    /// Safe to call are the getters, such as [`local_addr`](TcpStream::local_addr),
-    /// [`nodelay`](TcpStream::nodelay) and [`take_error`](TcpStream::take_error);
-    /// [`set_nodelay`](TcpStream::set_nodelay), [`set_ttl`](TcpStream::set_ttl), and the options that the
-    /// crate `socket2` sets, except those below; and [`peek`](TcpStream::peek), which may fail with
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) after 20 ms.
+    /// You can call
     ///
-    /// Leave the timeouts, `SO_LINGER`, and whether the stream blocks, as they are: the connection sets them.
-    /// Don't read or write there: the bytes would not be counted, no timeout would apply, a shutdown
-    /// would not be noticed before the connection is aborted, and a read may fail after 20 ms. For
-    /// [`shutdown`](TcpStream::shutdown) there are [`shutdown_write`](Self::shutdown_write) and
-    /// [`abort`](Self::abort). Don't duplicate the stream with [`try_clone`](TcpStream::try_clone): the peer
-    /// would see no end of file until the duplicate is closed, too.
+    /// - the getters, such as [`local_addr`](TcpStream::local_addr), [`nodelay`](TcpStream::nodelay) and
+    ///   [`take_error`](TcpStream::take_error);
+    /// - [`set_nodelay`](TcpStream::set_nodelay), [`set_ttl`](TcpStream::set_ttl), and the options that the
+    ///   crate `socket2` sets, except those below;
+    /// - [`peek`](TcpStream::peek), which may fail with [`WouldBlock`](io::ErrorKind::WouldBlock) after
+    ///   20 ms.
+    ///
+    /// Don't change the timeouts, `SO_LINGER` or the blocking mode, because the connection sets them itself.
+    /// Don't read or write through the stream: the bytes would not be counted, no timeout would apply, the
+    /// handler would not notice a shutdown before the connection is aborted, and a read may fail after
+    /// 20 ms. Instead of [`shutdown`](TcpStream::shutdown) call [`shutdown_write`](Self::shutdown_write) or
+    /// [`abort`](Self::abort). Don't duplicate the stream with [`try_clone`](TcpStream::try_clone), because
+    /// the peer may see no end of file until the duplicate is closed, too.
     #[doc(alias("request", "try_clone", "set_nonblocking"))]
     #[must_use]
     pub fn stream(&self) -> &TcpStream {
@@ -291,13 +308,16 @@ impl Connection {
         self.slot.server()
     }
 
-    /// Returns how many bytes were received so far.
+    /// Returns the number of bytes received so far.
+    ///
+    /// The header of the PROXY protocol, and input that is dropped after the FIN, are not counted.
     #[must_use]
     pub fn bytes_in(&self) -> u64 {
         self.record.bytes_in()
     }
 
-    /// Returns how many bytes were handed to the kernel to be sent so far.
+    /// Returns the number of bytes handed to the kernel so far (`send(2)`). The peer may not have received
+    /// all of them yet.
     #[must_use]
     pub fn bytes_out(&self) -> u64 {
         self.record.bytes_out()
@@ -315,9 +335,10 @@ impl Connection {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sleeps until the stream is ready or the timeout is over. Returns whether it is ready.
+    /// Sleeps until the stream is ready or the timeout is over. Returns whether the stream is ready.
     fn wait_for(&self, event: PollFlags, timeout: Duration) -> bool {
         let mut fds = [PollFd::new(self.stream(), event)];
+        // If `poll(2)` fails, let the caller try: the next call on the stream reports what is wrong.
         wait(&mut fds, Some(timeout)).unwrap_or(true)
     }
 }
@@ -336,7 +357,7 @@ impl Write for &Connection {
         self.send(buf)
     }
 
-    /// Formats first and writes once, so that a `write!` is one system call and one packet, and not
+    /// Formats first and writes once, so that a `write!` is one system call and one packet, instead of
     /// one for each fragment of its format string.
     fn write_fmt(&mut self, args: fmt::Arguments<'_>) -> io::Result<()> {
         match args.as_str() {

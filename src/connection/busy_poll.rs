@@ -1,12 +1,14 @@
-//! Busy-polling: whether a wait for input tries again for a moment before it sleeps.
+//! Busy-polling: a wait for input tries again for a short time before it sleeps.
 //!
-//! Sleeping in a system call and being woken costs more than the rest of a small message. A waiter
-//! that yields the processor (`sched_yield(2)`) and tries again without blocking lets other
-//! threads run, and often finds that the next message has come meanwhile. Busy-polling pays only
-//! where messages follow each other closely. So a waiter that it does not help tries it ever more
-//! rarely, and a waiter that fell silent does not try again before it has been busy.
+//! For a small message, sleeping in a system call and being woken costs more than everything else. A
+//! waiter that yields the processor (`sched_yield(2)`) and tries again without blocking lets other
+//! threads run, and often finds that the next message has arrived meanwhile.
 //!
-//! Both the reads of one connection and the loop of a reactor use this. Whatever a peer does, the
+//! Busy-polling pays only if messages follow each other closely. So a waiter whose busy-polls find
+//! nothing makes them ever more rarely. After a silence a waiter busy-polls only once 64 waits have
+//! passed without another silence.
+//!
+//! The reads of a connection use this, and so does the loop of a reactor. Whatever a peer does, the
 //! waste is bounded: at most one busy-poll per message, each at most as long as the
 //! [setting](crate::Builder::busy_poll), or four tries if those take longer.
 
@@ -20,48 +22,51 @@ use crate::semaphore::Semaphore;
 use crate::state::timeouts::BLOCKING_SLICE;
 
 /// The busy-polling of one waiter.
-// Relaxed throughout: nothing is published by it, and a lost update is a guess made twice.
+// Every access is relaxed, because no other data depends on these values. After a lost update the waiter
+// only makes the same guess twice.
 #[derive(Debug)]
 pub(crate) struct BusyPoll {
     longest: Duration,
-    /// How many waits are still to sleep at once.
+    /// The number of next waits that sleep without a busy-poll.
     skip: AtomicU32,
-    /// How many busy-polls in a row found nothing.
+    /// The number of last busy-polls in a row that found nothing.
     misses: AtomicU32,
 }
 
-/// How many tries are made however long they take. Where many threads are ready, yielding to them
-/// takes longer than the setting, and wastes none of this processor's time. Of 150 busy
-/// connections nearly all find their next message within this many tries.
+/// The tries that a busy-poll makes even if they take longer than the setting.
+///
+/// If many threads are ready, yielding to them takes longer than the setting, but wastes no time of
+/// this processor. With 150 busy connections, nearly all of them find their next message within this
+/// many tries.
 const TRIES: u32 = 4;
 
-/// How many threads busy-poll at the same time. If more did, each would be passed over too often,
-/// and sleeping would be as good. 80 for each processor, as measured on two.
+/// The bound on threads that busy-poll at the same time. If there were more, each would wait so long
+/// for its turn that sleeping is as good. 80 per processor is what was measured on two processors.
 static POLLING: LazyLock<Semaphore> = LazyLock::new(|| {
     let processors = thread::available_parallelism().map_or(1, usize::from);
     Semaphore::new(80 * processors)
 });
 
-/// How many waits sleep in any case. It takes two messages for one to follow the other closely.
-const FIRST: u32 = 2;
+/// The first waits of a waiter, which always sleep. Only the second message shows whether messages
+/// follow each other closely.
+const FIRST_SLEEPS: u32 = 2;
 
-/// After this many misses in a row, one wait in 2⁶ = 64 busy-polls: 50 µs then cost less than 1 µs
-/// per message.
+/// After this many misses in a row, only one wait in 2⁶ = 64 busy-polls, so that 50 µs of busy-polling
+/// cost less than 1 µs per message.
 const MAX_MISSES: u32 = 6;
 
 impl BusyPoll {
     pub(crate) fn new(longest: Duration) -> Self {
         Self {
             longest: longest.min(BLOCKING_SLICE),
-            // The first message shows nothing yet.
-            skip: AtomicU32::new(FIRST),
+            skip: AtomicU32::new(FIRST_SLEEPS),
             misses: AtomicU32::new(0),
         }
     }
 
-    /// Busy-polls by `attempt` for up to the configured time, if that is likely to pay.
+    /// Busy-polls by calling `attempt` for up to the configured time, if that is likely to pay.
     ///
-    /// Returns what `attempt` returned, or `None` if the caller should sleep now.
+    /// Returns the result of `attempt`, or `None` if the caller should sleep now.
     pub(crate) fn wait<T>(
         &self,
         mut attempt: impl FnMut() -> io::Result<T>,
@@ -87,7 +92,7 @@ impl BusyPoll {
         None
     }
 
-    /// Notes that nothing came for so long that the waiter is not busy.
+    /// Notes a silence: the waiter has waited too long for its input to count as busy.
     pub(crate) fn silence(&self) {
         self.misses.store(MAX_MISSES, Ordering::Relaxed);
         self.skip.store(1 << MAX_MISSES, Ordering::Relaxed);
@@ -117,13 +122,13 @@ mod tests {
 
     const NOTHING: fn() -> io::Result<()> = || Err(ErrorKind::WouldBlock.into());
 
-    /// Too short for more than the tries that are always made.
+    /// Too short for more tries than those that are always made.
     const SHORT: Duration = Duration::from_nanos(1);
 
-    /// Returns how often `reads` in a row tried.
-    fn tries(busy_poll: &BusyPoll, reads: usize, attempt: impl Fn() -> io::Result<()>) -> u32 {
+    /// Returns how many tries `waits` in a row made.
+    fn tries(busy_poll: &BusyPoll, waits: usize, attempt: impl Fn() -> io::Result<()>) -> u32 {
         let tries = AtomicU32::new(0);
-        for _ in 0..reads {
+        for _ in 0..waits {
             busy_poll.wait(|| {
                 tries.fetch_add(1, Ordering::Relaxed);
                 attempt()
@@ -133,25 +138,25 @@ mod tests {
     }
 
     #[test]
-    fn a_read_that_finds_something_waits_every_time() {
+    fn a_waiter_that_finds_something_busy_polls_every_time() {
         let busy_poll = BusyPoll::new(SHORT);
-        assert_eq!(tries(&busy_poll, 1000, || Ok(())), 1000 - FIRST);
+        assert_eq!(tries(&busy_poll, 1000, || Ok(())), 1000 - FIRST_SLEEPS);
     }
 
     #[test]
-    fn a_read_that_never_does_waits_ever_more_rarely() {
+    fn a_waiter_that_finds_nothing_busy_polls_ever_more_rarely() {
         let busy_poll = BusyPoll::new(SHORT);
-        assert_eq!(tries(&busy_poll, FIRST as usize, NOTHING), 0);
-        // Once after 0, 1, 3, 7, … reads, and then after 63.
+        assert_eq!(tries(&busy_poll, FIRST_SLEEPS as usize, NOTHING), 0);
+        // One busy-poll after 0, 1, 3, 7, … sleeps, and then one after every 63.
         assert_eq!(tries(&busy_poll, 127, NOTHING), 7 * TRIES);
         assert_eq!(tries(&busy_poll, 6400, NOTHING), 100 * TRIES);
-        // The first success ends that.
+        // After a success every wait busy-polls again.
         assert_eq!(tries(&busy_poll, 63 + 1, || Ok(())), 1);
         assert_eq!(tries(&busy_poll, 10, || Ok(())), 10);
     }
 
     #[test]
-    fn after_a_silence_no_read_waits_before_the_connection_is_busy() {
+    fn after_a_silence_no_wait_busy_polls_before_the_waiter_is_busy() {
         let busy_poll = BusyPoll::new(SHORT);
         for _ in 0..1000 {
             busy_poll.silence();
@@ -160,9 +165,9 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_returned_and_not_waited_out() {
+    fn an_error_is_returned_at_once() {
         let busy_poll = BusyPoll::new(Duration::from_secs(3600));
-        assert_eq!(tries(&busy_poll, FIRST as usize, NOTHING), 0);
+        assert_eq!(tries(&busy_poll, FIRST_SLEEPS as usize, NOTHING), 0);
         let failed = busy_poll.wait(|| Err::<(), _>(ErrorKind::ConnectionReset.into()));
         let error = failed.unwrap().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionReset);

@@ -1,5 +1,5 @@
-//! What it takes to close a connection so that the peer loses nothing by it: the single steps,
-//! none of which blocks. The order of the steps is the [remainder](crate::reactor)'s.
+//! The steps of a close that loses no data of the peer. None of them blocks. Their order is decided by
+//! the state machine [`Remainder`](crate::reactor::remainder::Remainder).
 
 use std::net::Shutdown;
 use std::sync::atomic::Ordering;
@@ -14,21 +14,21 @@ use crate::state::close_reason::CloseReason;
 use crate::state::closed::ClosedConnection;
 
 impl Connection {
-    /// Receives what has arrived, without waiting.
+    /// Receives and counts input that has arrived, without waiting.
     pub(crate) fn try_receive(&self, buf: &mut [u8]) -> std::io::Result<usize> {
         let (_, n) = rustix::net::recv(self.stream(), buf, RecvFlags::DONTWAIT)?;
         self.record.received(n);
         Ok(n)
     }
 
-    /// Receives what has arrived and drops it, without waiting and without counting it. Returns
-    /// whether there was something; at an end of file or an error there is nothing.
+    /// Receives input that has arrived and drops it, without waiting and without counting it. Returns
+    /// how many bytes, or 0 at the end of file.
     pub(crate) fn try_discard(&self, scratch: &mut [u8]) -> std::io::Result<usize> {
         let (_, n) = rustix::net::recv(self.stream(), scratch, RecvFlags::DONTWAIT)?;
         Ok(n)
     }
 
-    /// Sends what the kernel has room for, without waiting.
+    /// Sends as much as the kernel has room for, without waiting.
     pub(crate) fn try_send(&self, buf: &[u8]) -> std::io::Result<usize> {
         let flags = NO_SIGNAL | rustix::net::SendFlags::DONTWAIT;
         let n = rustix::net::send(self.stream(), buf, flags)?;
@@ -36,15 +36,15 @@ impl Connection {
         Ok(n)
     }
 
-    /// Returns how much input has arrived and is unread (`FIONREAD`).
+    /// Returns how many bytes of input have arrived and are unread (`FIONREAD`, `tcp(7)`).
     pub(crate) fn arrived(&self) -> std::io::Result<u64> {
         Ok(rustix::io::ioctl_fionread(self.stream())?)
     }
 
-    /// Makes the stream writable only once everything has left this machine
-    /// (`TCP_NOTSENT_LOWAT`, `tcp(7)`). Returns whether that can be told.
+    /// Sets `TCP_NOTSENT_LOWAT` (`tcp(7)`), so that the stream becomes writable only once everything has
+    /// left this machine. Returns whether the kernel can tell that.
     pub(crate) fn mark_unsent(&self) -> bool {
-        // After a FIN the kernel calls every stream writable, so nothing can be told from that.
+        // After a FIN the kernel reports every stream as writable, whatever is unsent.
         if self.has_sent_fin.load(Ordering::Relaxed) {
             return false;
         }
@@ -56,33 +56,35 @@ impl Connection {
         false
     }
 
-    /// Makes the stream writable only once the peer has acknowledged everything except about
-    /// 3 kB: the smallest send buffer (`SO_SNDBUF`, `socket(7)`), of which a third must be free.
+    /// Shrinks the send buffer to its minimum (`SO_SNDBUF`, `socket(7)`), so that the stream becomes
+    /// writable only once the peer has acknowledged everything except about 3 kB. The kernel wants a third
+    /// of the buffer free. Returns whether the kernel can tell that.
     ///
-    /// The caller waits for the unsent bytes first. If the buffer shrank while much is unsent,
-    /// the kernel would answer each loss by sending whole segments again (`TCPWqueueTooBig`).
+    /// The caller first waits until nothing is unsent. If the buffer shrank while much is unsent, the
+    /// kernel would answer each loss by sending whole segments again (`TCPWqueueTooBig`).
     pub(crate) fn mark_in_flight(&self) -> bool {
         socket2::SockRef::from(self.stream())
             .set_send_buffer_size(0)
             .is_ok()
     }
 
-    /// Returns whether the stream is writable now, by the marks that were set.
+    /// Returns whether the stream is writable now, which means what [`mark_unsent`](Self::mark_unsent) or
+    /// [`mark_in_flight`](Self::mark_in_flight) says.
     pub(crate) fn is_writable(&self) -> bool {
         self.wait_for(PollFlags::OUT, Duration::ZERO)
     }
 
-    /// Sends a FIN. Returns whether there is still a peer to send it to.
+    /// Sends a FIN. Returns false if the connection is gone, because the peer has reset it.
     pub(crate) fn send_fin(&self) -> bool {
         self.stream().shutdown(Shutdown::Write).is_ok()
     }
 
-    /// Closes the descriptor, logs the connection's line, tells the hook, and gives the slot back.
+    /// Closes the descriptor, logs the connection's line, calls the close hook, and frees the slot.
     ///
-    /// The slot comes last, so that hooks that are slow hold up new connections instead of piling up.
+    /// The slot is freed last, so that slow hooks hold up new connections instead of piling up.
     pub(crate) fn close(self, reason: CloseReason) -> ClosedConnection {
         if self.slot.state().has_close_hook() {
-            // The hook is told of the address, which is found out while there is a descriptor.
+            // The hook may ask for the local address, so look it up while the descriptor is open.
             let _ = self.local_addr();
         }
         let Self {
@@ -93,7 +95,8 @@ impl Connection {
         } = self;
         drop(stream);
         record.control.release();
-        // A shutdown that has aborted the connection may have given up on its handler.
+        // If the handler ignored an abort for too long, the shutdown has already counted and logged this
+        // connection. Don't report it twice.
         let is_first = slot.finish(&record, reason);
         let closed = ClosedConnection::new(&record, reason.unless_aborted(&record));
         if is_first {

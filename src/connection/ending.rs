@@ -1,4 +1,4 @@
-//! The end of a connection: who asks for it, when it is due, and its reason.
+//! The end of a connection: the requests for it, its time, and its reason.
 
 use std::io::{self, ErrorKind};
 use std::net::Shutdown;
@@ -12,34 +12,38 @@ use crate::state::shutdown::Phase;
 use crate::state::timeouts::Timeouts;
 
 impl Connection {
-    /// Sends a FIN: the peer reads an end of file after what was written, and this side can still read
-    /// (`shutdown(2)`, `SHUT_WR`). Later writes fail with
-    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe); a second call does nothing.
+    /// Sends a FIN (`shutdown(2)`, `SHUT_WR`), and leaves this side open for reading.
+    ///
+    /// The peer reads an end of file after everything that was written. Later writes fail with
+    /// [`BrokenPipe`](io::ErrorKind::BrokenPipe). A second call does nothing.
     ///
     /// # Errors
     ///
     /// [`NotConnected`](io::ErrorKind::NotConnected): the peer has reset the connection.
     #[doc(alias("FIN", "half_close"))]
     pub fn shutdown_write(&self) -> io::Result<()> {
-        // The kernel refuses a second call once the peer has closed, too.
+        // Once the peer has closed as well, the kernel would fail a second `shutdown(2)`.
         if self.has_sent_fin.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
         self.stream().shutdown(Shutdown::Write)
     }
 
-    /// Resets the connection, as [`ConnectionHandle::abort`](crate::ConnectionHandle::abort) does: what the
-    /// peer has not received yet is lost. For a peer that breaks the protocol, or that is to get nothing half.
+    /// Resets the connection (RST), as [`ConnectionHandle::abort`](crate::ConnectionHandle::abort) does.
+    ///
+    /// What the peer has not received yet is lost. Call this if the peer breaks the protocol, or if it must
+    /// not take an incomplete reply for a complete one.
     #[doc(alias("RST", "reset"))]
     pub fn abort(&self) {
         self.handle().abort();
     }
 
-    /// Returns whether the connection is to come to its end: because a shutdown or a
-    /// [close](ConnectionHandle::close) was requested, or because its
+    /// Returns whether the server is ending the connection: because a shutdown or a
+    /// [close](crate::ConnectionHandle::close) was requested, or because its
     /// [lifetime](crate::Builder::max_lifetime) is over.
     ///
-    /// A read tells by an end of file. A handler that only writes asks here, and returns.
+    /// A read returns end of file then. A handler that only writes calls this method, and returns once the
+    /// answer is true. The reason in the log is then `shutdown`, `closed` or `lifetime` instead of `done`.
     ///
     /// # Examples
     ///
@@ -66,12 +70,13 @@ impl Connection {
         closing
     }
 
-    /// Returns whether the server ends the connection.
+    /// Returns whether the server is ending the connection. Unlike [`is_closing`](Self::is_closing) this
+    /// does not note that the handler knows.
     pub(crate) fn should_close(&self) -> bool {
         self.is_asked_to_close() || self.lifetime_end().is_some_and(|end| Instant::now() >= end)
     }
 
-    /// Returns whether a stop of the server, or the close of this connection, was requested.
+    /// Returns whether a shutdown of the server, or the close of this connection, was requested.
     pub(crate) fn is_asked_to_close(&self) -> bool {
         self.server().phase() != Phase::Serving || self.record.control.is_closing()
     }
@@ -80,7 +85,7 @@ impl Connection {
         self.record.accepted.checked_add(self.lifetime?)
     }
 
-    /// Returns why the server ends the connection, if it does.
+    /// Returns the server's reason, now, for ending the connection. Meaningful only if the server does.
     pub(crate) fn reason_to_close(&self) -> CloseReason {
         match self.server().phase() {
             _ if self.record.is_aborted_alone() => CloseReason::Aborted,
@@ -90,7 +95,7 @@ impl Connection {
         }
     }
 
-    /// Returns the reason that an error of the stream is for the end of the connection.
+    /// Returns the reason for the end of a connection whose stream has failed with `error`.
     pub(crate) fn reason_of(&self, error: &io::Error) -> CloseReason {
         if self.record.is_aborted() {
             // We aborted the connection, so this is no reset by the peer.
@@ -102,22 +107,22 @@ impl Connection {
         }
     }
 
-    /// Notes why the connection has ended.
+    /// Notes the reason for the end of the connection.
     pub(crate) fn end(&self, reason: CloseReason) {
         self.update_progress(|progress| progress.end(reason));
     }
 
-    /// Returns why the connection has ended, now that its handler is done.
+    /// Returns the reason for the end of the connection. Its handler must be done.
     pub(crate) fn reason(&self) -> CloseReason {
         match self.progress().reason(self.reason_to_close()) {
             CloseReason::Panic => CloseReason::Panic,
-            // Whatever the handler has met since.
+            // After an abort the handler's calls fail, so another reason would only be a consequence.
             reason => reason.unless_aborted(&self.record),
         }
     }
 
-    /// Returns when a connection without a handler gives up what is due to the peer, because its close
-    /// was requested.
+    /// Returns when the server stops delivering output to the peer of a connection without a handler,
+    /// because its close was requested.
     pub(crate) fn close_end(&self) -> Option<Instant> {
         let since = self.record.control.closing_since()?;
         let Timeouts {
@@ -126,10 +131,10 @@ impl Connection {
         since.checked_add(drain.max(lingering))
     }
 
-    /// Takes leave of the handler: what is only for handlers ends, and its deadline becomes the end of
-    /// the connection's lifetime.
+    /// Ends the handler's part: closes the pipe of its waits, and makes its deadline the end of the
+    /// connection's lifetime.
     pub(crate) fn leave_handler(&mut self) {
-        self.is_left = true;
+        self.is_handler_done = true;
         self.record.control.release();
         let deadline = self.lock_limits().deadline.take();
         let age = deadline.map(|deadline| deadline.saturating_duration_since(self.accepted()));
@@ -137,7 +142,7 @@ impl Connection {
     }
 }
 
-/// Returns whether an error of a stream says that the peer has reset the connection or vanished.
+/// Returns whether an error of a stream means that the peer has reset the connection or vanished.
 fn is_the_peers(kind: ErrorKind) -> bool {
     matches!(
         kind,

@@ -1,4 +1,4 @@
-//! The time limits of one connection: those of its server, until the handler sets others.
+//! The time limits of one connection. They are the server's settings until the handler sets others.
 
 use std::io::{self, ErrorKind};
 use std::sync::atomic::Ordering;
@@ -11,14 +11,14 @@ use super::Connection;
 use crate::state::close_reason::CloseReason;
 use crate::state::timeouts::{BLOCKING_SLICE, Timeouts};
 
-/// The limits that a handler can change, and what they are measured from.
+/// The limits that a handler can change, and the time from which the idle timeout runs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) idle: Option<Duration>,
     pub(crate) deadline: Option<Instant>,
     /// Whether output counts as activity, too.
     pub(crate) output_is_activity: bool,
-    /// Since when a read has waited for input, or has seen output that counts.
+    /// When a read began to wait for input, or when output that counts was last sent since then.
     pub(crate) quiet_since: Option<Instant>,
 }
 
@@ -32,17 +32,17 @@ impl Limits {
         }
     }
 
-    /// Begins to wait for input at `now`, or goes on with it.
+    /// Notes at `now` that a read waits for input, unless this was noted before.
     pub(crate) fn begin_to_wait(&mut self, now: Instant) {
         self.quiet_since.get_or_insert(now);
     }
 
-    /// Lets a wait that has begun start again at `now`, because of output that counts.
+    /// Restarts the idle timeout at `now` because of output that counts, if a read waits for input.
     pub(crate) fn put_off(&mut self, now: Instant) {
         self.quiet_since = self.quiet_since.and(Some(now));
     }
 
-    /// Returns when the idle timeout is over.
+    /// Returns when the idle timeout is over, if a read waits for input and there is a timeout.
     fn idle_end(&self) -> Option<Instant> {
         self.quiet_since?.checked_add(self.idle?)
     }
@@ -52,7 +52,8 @@ impl Limits {
         self.idle_end().into_iter().chain(self.deadline).min()
     }
 
-    /// Returns the reason to fail a wait for input at `now`, if there is one. A later read begins anew.
+    /// Returns the reason to fail a wait for input at `now`, if there is one. After an idle timeout the next
+    /// read waits for the whole timeout again.
     pub(crate) fn fail_wait(&mut self, now: Instant) -> Option<CloseReason> {
         if self.is_past_deadline(now) {
             return Some(CloseReason::Deadline);
@@ -64,7 +65,7 @@ impl Limits {
         Some(CloseReason::Idle)
     }
 
-    /// Returns whether a blocking slice could miss the deadline.
+    /// Returns whether a call that blocks for a slice could miss the deadline.
     pub(crate) fn is_deadline_near(&self, now: Instant) -> bool {
         self.is_past_deadline(now + BLOCKING_SLICE)
     }
@@ -75,17 +76,18 @@ impl Limits {
 }
 
 impl Connection {
-    /// Sets how long a read waits for input before it fails with
-    /// [`TimedOut`](io::ErrorKind::TimedOut), or `None` for no limit, from the next read on. Until then it is
-    /// the server's [`idle_timeout`](crate::Builder::idle_timeout).
+    /// Sets how long a read waits for input before it fails with [`TimedOut`](io::ErrorKind::TimedOut),
+    /// from the next read on. `None` means no limit. Defaults to the server's
+    /// [`idle_timeout`](crate::Builder::idle_timeout).
     ///
-    /// It is about input: a peer that only receives is idle. For proxies and downloads see
+    /// Only input counts, so a peer that only receives is idle. For proxies and downloads see
     /// [`set_output_is_activity`](Self::set_output_is_activity). The time runs from the first read or
-    /// [`wait`](Self::wait) that finds no input, and begins again when input arrives. A read that has
-    /// failed may be tried again, and then waits as long once more. If two threads wait, one of them may
-    /// fail alone.
+    /// [`wait`](Self::wait) that finds no input, and starts over when input arrives. After a failure the
+    /// handler may read again, and that read waits for the whole timeout. If two threads wait, the timeout
+    /// may fail only one of them.
     ///
-    /// It also holds after the handler, for what [`continue_with`](Self::continue_with) leaves to the server.
+    /// The timeout also applies to a connection that [`continue_with`](Self::continue_with) leaves to the
+    /// server.
     ///
     /// # Examples
     ///
@@ -94,7 +96,7 @@ impl Connection {
     /// use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
     /// use std::time::Duration;
     ///
-    /// /// Reminds a client that says nothing, and gives up the second time.
+    /// /// Reminds a client that sends nothing, and gives up after a second timeout.
     /// fn ask(mut conn: &Connection) -> io::Result<String> {
     ///     conn.set_idle_timeout(Duration::from_secs(30));
     ///     let mut name = String::new();
@@ -115,17 +117,18 @@ impl Connection {
         self.lock_limits().idle = timeout.into();
     }
 
-    /// Sets when reads, writes and [waits](Self::wait) fail with [`TimedOut`](io::ErrorKind::TimedOut),
-    /// however often bytes drip in, or `None` for never. Set a deadline for a phase, such as a TLS
-    /// handshake or a login, and take it back after that.
+    /// Sets the time from which reads, writes and [waits](Self::wait) fail with
+    /// [`TimedOut`](io::ErrorKind::TimedOut), even if bytes keep arriving. `None`, the default, means never.
     ///
-    /// A deadline in the past fails the next call, even if input has arrived. Calls fail until the deadline
-    /// is moved or taken back; then the handler may go on. If the handler reads no more after a failure,
-    /// the reason in the log is `deadline`. A deadline holds for calls that begin afterwards: a write that
-    /// another thread has begun may not notice.
+    /// Set a deadline for a phase such as a TLS handshake or a login, and remove the deadline after it. A
+    /// deadline in the past fails the next call, even if input has arrived. Calls fail until the handler
+    /// moves or removes the deadline; then the handler may go on. If the handler does not read after such a
+    /// failure, the reason in the log is `deadline`. A new deadline applies to calls that begin after it was
+    /// set. A write that another thread has begun may miss it.
     ///
-    /// What [`continue_with`](Self::continue_with) leaves to the server ends at a deadline as at the
-    /// [lifetime](crate::Builder::max_lifetime): what had arrived is echoed, and the reason is `lifetime`.
+    /// A connection that [`continue_with`](Self::continue_with) leaves to the server ends at the deadline as
+    /// it does at the end of its [lifetime](crate::Builder::max_lifetime). The server carries the input that
+    /// had arrived, and the reason in the log is `lifetime`.
     ///
     /// # Examples
     ///
@@ -152,22 +155,23 @@ impl Connection {
         }
     }
 
-    /// Sets whether what is sent counts as activity, as what is received does: then the idle timeout runs
-    /// only while nothing goes either way. Until then it is as
-    /// [`output_is_activity`](crate::Builder::output_is_activity) says.
+    /// Sets whether output counts as activity for the idle timeout, as input does. Defaults to the server's
+    /// [`output_is_activity`](crate::Builder::output_is_activity).
+    ///
+    /// If output counts, the idle timeout runs only while no bytes move in either direction.
     pub fn set_output_is_activity(&self, counts: bool) {
         self.lock_limits().output_is_activity = counts;
     }
 
-    /// Makes blocking writes return after the blocking slice, from the next one on.
+    /// Makes blocking writes return after the blocking slice, from the next write on (`SO_SNDTIMEO`).
     pub(crate) fn send_in_slices(&self) {
         if !self.sends_in_slices.swap(true, Ordering::Relaxed) {
-            // It fails only where the peer has gone, and then no call blocks.
+            // This fails only if the peer has gone, and then no write blocks.
             let _ = SockRef::from(self.stream()).set_write_timeout(Some(BLOCKING_SLICE));
         }
     }
 
-    /// Returns the timeouts of this connection, as they hold after the handler.
+    /// Returns the timeouts that apply to this connection after its handler.
     pub(crate) fn own_timeouts(&self) -> Timeouts {
         Timeouts {
             idle: self.lock_limits().idle,
@@ -176,7 +180,7 @@ impl Connection {
         }
     }
 
-    /// Notes that a wait for input begins or goes on, and returns when it must end.
+    /// Notes that a wait for input begins or goes on, and returns when the wait must end.
     pub(super) fn begin_to_wait(&self) -> Option<Instant> {
         let mut limits = self.lock_limits();
         limits.begin_to_wait(Instant::now());
@@ -192,7 +196,7 @@ impl Connection {
     /// Fails if the deadline is over. Returns whether the deadline leaves time for a blocking slice.
     pub(super) fn check_deadline(&self) -> io::Result<bool> {
         let limits = *self.lock_limits();
-        // Without a deadline there is no need for the time.
+        // This runs for every message, so read the clock only if there is a deadline.
         if limits.deadline.is_none() {
             return Ok(true);
         }
@@ -203,7 +207,7 @@ impl Connection {
         Ok(!limits.is_deadline_near(now))
     }
 
-    /// Notes that a limit of time ends the connection, and returns the error that says so.
+    /// Notes that a time limit ends the connection, and returns the error for it.
     pub(super) fn time_out(&self, reason: CloseReason) -> io::Error {
         self.end(reason);
         timed_out(reason)
@@ -214,12 +218,13 @@ impl Connection {
     }
 }
 
-/// Returns the error of a read or a write that a limit has ended.
+/// Returns the error of a read or a write that a time limit has ended.
 pub(crate) fn timed_out(reason: CloseReason) -> io::Error {
     let text = match reason {
-        CloseReason::Idle => "the peer sent nothing for too long",
-        CloseReason::Deadline => "the deadline of the connection is over",
-        _ => "the peer took nothing for too long",
+        CloseReason::Idle => "the peer sent nothing for the idle timeout",
+        CloseReason::Deadline => "the deadline that the handler set is over",
+        CloseReason::Stalled => "the peer read nothing for the write timeout",
+        _ => "the peer did not read the rest of the output in time",
     };
     io::Error::new(ErrorKind::TimedOut, text)
 }
@@ -238,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_fails_at_the_earlier_limit_and_a_read_after_an_idle_timeout_begins_anew() {
+    fn a_wait_fails_at_the_earlier_limit_and_after_an_idle_timeout_a_read_waits_as_long_again() {
         let start = Instant::now();
         let after = |seconds| start + Duration::from_secs(seconds);
         let mut limits = limits(10);

@@ -1,4 +1,4 @@
-//! How far a connection is on the way to its end, as its reads and writes have found out. Pure.
+//! How far a connection has come towards its end, as its reads and writes have noticed. Pure.
 
 use crate::state::close_reason::CloseReason;
 
@@ -7,12 +7,13 @@ use crate::state::close_reason::CloseReason;
 pub(crate) enum Progress {
     /// Neither side has ended the connection.
     Open,
-    /// The handler has asked, and was told that the server ends the connection.
+    /// The handler knows, from `is_closing` or `wait`, that the server ends the connection.
     Told,
-    /// A read has noticed that the server ends the connection. This much of the input that had
-    /// arrived by then is still to be read. `told`: the handler has asked as well.
+    /// A read has noticed that the server ends the connection. Of the input that had arrived by then,
+    /// `unread` bytes are still to be read. `told`: the handler knows, as in [`Told`](Self::Told).
     Draining { unread: u64, told: bool },
-    /// The connection has ended. `silent`: when the server ended it, the peer had sent nothing.
+    /// The connection has ended. `silent`: the server ended the connection, and the peer sent nothing
+    /// within the drain grace.
     Ended { reason: CloseReason, silent: bool },
 }
 
@@ -23,8 +24,8 @@ impl Progress {
         *self = Self::Ended { reason, silent };
     }
 
-    /// Notes that the server ends the connection and that the peer is silent. A peer's own end
-    /// that came before remains the reason.
+    /// Notes that the server ends the connection and that the peer is silent. If the peer had
+    /// half-closed before, this remains the reason.
     pub(crate) fn end_silent(&mut self, why: CloseReason) {
         let reason = match *self {
             Self::Ended {
@@ -39,7 +40,7 @@ impl Progress {
         };
     }
 
-    /// Notes that the handler was told of the end.
+    /// Notes that the handler knows that the server ends the connection.
     pub(crate) fn tell(&mut self) {
         match self {
             Self::Open => *self = Self::Told,
@@ -48,7 +49,8 @@ impl Progress {
         }
     }
 
-    /// Notes what had arrived when the server ended the connection, unless another thread has.
+    /// Notes how many unread bytes had arrived when a read noticed that the server ends the connection,
+    /// unless another thread has noted this before.
     pub(crate) fn drain(&mut self, arrived: u64) {
         if !matches!(self, Self::Draining { .. }) {
             *self = Self::Draining {
@@ -61,9 +63,9 @@ impl Progress {
     /// Notes that this many bytes were received.
     pub(crate) fn received(&mut self, n: u64) {
         match self {
-            // Two threads may have read at the same time.
+            // Two threads that read at the same time may receive more than had arrived.
             Self::Draining { unread, .. } => *unread = unread.saturating_sub(n),
-            // A handler may read on after a timeout, and then that was not the end.
+            // A handler that reads on after a timeout goes on with its connection.
             Self::Ended {
                 reason: CloseReason::Idle | CloseReason::Stalled | CloseReason::Deadline,
                 ..
@@ -72,8 +74,8 @@ impl Progress {
         }
     }
 
-    /// Returns the reason for the end, now that the handler is done. `why` is the server's
-    /// reason to end connections at this time.
+    /// Returns the reason for the end of a connection whose handler is done. `why` is the server's
+    /// current reason for ending the connection.
     pub(crate) fn reason(self, why: CloseReason) -> CloseReason {
         match self {
             Self::Open | Self::Draining { told: false, .. } => CloseReason::Done,
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handler_that_is_told_of_the_end_leaves_because_of_it_whatever_it_reads() {
+    fn a_handler_that_reads_on_after_being_told_of_the_end_ends_for_the_servers_reason() {
         let mut progress = Progress::Open;
         progress.drain(1);
         assert_eq!(progress.reason(WHY), CloseReason::Done);

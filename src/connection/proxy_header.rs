@@ -1,4 +1,5 @@
-//! Receiving the header of the PROXY protocol, before anything else is done with a connection.
+//! The header of the PROXY protocol: the server receives it before it does anything else with a
+//! connection of a trusted proxy.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -12,16 +13,16 @@ use crate::proxy_protocol::header::{self, MAX_V2, Malformed};
 use crate::state::close_reason::CloseReason;
 use crate::wake::wait;
 
-/// Why a connection has no header.
+/// Why the server received no header.
 #[derive(Debug)]
 pub(crate) enum NoHeader {
     Malformed(Malformed),
-    /// This many bytes of a header came in time.
+    /// Only `received` bytes of a header arrived within the timeout.
     Late {
         received: usize,
         timeout: Duration,
     },
-    /// The peer has half-closed after this many bytes of a header.
+    /// The peer half-closed after `received` bytes of a header.
     Ended {
         received: usize,
     },
@@ -31,7 +32,7 @@ pub(crate) enum NoHeader {
 }
 
 impl NoHeader {
-    /// Returns whether the peer has connected and closed without a byte, as simple health checks do.
+    /// Returns whether the peer connected and closed without sending a byte, as simple health checks do.
     pub(crate) fn is_bare_connect(&self) -> bool {
         matches!(self, Self::Ended { received: 0 })
     }
@@ -59,13 +60,13 @@ impl fmt::Display for NoHeader {
 }
 
 impl Connection {
-    /// Returns whether the peer must send a header.
+    /// Returns whether the peer is a trusted proxy, which must send a header.
     pub(crate) fn expects_proxy_header(&self) -> bool {
         self.slot.state().expects_proxy_header(self.record.peer())
     }
 
-    /// Receives the header, and takes the addresses in it for those of the connection. No byte beyond
-    /// the header is received.
+    /// Receives the header, and makes its addresses those of the connection. What follows the header
+    /// stays in the socket.
     pub(crate) fn receive_proxy_header(&self) -> Result<(), NoHeader> {
         let timeout = self.slot.state().proxy_protocol.timeout;
         let mut buffer = [0; MAX_V2];
@@ -81,12 +82,12 @@ impl Connection {
         buffer: &'b mut [u8; MAX_V2],
         timeout: Duration,
     ) -> Result<&'b [u8], NoHeader> {
-        // A time that the clock can't hold is no limit.
+        // A deadline beyond the range of `Instant` is no limit.
         let deadline = Instant::now().checked_add(timeout);
         let mut received = 0;
         loop {
-            // Look at the input first, then receive the header's part of it. What follows the header stays in
-            // the socket, where a handler, a reactor or `splice(2)` finds it.
+            // Peek at the input first, then receive only the header's part of it. What follows the header must
+            // stay in the socket, where a handler, a reactor or `splice(2)` looks for it.
             let ahead = match self.receive_now(&mut buffer[received..], RecvFlags::PEEK) {
                 Ok(0) if self.record.is_aborted() => return Err(NoHeader::Closing),
                 Ok(0) => return Err(NoHeader::Ended { received }),
@@ -104,7 +105,8 @@ impl Connection {
                     return Ok(&buffer[..received]);
                 }
             }
-            // Check this in each round, because bytes that drip in never let the wait time out.
+            // Check the deadline in each round, because a peer that sends byte by byte never lets the wait
+            // time out.
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 return Err(NoHeader::Late { received, timeout });
             }
@@ -118,7 +120,7 @@ impl Connection {
         Ok(n)
     }
 
-    /// Sleeps until there is something to read or to notice.
+    /// Sleeps until the stream is readable, the server ends the connection, or the time is over.
     fn wait_for_header(&self, deadline: Option<Instant>) -> Result<(), NoHeader> {
         let sleepers = self.server().state().shutdown.sleepers().current();
         if self.should_close() {
@@ -134,7 +136,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Returns the reason that `cause` is for the end of the connection.
+    /// Returns the reason for the end of a connection without a header, because of `cause`.
     pub(crate) fn reason_without_header(&self, cause: &NoHeader) -> CloseReason {
         match cause {
             NoHeader::Malformed(_) | NoHeader::Late { .. } | NoHeader::Ended { .. } => {

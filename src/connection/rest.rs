@@ -1,4 +1,4 @@
-//! What a handler may leave to the server: the rest of its connection.
+//! The rest of a connection, after its handler: the handler may leave it to the server.
 
 use std::mem;
 use std::sync::PoisonError;
@@ -20,6 +20,7 @@ pub enum Rest {
 #[derive(Debug)]
 pub(crate) struct Wish {
     pub(crate) rest: Rest,
+    /// Input that the handler has read and not used.
     pub(crate) unread: Vec<u8>,
 }
 
@@ -29,15 +30,14 @@ impl Connection {
     /// This call only notes the wish. First `handle` returns, [`finish`] runs and the handler is
     /// dropped, all on this thread. Then the connection alone, without a thread, moves to a
     /// reactor of the server: one loop (`epoll(7)`) that carries thousands of connections. The
-    /// loop echoes or drops `unread` first and then whatever arrives, until the peer
-    /// half-closes, and closes the connection. Only a stream of large reads is lent a thread, for
-    /// as long as it lasts.
+    /// loop first echoes or drops `unread`, then whatever arrives until the peer half-closes. Then
+    /// it closes the connection. Only a stream of large reads gets a thread, while the stream lasts.
     ///
-    /// `unread` is what the handler has read and not used: the rest of its
-    /// [`BufReader`](std::io::BufReader), or nothing. An error or a panic of `handle` or `finish`
-    /// takes the wish back. A second call replaces the first. Timeouts, the lifetime and a
-    /// shutdown hold as for reads and writes of a handler, and errors reach the
-    /// [error hook](crate::Builder::handle_error).
+    /// `unread` is the input that the handler has read and not used: the
+    /// [`buffer`](std::io::BufReader::buffer) of its `BufReader`, or nothing. If `handle` or
+    /// `finish` fails or panics, the server ignores the wish and closes the connection. A second
+    /// call replaces the first. Timeouts, the lifetime and a shutdown apply as to reads and writes
+    /// of a handler, and errors reach the [error hook](crate::Builder::handle_error).
     ///
     /// In [`handle_request`](crate::TcpServer::handle_request), and on systems without
     /// `epoll(7)`, the calling thread carries the connection to its end.
@@ -82,7 +82,7 @@ impl Connection {
         *self.wish.lock().unwrap_or_else(PoisonError::into_inner) = Some(Wish { rest, unread });
     }
 
-    /// Takes the wish, and so takes it back unless the caller fulfils it.
+    /// Takes the wish out of the connection.
     pub(crate) fn take_wish(&self) -> Option<Wish> {
         mem::take(&mut *self.wish.lock().unwrap_or_else(PoisonError::into_inner))
     }

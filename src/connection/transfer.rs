@@ -1,4 +1,4 @@
-//! The reads and writes of a handler: how they wait, what they notice, when they give up.
+//! The reads and writes of a handler: how they wait, notice a shutdown, and time out.
 //!
 //! The caller passes the system call (`recv`, `send` or `splice`) as the closure `attempt`.
 
@@ -16,15 +16,15 @@ use crate::state::close_reason::CloseReason;
 use crate::state::timeouts::{BLOCKING_SLICE, DRAIN_GRACE, WRITE_RETRY};
 use crate::wake::wait;
 
-/// Apple's systems have no such flag. There it is an option that the standard library sets on
-/// every socket.
+/// Keeps the kernel from raising SIGPIPE (`send(2)`). Apple's systems have no such flag. They have an
+/// option of the socket, which the standard library sets on every socket.
 #[cfg(not(target_vendor = "apple"))]
 pub(super) const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 pub(super) const NO_SIGNAL: SendFlags = SendFlags::empty();
 
 impl Connection {
-    /// Reads, however long the peer takes to send something.
+    /// Reads some input, after waiting for it within the limits of the connection.
     pub(super) fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
             let may_block = self.check_deadline()?;
@@ -35,9 +35,9 @@ impl Connection {
         }
     }
 
-    /// Reads what arrives within the blocking slice. Returns `None` if the peer is silent: then
-    /// [`wait_for_input`](Self::wait_for_input) sleeps on. Without `may_block` the slice would be too
-    /// long.
+    /// Reads input that arrives within the blocking slice. Returns `None` if there is none, and then the
+    /// caller sleeps in [`wait_for_input`](Self::wait_for_input). Without `may_block` the read does not
+    /// block, because the deadline may come before the end of the slice.
     fn receive_soon(&self, buf: &mut [u8], may_block: bool) -> io::Result<Option<usize>> {
         let mut receive = |most: usize, flags| {
             let most = buf.len().min(most);
@@ -50,7 +50,7 @@ impl Connection {
                 return received.map(Some);
             }
         }
-        // Blocking here would only cost another wake-up where messages are far apart.
+        // If messages are far apart, blocking here would only add a wake-up before `wait_for_input`.
         let flags = if may_block && !self.polls_first.load(Ordering::Relaxed) {
             RecvFlags::empty()
         } else {
@@ -59,8 +59,8 @@ impl Connection {
         self.receive_soon_by(|most| receive(most, flags))
     }
 
-    /// Reads what arrives within the blocking slice, by `attempt`. The closure gets the most
-    /// bytes that it may take, and returns 0 at the end of file only.
+    /// Reads input that arrives within the blocking slice, by calling `attempt`. The closure gets the
+    /// most bytes that it may read, and returns 0 only at the end of file.
     pub(crate) fn receive_soon_by(
         &self,
         mut attempt: impl FnMut(usize) -> io::Result<usize>,
@@ -81,12 +81,12 @@ impl Connection {
         }
     }
 
-    /// Gives the stream the timeouts of the blocking slice, before its first blocking call. A
-    /// connection that a reactor carries from the start never needs them.
+    /// Sets the stream's timeouts (`SO_RCVTIMEO`, `SO_SNDTIMEO`) to the blocking slice, before the first
+    /// blocking call. A connection that goes straight to a reactor saves these system calls.
     fn prepare_to_block(&self) {
         if !self.has_slices.swap(true, Ordering::Relaxed) {
             let socket = SockRef::from(self.stream());
-            // Setting them fails only where the peer has gone, and then no call blocks.
+            // These calls fail only if the peer has gone, and then no call blocks.
             let _ = socket.set_read_timeout(Some(BLOCKING_SLICE));
             if self.sends_in_slices.load(Ordering::Relaxed) {
                 let _ = socket.set_write_timeout(Some(BLOCKING_SLICE));
@@ -94,12 +94,13 @@ impl Connection {
         }
     }
 
-    /// Sleeps until there is something to read or to notice.
+    /// Sleeps until the stream is readable, or the server ends the connection.
     ///
     /// # Errors
     ///
-    /// The peer has sent nothing for the idle timeout.
+    /// The peer has sent nothing for the idle timeout, or the deadline is over.
     fn wait_for_input(&self) -> io::Result<()> {
+        // Take the pipe before the check. A request that comes after the check then wakes this thread.
         let sleepers = self.slot.state().shutdown.sleepers().current();
         if self.should_close() {
             return Ok(());
@@ -124,8 +125,10 @@ impl Connection {
         self.check_wait()
     }
 
-    /// Reads now that the server ends the connection: what had arrived when a read noticed that,
-    /// or arrives within a moment, and no more, however fast the peer goes on sending.
+    /// Reads while the server ends the connection.
+    ///
+    /// The first read that notices the end waits for input up to [`DRAIN_GRACE`], and counts what has
+    /// arrived. Only these bytes are read, however fast the peer goes on sending.
     fn receive_arrived(
         &self,
         mut attempt: impl FnMut(usize) -> io::Result<usize>,
@@ -150,7 +153,7 @@ impl Connection {
             }
             let arrived = self.arrived()?;
             if arrived == 0 {
-                // The stream is readable and empty: the peer's own end, by a FIN or a reset.
+                // The stream is readable but empty: the peer has sent a FIN or a reset.
                 match self.receive_once(|| attempt(usize::MAX)) {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                     received => return received,
@@ -160,12 +163,12 @@ impl Connection {
         }
     }
 
-    /// Makes one attempt, and notes what comes of it.
+    /// Calls `attempt` once, and notes the received bytes, the end of file or the error.
     fn receive_once(&self, attempt: impl FnOnce() -> io::Result<usize>) -> io::Result<usize> {
         match attempt() {
-            // A read with a timeout is interrupted by signals even under `SA_RESTART`, and by
-            // SIGSTOP and SIGCONT (see `signal(7)`). It does not block once more here: signals that
-            // come faster than the slice ends would keep the thread from its deadlines.
+            // A signal interrupts a read with a timeout even under `SA_RESTART`, and so do SIGSTOP
+            // and SIGCONT (`signal(7)`). Don't block again here, because signals that come faster
+            // than the slice ends would keep the thread from its deadlines.
             Err(error) if error.kind() == ErrorKind::Interrupted => {
                 Err(ErrorKind::WouldBlock.into())
             }
@@ -188,7 +191,7 @@ impl Connection {
         }
     }
 
-    /// Writes some, however long the peer takes to make room.
+    /// Writes some bytes, after waiting for room within the limits of the connection.
     pub(super) fn send(&self, buf: &[u8]) -> io::Result<usize> {
         self.send_by(|may_block| {
             let flags = if may_block {
@@ -200,8 +203,8 @@ impl Connection {
         })
     }
 
-    /// Writes some by `attempt`, however long the peer takes to make room. The closure is told whether
-    /// there is time for a blocking slice.
+    /// Writes some bytes by calling `attempt`, after waiting for room within the limits of the
+    /// connection. The argument of the closure says whether there is time for a blocking slice.
     pub(crate) fn send_by(
         &self,
         mut attempt: impl FnMut(bool) -> io::Result<usize>,
@@ -220,8 +223,8 @@ impl Connection {
                     let since = *blocked_since.get_or_insert_with(Instant::now);
                     self.wait_for_room(since, error)?;
                 }
-                // Retry here: if the caller retried, its write timeout would start over. But look
-                // at the deadlines first, which signals must not suspend.
+                // Retry here: if the caller retried, its write timeout would start over. Check the
+                // limits first, because signals that keep coming must not suspend them.
                 Err(error) if error.kind() == ErrorKind::Interrupted => {
                     let since = *blocked_since.get_or_insert_with(Instant::now);
                     self.check_write_timeout(since)?;
@@ -240,7 +243,7 @@ impl Connection {
         }
     }
 
-    /// Sleeps until there may be room, or for a moment.
+    /// Sleeps until there is room, a limit is over, or it is time to try again ([`WRITE_RETRY`]).
     fn wait_for_room(&self, blocked_since: Instant, would_block: io::Error) -> io::Result<()> {
         if !self.sends_in_slices.load(Ordering::Relaxed) {
             // The handler has made the stream non-blocking.
@@ -265,14 +268,14 @@ impl Connection {
         Ok(())
     }
 
-    /// Returns when writes fail whatever the peer does, and for which reason.
+    /// Returns when writes fail even if the peer reads, and for which reason.
     fn write_end(&self) -> Option<(Instant, CloseReason)> {
         let lingering = self.timeouts().lingering;
         let lifetime_end = self
             .lifetime_end()
             .and_then(|end| end.checked_add(lingering));
-        // A handler may ignore a close. What the server carries may not.
-        let close_end = self.is_left.then(|| self.close_end()).flatten();
+        // A handler may go on writing after a close request. A connection without a handler may not.
+        let close_end = self.is_handler_done.then(|| self.close_end()).flatten();
         let ends = [
             lifetime_end.map(|end| (end, CloseReason::Lifetime)),
             close_end.map(|end| (end, CloseReason::Closed)),
@@ -288,7 +291,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Notes an error as the reason for the end.
+    /// Notes the reason for the end of a connection whose stream has failed, and returns the error.
     fn failed(&self, error: io::Error) -> io::Error {
         self.end(self.reason_of(&error));
         error

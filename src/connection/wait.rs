@@ -1,4 +1,4 @@
-//! Waiting for a client, for other threads, for the end of the server and for a time, all at once.
+//! Waiting for input, for wake-ups from other threads, for a shutdown and for a time, all at once.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -16,42 +16,42 @@ pub enum Wait {
     Input,
     /// Another thread has called [`ConnectionHandle::wake`](crate::ConnectionHandle::wake).
     Woken,
-    /// The connection is to come to its end: see [`Connection::is_closing`].
+    /// The server is ending the connection: see [`Connection::is_closing`].
     Closing,
-    /// The time is over.
+    /// The timeout of the wait is over, and nothing else has happened.
     TimedOut,
 }
 
 impl Connection {
-    /// Waits, for at most `timeout`, until there is input, another thread
-    /// [wakes](crate::ConnectionHandle::wake) this handler, or the connection is to come to its end.
-    /// With `None` it waits without limit.
+    /// Waits for input, for a [wake-up](crate::ConnectionHandle::wake) from another thread, or for the server
+    /// to end the connection, but at most for `timeout` (`poll(2)`). `None` means no limit.
     ///
-    /// So one handler serves its client, others who have something for that client, a stop and a clock,
-    /// without a second thread and without polling. Once the connection is to come to its end, every wait
-    /// returns [`Closing`](Wait::Closing) at once; reads then return what had arrived, and end of file.
-    /// Where input and wake-ups both keep coming, each has its turn. The deadline and, while there is no
-    /// input, the idle timeout come before both, so that wake-ups can't hold them up. A wake-up that comes
-    /// with a failure is for the next wait.
+    /// So one handler can serve its client, other threads that have something for this client, a shutdown
+    /// and a timer, without a second thread and without asking again and again. Once the server ends the
+    /// connection, every wait returns [`Closing`](Wait::Closing) at once. Reads then return the input that
+    /// had arrived, and end of file after it.
     ///
-    /// Several threads of a handler may wait at the same time. A wake-up makes one of them return, input
-    /// and the end of the connection all of them.
+    /// If both input and wake-ups keep coming, waits return them in turn. A wait first checks the deadline
+    /// and, if there is no input, the idle timeout, so that wake-ups can't delay either. If a wait fails,
+    /// a wake-up is kept for the next wait.
     ///
-    /// It looks at the socket, which has two consequences for lines. A line that a
-    /// [`BufReader`](std::io::BufReader) holds already is no input any more: ask its
-    /// [`buffer`](std::io::BufReader::buffer) first. And input may be half a line:
-    /// [`read_line`](std::io::BufRead::read_line) would wait for the other half, and notice no wake-up. Call
+    /// Several threads of a handler may wait at the same time. A wake-up makes one of them return. Input, or
+    /// the end of the connection, makes all of them return.
+    ///
+    /// A wait looks only at the socket, which matters to a handler that reads lines. If a
+    /// [`BufReader`](std::io::BufReader) already holds the next line, the wait does not see it, so check the
+    /// [`buffer`](std::io::BufReader::buffer) first. Input may also be half a line, and
+    /// [`read_line`](std::io::BufRead::read_line) would wait for the other half and notice no wake-up. Call
     /// [`fill_buf`](std::io::BufRead::fill_buf) instead, once after each wait. `examples/chat.rs` does both.
     ///
-    /// The first wait of a connection takes two descriptors (a pipe, for the wake-ups), which are given back
-    /// when the handler is done. A connection that is never waited on has none. If the process is out of
-    /// descriptors, a wait may be tried again, and no wake-up is lost.
+    /// The first wait of a connection opens two descriptors (a pipe, for the wake-ups). They are closed when
+    /// the handler is done. A connection whose handler never waits has none.
     ///
     /// # Errors
     ///
-    /// [`TimedOut`](io::ErrorKind::TimedOut), as from a read: the [idle
-    /// timeout](Self::set_idle_timeout) or the [deadline](Self::set_deadline) is over. Or the process is out
-    /// of descriptors.
+    /// - [`TimedOut`](io::ErrorKind::TimedOut), as from a read: the [idle
+    ///   timeout](Self::set_idle_timeout) or the [deadline](Self::set_deadline) is over.
+    /// - The process is out of descriptors (`pipe(2)`). The handler may wait again, and no wake-up is lost.
     ///
     /// # Examples
     ///
@@ -60,7 +60,7 @@ impl Connection {
     /// use std::io::{self, Read, Write};
     /// use std::time::Duration;
     ///
-    /// /// An echo that says something every minute of silence, and goodbye at a stop.
+    /// /// An echo that says something after each minute of silence, and goodbye at a shutdown.
     /// fn serve(conn: &mut Connection) -> io::Result<()> {
     ///     let mut buffer = [0; 1024];
     ///     loop {
@@ -83,11 +83,12 @@ impl Connection {
             .into()
             .and_then(|timeout| Instant::now().checked_add(timeout));
         loop {
+            // Take the pipe before the check. A request that comes after the check then wakes this thread.
             let sleepers = self.slot.state().shutdown.sleepers().current();
             if self.is_closing() {
                 return Ok(Wait::Closing);
             }
-            // Input and wake-ups that keep coming must not hold up the deadline.
+            // Otherwise input and wake-ups that keep coming would delay the deadline.
             self.check_deadline()?;
             let mut fds = [
                 PollFd::new(self.stream(), PollFlags::IN),
@@ -99,8 +100,8 @@ impl Connection {
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
             wait(&mut fds, left)?;
             let has_input = !fds[0].revents().is_empty();
-            // First the limits: wake-ups that keep coming, and waits without patience, must not hold
-            // them up.
+            // Check the limits first, because wake-ups that keep coming, and waits with a short timeout,
+            // must not delay them.
             if !has_input {
                 self.check_wait()?;
             }
