@@ -1,9 +1,9 @@
-//! The reactors of a server: what carries a connection once its handler is done.
+//! The reactors of a server, which carry connections whose handlers are done.
 //!
-//! A thread is for the handler; the reactor is for the rest. A connection that a handler has left
-//! to the server, a connection whose close has to wait for its peer, and a rejected connection
-//! move here, without a thread. Each reactor is one thread with one `epoll(7)` set. No code of
-//! users runs here: an error hook, and the moving of a stream, run on a thread of the server.
+//! A thread is for the handler; the reactor is for the rest. Three kinds of connections move here,
+//! without a thread of their own: one that its handler has left to the server, one whose close has to
+//! wait for its peer, and a rejected one. Each reactor is one thread with one `epoll(7)` set. It runs
+//! no code of users and moves no streams. Hooks and streams run on threads of the server.
 
 pub(crate) mod carried;
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -42,41 +42,41 @@ use step::{Ready, Wait};
 /// fast as in 4 KiB.
 pub(crate) const BUFFER: usize = 64 * 1024;
 
-/// How often a thread busy-polls a connection before a reactor gets it: for the message, and for the
-/// FIN.
+/// The busy-polls that a thread makes on a connection before a reactor gets the connection: one for
+/// the first message, and one for the FIN.
 const EARLY_POLLS: u32 = 2;
 
-/// Something to be run on a thread of the server.
+/// A function to run on a thread of the server.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
-/// Tells of an error that has ended a connection.
+/// Reports an error that has ended a connection, to the error hook or to the log.
 pub(crate) type ReportError<'r> = &'r dyn Fn(&Connection, io::Error);
 
 /// The threads of the server, as its reactors use them.
 pub(crate) trait Threads: Send + Sync {
-    /// Runs `job` on a thread now. Returns whether there is one, idle or newly started;
-    /// otherwise drops the job.
+    /// Runs `job` on an idle or a new thread, now. If there is no such thread, drops the job and
+    /// returns false.
     fn try_run(&self, job: Job) -> bool;
 
     /// Runs `job` on a thread, as soon as there is one.
     fn run(&self, job: Job);
 
-    /// Returns whether telling of an error runs code of users.
+    /// Returns whether [`report`](Self::report) runs code of users.
     fn has_error_hook(&self) -> bool;
 
-    /// Tells of an error that has ended a connection.
+    /// Reports an error that has ended a connection, to the error hook or to the log.
     fn report(&self, conn: &Connection, error: io::Error);
 }
 
-/// The reactors of one server. Each is started by its first connection; connections are dealt to
-/// them in turn.
+/// The reactors of one server. A reactor starts with its first connection. Connections go to the
+/// reactors in turn.
 pub(crate) struct Reactors {
     state: Arc<ServerState>,
     threads: Weak<dyn Threads>,
     #[cfg(any(target_os = "linux", target_os = "android"))]
     started: Box<[Mutex<Option<Arc<Reactor>>>]>,
     turn: AtomicUsize,
-    /// Whether peers send soon after they connect: what the last connections did.
+    /// Learns from the last connections whether peers send soon after they connect.
     busy_poll: BusyPoll,
 }
 
@@ -97,9 +97,9 @@ impl Reactors {
     /// with a reactor.
     ///
     /// The peer's first message has often arrived by now, and its FIN often follows the echo
-    /// closely. So this thread takes the first steps itself, and saves waking a reactor for each.
+    /// closely. So this thread takes the first steps itself, which saves waking a reactor for each.
     pub(crate) fn take(&self, mut carried: Carried, report: ReportError<'_>) {
-        // On the stack of a thread that may be idle for long afterwards, so it is small.
+        // The buffer is small, because its stack pages stay with a thread that may be idle afterwards.
         let mut scratch = [0; 1024];
         let mut step = |carried: &mut Carried, input| {
             let ready = Ready { input, room: false };
@@ -158,8 +158,8 @@ impl Reactors {
         }
     }
 
-    /// Closes a connection that was accepted only to be rejected: sends a FIN, and drops what the
-    /// peer still sends, so that no reset overtakes the FIN.
+    /// Closes a connection that was accepted only to be rejected. Sends a FIN, and drops what the peer
+    /// still sends, so that no reset overtakes the FIN.
     pub(crate) fn reject(&self, stream: TcpStream) {
         if stream.shutdown(Shutdown::Write).is_ok()
             && let Some(reactor) = self.next()
@@ -168,8 +168,8 @@ impl Reactors {
         }
     }
 
-    /// Asks the reactors to close the rejected connections that linger, for the sake of their
-    /// descriptors. Returns whether there are any.
+    /// Asks the reactors to close the rejected connections that linger, because their descriptors are
+    /// needed. Returns whether there are any.
     pub(crate) fn release_rejected(&self) -> bool {
         let mut any = false;
         for reactor in &self.started {
@@ -181,7 +181,7 @@ impl Reactors {
         any
     }
 
-    /// Lets the reactors end once their last connection has.
+    /// Asks each reactor to end once its last connection has ended.
     pub(crate) fn end(&self) {
         for reactor in &self.started {
             let reactor = reactor
@@ -194,7 +194,8 @@ impl Reactors {
         }
     }
 
-    /// Returns the reactor whose turn it is, and starts the reactor if need be.
+    /// Returns the reactor whose turn it is, after starting it if this is its first connection. Returns
+    /// `None` if the reactor can't be started.
     fn next(&self) -> Option<Arc<Reactor>> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % self.started.len();
         let mut reactor = self.started[turn]
@@ -207,7 +208,7 @@ impl Reactors {
     }
 }
 
-/// Without `epoll(7)` each connection keeps its thread to its close.
+/// On systems without `epoll(7)` each connection keeps its thread until its close.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 impl Reactors {
     fn enter(&self, carried: Box<Carried>, _: Wait) -> Result<(), Box<Carried>> {
@@ -226,7 +227,8 @@ impl Reactors {
     pub(crate) fn end(&self) {}
 }
 
-/// Closes a rejected connection at once. With nothing unread the kernel need not reset the peer.
+/// Closes a rejected connection at once. Reads what has arrived first, because the kernel resets the peer
+/// if input is unread at `close(2)`.
 pub(crate) fn close_rejected(mut stream: TcpStream) {
     use std::io::Read;
     let _ = stream.shutdown(Shutdown::Write);

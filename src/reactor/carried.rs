@@ -1,4 +1,4 @@
-//! A connection without a handler: the state machine, and the I/O that its steps ask for.
+//! A connection without a handler: its state machine, and the I/O for the steps of the machine.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -22,20 +22,20 @@ use crate::state::timeouts::Timeouts;
 pub(crate) struct Carried {
     pub(crate) conn: Box<Connection>,
     remainder: Remainder,
-    /// What the peer has sent and the socket has not taken back yet.
+    /// Received bytes that are to be echoed. Empty unless the socket had no room for them.
     owed: Vec<u8>,
-    /// How much of `owed` the socket has taken.
+    /// The number of bytes of `owed` that have been sent.
     taken: usize,
 }
 
-/// What the driver does with a connection next.
+/// The next thing that the driver does with a connection.
 #[derive(Debug)]
 pub(crate) enum Next {
-    /// Wait, then say what the connection is ready for.
+    /// Wait, then [advance](Carried::advance) the connection with what it is ready for.
     Wait(Wait),
-    /// Lend the connection to a thread that moves streams, or [keep](Carried::keep) it.
+    /// Lend the connection to a thread that moves streams, or [keep](Carried::keep) it. Then advance.
     Lend,
-    /// Report this error, and go on.
+    /// [Report](Carried::report) this error, then advance the connection.
     Report(io::Error),
     /// [Close](Carried::close) the connection.
     Close,
@@ -46,7 +46,8 @@ impl Carried {
     pub(crate) fn new(mut conn: Box<Connection>, wish: Option<Wish>, now: Instant) -> Self {
         conn.leave_handler();
         let progress = conn.progress();
-        // How much input that had arrived at a stop the handler has left unread, if it noticed.
+        // The outer option: whether the server may go on with the connection. The inner option: how much of
+        // the input that had arrived is unread, if a read has noticed that the server ends the connection.
         let left = match progress {
             Progress::Open | Progress::Told => Some(None),
             Progress::Draining { unread, .. } => Some(Some(unread)),
@@ -59,8 +60,8 @@ impl Carried {
                 _ => None,
             },
         };
-        // A handler that was told of the end and only wrote has not looked for input that had
-        // arrived. Where there is none, the peer need not be lingered for.
+        // A handler that knew of the end and only wrote has not looked for input. If none arrives within the
+        // drain grace, the close need not linger. So drop input for that long.
         let wish = match progress {
             Progress::Told => wish.or(Some(Wish {
                 rest: Rest::Discard,
@@ -76,7 +77,7 @@ impl Carried {
             };
             (remainder, unread)
         } else {
-            // There is no wish, or the handler has met an error that ended the connection.
+            // There is no wish, or an error or the peer has ended the connection.
             let timeouts = conn.own_timeouts();
             let moment = moment(&conn, &timeouts, now);
             let silent = progress.is_silent();
@@ -91,7 +92,7 @@ impl Carried {
         }
     }
 
-    /// Takes the steps that can be taken now. `buffer` is scratch space.
+    /// Takes all steps that can be taken without waiting. `buffer` is scratch space.
     pub(crate) fn advance(&mut self, buffer: &mut [u8], now: Instant, ready: Ready) -> Next {
         if self.conn.record().is_aborted() {
             self.remainder.abort(self.conn.reason_to_close());
@@ -118,7 +119,8 @@ impl Carried {
         } = self;
         let timeouts = conn.own_timeouts();
         let moment = &moment(conn, &timeouts, now);
-        // What was just received, and is only kept if the socket does not take it at once.
+        // The part of `buffer` that was just received and is to be echoed. Only what the socket does not take
+        // at once is copied into `owed`.
         let mut fresh = 0..0;
         let next = loop {
             match remainder.next(moment) {
@@ -160,7 +162,7 @@ impl Carried {
                         }
                     }
                 }
-                // An error of the system call is one of the stream, which the next read meets.
+                // If the system call fails, count nothing: the next read reports the error of the stream.
                 Step::CountArrived => remainder.arrived(conn.arrived().unwrap_or(0)),
                 Step::MarkUnsent => remainder.marked(conn.mark_unsent()),
                 Step::MarkInFlight => remainder.marked(conn.mark_in_flight()),
@@ -182,20 +184,20 @@ impl Carried {
             *owed = buffer[fresh].to_vec();
             *taken = 0;
         } else if *taken == owed.len() {
-            // An idle connection holds no memory for messages.
+            // Free the memory, so that an idle connection holds none for messages.
             *owed = Vec::new();
             *taken = 0;
         }
         next
     }
 
-    /// Keeps the connection here: no thread or no pipe can be had for its stream.
+    /// Keeps the connection here, because there is no thread or no pipe for its stream.
     pub(crate) fn keep(&mut self) {
         self.remainder.keep();
     }
 
-    /// Takes the connection back from a thread that moved its stream. Returns the error that
-    /// ended the stream, to be reported. `moved` is when the peer last sent something.
+    /// Takes the connection back from a thread that moved its stream. `moved` is the time when the peer
+    /// last sent something, or the error that ended the stream. Returns this error, to be reported.
     pub(crate) fn resume(&mut self, moved: io::Result<Instant>) -> Option<io::Error> {
         match moved {
             Ok(last) => {
@@ -212,20 +214,20 @@ impl Carried {
         }
     }
 
-    /// Lets `report` tell of an error that has ended the connection. If a hook fails in turn, the
-    /// connection's reason becomes the hook's.
+    /// Calls `report` for an error that has ended the connection. If a hook in `report` fails as well,
+    /// the hook's failure becomes the reason for the end.
     pub(crate) fn report(&mut self, report: impl FnOnce(&Connection)) {
         self.conn.end(self.remainder.reason());
         report(&self.conn);
         self.remainder.adopt(self.conn.reason());
     }
 
-    /// Closes the descriptor, logs the connection's line, and gives its slot back.
+    /// Closes the descriptor, logs the connection's line, and frees its slot.
     pub(crate) fn close(self) -> ClosedConnection {
         self.conn.close(self.remainder.reason())
     }
 
-    /// Closes a connection that this process has failed to carry: a bug.
+    /// Closes a connection over which a reactor has panicked, which is a bug of this crate.
     pub(crate) fn close_after_panic(self) {
         self.conn.close(CloseReason::Panic);
     }
@@ -243,7 +245,7 @@ fn moment<'t>(conn: &Connection, timeouts: &'t Timeouts, now: Instant) -> Moment
         now,
         accepted: conn.accepted(),
         stopping,
-        // A stop has a bound of its own.
+        // During a shutdown the drain timeout is the bound instead.
         close_end: conn.close_end().filter(|_| !stopping),
         asked_to_close: conn.is_asked_to_close(),
         timeouts,

@@ -1,4 +1,4 @@
-//! How connections enter a loop: the part of a reactor that other threads use.
+//! The part of a reactor that other threads use: how connections enter its loop.
 
 use std::io;
 use std::net::TcpStream;
@@ -18,11 +18,11 @@ use crate::state::ServerState;
 use crate::thread_limit;
 use crate::wake::Waker;
 
-/// The most rejected connections that linger at the same time. More are closed early, so that a
-/// crowd can't use up the descriptors.
+/// The most rejected connections that linger in a reactor at the same time. If there are more, the
+/// oldest are closed early, so that a crowd of clients can't use up the descriptors.
 pub(super) const MAX_REJECTED: usize = 64;
 
-/// What the two descriptors of the loop itself are called in events.
+/// The numbers of the two descriptors of the loop itself in events.
 pub(super) const WAKER: u64 = u64::MAX;
 pub(super) const STOP: u64 = u64::MAX - 1;
 
@@ -31,33 +31,34 @@ pub(super) struct Reactor {
     pub(super) epoll: EpollSet,
     pub(super) waker: Arc<Waker>,
     pub(super) mailbox: Mailbox<Entry>,
-    /// How many rejected connections linger.
+    /// The number of rejected connections that linger.
     pub(super) rejected: AtomicUsize,
-    /// Whether the loop must close the rejected connections.
+    /// Whether the loop must close all rejected connections now.
     pub(super) releases: AtomicBool,
     pub(super) state: Arc<ServerState>,
     pub(super) threads: Weak<dyn Threads>,
 }
 
-/// One descriptor in the set.
+/// A connection in the set.
 pub(super) struct Entry {
     pub(super) what: What,
-    /// What the descriptor is watched for.
+    /// The events that the set reports for the descriptor.
     pub(super) watched: Interest,
-    /// When the loop looks at this entry if nothing happens before: never after the entry's real
-    /// deadline, but perhaps before it, so that most messages need not move it.
+    /// When the loop looks at this entry if no event comes before. An alarm may be earlier than the entry's
+    /// real deadline, so that most messages need not move the alarm, but never later.
     pub(super) alarm: Option<Instant>,
 }
 
 pub(super) enum What {
-    /// In a box, so that a connection that leaves moves quickly, and a free place takes little.
+    /// A connection whose handler is done. It is in a box, so that moving it copies only a pointer, and a
+    /// free place in the slab takes little memory.
     Carried(Box<Carried>),
-    /// A rejected connection, whose FIN is out.
+    /// A rejected connection, to which the server has sent a FIN.
     Rejected(TcpStream),
 }
 
 impl Reactor {
-    /// Starts the thread of a reactor.
+    /// Makes a reactor and starts its thread.
     pub(super) fn start(
         state: &Arc<ServerState>,
         threads: &Weak<dyn Threads>,
@@ -84,7 +85,8 @@ impl Reactor {
         Ok(reactor)
     }
 
-    /// Takes a connection, which waits for `wait`, or returns it if that is impossible.
+    /// Takes a connection that waits for `wait`. Returns the connection if the reactor has ended, or if
+    /// the set can't hold the descriptor.
     pub(super) fn enter(&self, carried: Box<Carried>, wait: Wait) -> Result<(), Box<Carried>> {
         let record = Arc::clone(carried.conn.record());
         let entry = Entry {
@@ -99,7 +101,7 @@ impl Reactor {
         {
             return Err(carried);
         }
-        // A close that was requested meanwhile has woken the loop before there was anything to find.
+        // A close request may have woken the loop before the connection was here. So wake the loop again.
         if record.control.is_closing() {
             self.waker.wake();
         }
@@ -117,7 +119,7 @@ impl Reactor {
         };
         let before = self.rejected.fetch_add(1, Ordering::Relaxed);
         if self.deliver(entry).is_err() {
-            // The set can't hold the descriptor, so the connection is closed now.
+            // The reactor has not taken the connection, so the descriptor is closed by now.
             self.rejected.fetch_sub(1, Ordering::Relaxed);
         } else if before >= MAX_REJECTED {
             self.waker.wake();
@@ -134,7 +136,7 @@ impl Reactor {
         any
     }
 
-    /// Lets the loop end once its last connection has.
+    /// Asks the loop to end once its last connection has ended.
     pub(super) fn end(&self) {
         self.mailbox.end();
         self.waker.wake();

@@ -1,4 +1,4 @@
-//! An `epoll(7)` set: level-triggered, each descriptor with the number that its events have.
+//! An `epoll(7)` set, level-triggered. Each descriptor has a number, which its events carry.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,7 +15,7 @@ const EVENTS: usize = 256;
 #[derive(Debug)]
 pub(super) struct EpollSet(OwnedFd);
 
-/// What a descriptor is watched for. A hang-up and an error are events in any case.
+/// The events that the set reports for a descriptor. The kernel always reports a hang-up and an error, too.
 pub(super) type Interest = EventFlags;
 
 pub(super) fn interest(input: bool, room: bool) -> Interest {
@@ -25,7 +25,7 @@ pub(super) fn interest(input: bool, room: bool) -> Interest {
     flags
 }
 
-/// Events, and room for more.
+/// A buffer for the events of one system call.
 pub(super) struct Events(Vec<Event>);
 
 impl Events {
@@ -42,11 +42,11 @@ impl Events {
         self.0.iter().any(|event| event.data.u64() == number)
     }
 
-    /// Returns the number of each descriptor that has an event, and what it is ready for.
+    /// Takes the events out. Returns the number of each descriptor, and what the descriptor is ready for.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = (u64, Ready)> {
         self.0.drain(..).map(|event| {
             let flags = event.flags;
-            // Receiving or sending finds out what an error or a hang-up is.
+            // An error or a hang-up counts as ready, so that the next receive or send reports it.
             let broken = flags.intersects(EventFlags::ERR | EventFlags::HUP);
             let ready = Ready {
                 input: broken || flags.contains(EventFlags::IN),
@@ -62,33 +62,33 @@ impl EpollSet {
         Ok(Self(epoll::create(CreateFlags::CLOEXEC)?))
     }
 
-    /// Adds a descriptor. Closing it removes it.
+    /// Adds a descriptor. Closing the descriptor removes it from the set.
     pub(super) fn add(&self, fd: impl AsFd, number: u64, interest: Interest) -> io::Result<()> {
         let data = EventData::new_u64(number);
         Ok(epoll::add(&self.0, fd, data, interest)?)
     }
 
-    /// Changes what a descriptor of the set is watched for.
+    /// Changes the events that the set reports for a descriptor.
     pub(super) fn modify(&self, fd: impl AsFd, number: u64, interest: Interest) {
-        // Only a descriptor that is not in the set makes this fail.
+        // This fails only for a descriptor that is not in the set.
         let _ = epoll::modify(&self.0, fd, EventData::new_u64(number), interest);
     }
 
-    /// Removes a descriptor that stays open.
+    /// Removes a descriptor, which stays open.
     pub(super) fn remove(&self, fd: impl AsFd) {
-        // The same goes for this.
+        // This fails only for a descriptor that is not in the set.
         let _ = epoll::delete(&self.0, fd);
     }
 
-    /// Fills `events` with what is ready, once something is, `timeout` is over, or a signal was
-    /// handled.
+    /// Waits until a descriptor is ready, `timeout` is over, or a signal was handled. Replaces `events`
+    /// with the events of this wait.
     pub(super) fn wait(&self, events: &mut Events, timeout: Option<Duration>) {
         events.0.clear();
-        // A timeout too long for the kernel's type is none.
+        // A timeout that the kernel's type can't hold is no limit.
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         let spare = rustix::buffer::spare_capacity(&mut events.0);
-        // A signal is the only possible error of a set of our own. Then the caller finds out that it
-        // is too early, and waits again.
+        // For a valid set the only possible error is EINTR, from a signal. The caller then sees no events,
+        // and waits again.
         let _ = epoll::wait(&self.0, spare, timeout.as_ref());
     }
 }

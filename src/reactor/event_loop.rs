@@ -26,7 +26,7 @@ use crate::state::timeouts::BLOCKING_SLICE;
 pub(super) struct EventLoop {
     pub(super) reactor: Arc<Reactor>,
     entries: Slab<Entry>,
-    /// When to look at which entry, each at most once.
+    /// The alarms of all entries, at most one for each.
     alarms: BTreeSet<(Instant, Token)>,
     /// The rejected connections, the oldest first.
     rejected: VecDeque<Token>,
@@ -34,7 +34,7 @@ pub(super) struct EventLoop {
     freed: Vec<Token>,
     buffer: Vec<u8>,
     busy_poll: BusyPoll,
-    /// How many requests to close a single connection the loop knows of.
+    /// The server's count of requests to close a single connection, when the loop last looked.
     close_requests: usize,
 }
 
@@ -57,7 +57,8 @@ impl EventLoop {
         let mut events = Events::new();
         loop {
             self.wait_for_events(&mut events);
-            // Before the mailbox is opened: what a later wake-up announces is not in it yet.
+            // Clear the waker before opening the mailbox. Otherwise this would clear the wake-up of an
+            // arrival that comes in between.
             if events.has(WAKER) {
                 self.reactor.waker.clear();
             }
@@ -79,8 +80,7 @@ impl EventLoop {
         self.reactor.state.remove_reactor(&self.reactor.waker);
     }
 
-    /// Busy-polls, then sleeps, until there are events, a deadline is over, or the mailbox is
-    /// to be opened.
+    /// Busy-polls, then sleeps, until there are events, an alarm is due, or the mailbox is not empty.
     fn wait_for_events(&mut self, events: &mut Events) {
         let epoll = &self.reactor.epoll;
         let found = self.busy_poll.wait(|| {
@@ -110,7 +110,7 @@ impl EventLoop {
         }
     }
 
-    /// Takes what has arrived. Returns whether the loop has come to its end.
+    /// Takes new entries from the mailbox. Returns whether the loop must end.
     fn open_mailbox(&mut self, now: Instant) -> bool {
         let freed = self.freed.drain(..);
         let opened = self.reactor.mailbox.open(freed, self.entries.is_empty());
@@ -121,7 +121,7 @@ impl EventLoop {
             if let Some(alarm) = entry.alarm {
                 self.alarms.insert((alarm, token));
             }
-            let must_be_told = match &entry.what {
+            let must_notice = match &entry.what {
                 What::Rejected(_) => {
                     self.rejected.push_back(token);
                     false
@@ -129,7 +129,7 @@ impl EventLoop {
                 What::Carried(carried) => stopped || carried.conn.is_asked_to_close(),
             };
             self.entries.insert(token, entry);
-            if must_be_told {
+            if must_notice {
                 self.advance(token, now, Ready::default());
             }
         }
@@ -143,7 +143,8 @@ impl EventLoop {
         false
     }
 
-    /// Tells the connections whose close was requested. They are rare, so the loop looks for them.
+    /// Advances the connections whose close was requested. Such requests are rare, so the loop searches
+    /// all entries instead of keeping a list.
     fn close_requested(&mut self, now: Instant) {
         let requests = self.reactor.state.close_requests();
         if requests == self.close_requests {
@@ -160,9 +161,9 @@ impl EventLoop {
         }
     }
 
-    /// Tells every connection that the server ends it.
+    /// Advances every connection at a shutdown request, so that each notices it.
     fn stop(&mut self, now: Instant) {
-        // The pipe stays readable for good.
+        // The pipe stays readable, and would wake the loop again and again.
         let reactor = &self.reactor;
         reactor.epoll.remove(reactor.state.shutdown.stop());
         self.reactor.mailbox.stop();
@@ -188,7 +189,7 @@ impl EventLoop {
         }
     }
 
-    /// Takes the steps of one connection that can be taken now.
+    /// Takes all steps of one connection that can be taken without waiting.
     fn advance(&mut self, token: Token, now: Instant, mut ready: Ready) {
         loop {
             let Some(entry) = self.entries.get_mut(token) else {
@@ -204,7 +205,7 @@ impl EventLoop {
                 }
             };
             let buffer = &mut self.buffer;
-            // A panic here is a bug of this crate, and ends one connection, not all of them.
+            // A panic here is a bug of this crate. It must end only this connection, not all of them.
             let step = catch_unwind(AssertUnwindSafe(|| carried.advance(buffer, now, ready)));
             ready = Ready::default();
             match step {
@@ -224,7 +225,7 @@ impl EventLoop {
                     }
                 }
                 Err(_) => {
-                    log::error!("a reactor panicked over a connection, which is closed");
+                    log::error!("a reactor panicked on a connection, and closes the connection");
                     if let Some(carried) = self.remove(token) {
                         carried.close_after_panic();
                     }
@@ -234,7 +235,7 @@ impl EventLoop {
         }
     }
 
-    /// Watches a connection for what it waits for.
+    /// Sets the events and the alarm that a connection waits for.
     fn watch(&mut self, token: Token, wait: Wait) {
         let Some(entry) = self.entries.get_mut(token) else {
             return;
@@ -245,7 +246,8 @@ impl EventLoop {
             let number = token.to_bits();
             self.reactor.epoll.modify(&*entry, number, interest);
         }
-        // A later deadline is looked at when the earlier alarm rings.
+        // Keep an alarm that is earlier than the deadline: when it is due, the loop sets the next one. This
+        // saves moving the alarm for every message.
         if let Some(until) = wait.until
             && entry.alarm.is_none_or(|alarm| until < alarm)
         {
@@ -264,14 +266,14 @@ impl EventLoop {
         }
     }
 
-    /// Takes a connection out of the set.
+    /// Takes a connection out of the loop and its set. The descriptor stays open.
     pub(super) fn take(&mut self, token: Token) -> Option<Box<Carried>> {
         let carried = self.remove(token)?;
         self.reactor.epoll.remove(&*carried);
         Some(carried)
     }
 
-    /// Forgets a connection, whose descriptor the caller closes.
+    /// Takes a connection out of the loop, but not out of the set. The caller must close the descriptor.
     pub(super) fn remove(&mut self, token: Token) -> Option<Box<Carried>> {
         match self.forget(token)?.what {
             What::Carried(carried) => Some(carried),
@@ -285,7 +287,7 @@ impl EventLoop {
             ..
         }) = self.forget(token)
         {
-            // With nothing unread the kernel need not reset the peer.
+            // Read what has arrived, because the kernel resets the peer if input is unread at `close(2)`.
             has_more_input(&stream, &mut self.buffer);
             self.rejected.retain(|&other| other != token);
             self.reactor.rejected.fetch_sub(1, Ordering::Relaxed);
@@ -303,14 +305,14 @@ impl EventLoop {
 }
 
 impl Drop for EventLoop {
-    /// Where the loop has panicked, the connections are closed with it, and later ones find that
-    /// it is gone.
+    /// Closes the mailbox. If the loop has panicked, its connections are closed with it, and the mailbox
+    /// returns later ones to the threads that bring them.
     fn drop(&mut self) {
         self.reactor.mailbox.close();
     }
 }
 
-/// Drops what a rejected peer has sent. Returns whether more may come.
+/// Drops what a rejected peer has sent. Returns false once the peer has closed or reset the connection.
 fn has_more_input(stream: &TcpStream, scratch: &mut [u8]) -> bool {
     matches!(
         rustix::net::recv(stream, scratch, RecvFlags::DONTWAIT),

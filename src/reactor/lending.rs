@@ -1,5 +1,5 @@
-//! Connections that leave the loop of a reactor for a moment, because a thread has to do what the
-//! loop must not: move a stream, or run a hook.
+//! Connections that leave the loop of a reactor for a while, because a thread of the server has to move
+//! their stream or run a hook. The loop must do neither: both may block.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,8 +15,8 @@ use super::step::Wait;
 use crate::hand_over::hand_over_point;
 
 impl EventLoop {
-    /// Lends a connection that streams to a thread, if a thread and a pipe can be had. Returns
-    /// whether the connection has left.
+    /// Lends a connection that streams to a thread, if there are a thread and a pipe for it. Returns
+    /// whether the connection has left the loop.
     pub(super) fn lend(&mut self, token: Token) -> bool {
         let reactor = Arc::clone(&self.reactor);
         let Some((threads, pipe)) = reactor.threads.upgrade().zip(Pipe::new()) else {
@@ -28,7 +28,7 @@ impl EventLoop {
         let Some(carried) = self.take(token) else {
             return true;
         };
-        // Shared, so that the connection can be taken back from a job that never ran.
+        // If there is no thread, `try_run` drops the job. Sharing the connection keeps it alive then.
         let lent = Arc::new(Mutex::new(Some((carried, pipe))));
         let take = |lent: &Mutex<Option<(Box<Carried>, Pipe)>>| {
             lent.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -51,8 +51,8 @@ impl EventLoop {
         true
     }
 
-    /// Tells of an error. Returns whether the connection has left for it: a hook is code of
-    /// users, and runs on a thread.
+    /// Reports an error that has ended a connection. With an error hook, which is code of users, a thread
+    /// does so. Returns whether the connection has left the loop for that.
     pub(super) fn report(&mut self, token: Token, error: io::Error) -> bool {
         let reactor = Arc::clone(&self.reactor);
         let Some(threads) = reactor.threads.upgrade() else {
@@ -74,7 +74,7 @@ impl EventLoop {
         true
     }
 
-    /// Closes a connection. With a hook, which is code of users, that happens on a thread.
+    /// Closes a connection. With a close hook, which is code of users, a thread does so.
     pub(super) fn close(&mut self, token: Token) {
         let threads = self.reactor.threads.upgrade();
         if let Some(threads) = threads.filter(|_| self.reactor.has_close_hook()) {
@@ -100,9 +100,9 @@ fn move_stream(reactor: &Reactor, mut carried: Box<Carried>, pipe: Pipe) {
     bring_back(reactor, carried);
 }
 
-/// Lets the loop carry a connection on that was with a thread.
+/// Gives a connection from a thread back to the loop, or carries it here if the loop can't take it.
 fn bring_back(reactor: &Reactor, carried: Box<Carried>) {
-    // The loop asks the connection for its next step at once.
+    // This wait makes the loop advance the connection at once.
     let wait = Wait {
         input: true,
         room: false,

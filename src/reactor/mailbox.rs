@@ -1,8 +1,9 @@
-//! What is under way to a reactor's loop, and whether its arrival must wake the loop.
+//! The mailbox of a reactor's loop: connections that other threads have left for the loop.
 //!
 //! A thread that brings a connection adds the descriptor to the `epoll(7)` set and leaves the
-//! connection here. The loop opens the mailbox before it looks at events, so that an arrival need
-//! not wake the loop, unless the loop would sleep past the arrival's first deadline.
+//! connection here. The loop opens the mailbox before it looks at events, so the first event of an
+//! arrival finds its connection. So a thread wakes the loop only if the loop would otherwise sleep
+//! past the arrival's first deadline, or past a shutdown that the arrival must notice.
 
 use std::mem;
 use std::sync::PoisonError;
@@ -22,15 +23,16 @@ struct Inner<E> {
     arrivals: Vec<(Token, E)>,
     tokens: Tokens,
     sleep: Sleep,
-    /// Whether the loop has told all its entries of a stop. A later arrival must be told, too.
+    /// Whether the loop has advanced all its entries because of a shutdown request. The loop must advance
+    /// later arrivals, too.
     stopped: bool,
-    /// Whether the loop ends with its last entry.
+    /// Whether the loop must end once it has no entry left.
     ends: bool,
-    /// Whether the loop is gone.
+    /// Whether the loop has ended.
     ended: bool,
 }
 
-/// How long the loop sleeps if nothing happens.
+/// How long the loop sleeps if no event comes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sleep {
     Awake,
@@ -38,10 +40,10 @@ enum Sleep {
     Forever,
 }
 
-/// What the loop finds in the mailbox.
+/// The contents of the mailbox when the loop opens it.
 pub(super) struct Opened<E> {
     pub(super) arrivals: Vec<(Token, E)>,
-    /// Whether the arrivals must be told of a stop.
+    /// Whether the loop must advance the arrivals because of a shutdown request.
     pub(super) stopped: bool,
 }
 
@@ -57,10 +59,11 @@ impl<E> Mailbox<E> {
         }))
     }
 
-    /// Leaves an entry for the loop, which must look at the entry at `alarm`. `watch` adds the
-    /// entry's descriptor to the set, and returns whether it could.
+    /// Leaves an entry for the loop, which must look at the entry at `alarm`. `watch` must add the
+    /// entry's descriptor to the set, and return whether this has worked.
     ///
-    /// Returns whether the caller must wake the loop, or the entry if the loop can't have it.
+    /// Returns whether the caller must wake the loop. Returns the entry instead if the loop has ended or
+    /// `watch` returns false.
     pub(super) fn deliver(
         &self,
         entry: E,
@@ -72,7 +75,8 @@ impl<E> Mailbox<E> {
             return Err(entry);
         }
         let token = inner.tokens.acquire();
-        // Under the lock: otherwise the loop could close the descriptor before.
+        // Call `watch` under the lock. Otherwise the loop could take the entry, and close its descriptor
+        // before `watch` adds it.
         if !watch(token, &entry) {
             inner.tokens.release(token);
             return Err(entry);
@@ -85,17 +89,19 @@ impl<E> Mailbox<E> {
         };
         let wakes = oversleeps || (inner.stopped && inner.sleep != Sleep::Awake);
         if wakes {
-            // The next arrivals need not wake the loop again.
+            // The loop is being woken, so the next arrivals need not wake it again.
             inner.sleep = Sleep::Awake;
         }
         Ok(wakes)
     }
 
-    /// The loop, which `is_empty` or not, is about to sleep until `alarm`. Returns whether it may.
+    /// Notes that the loop is about to sleep until `alarm`, and returns whether the loop may. `is_empty`:
+    /// the loop has no entries.
     pub(super) fn fall_asleep(&self, alarm: Option<Instant>, is_empty: bool) -> bool {
         let mut inner = self.lock();
-        // What has arrived since the mailbox was opened may have an earlier deadline. And the last
-        // entry may have gone after the loop was asked to end with it.
+        // An entry that has arrived since the mailbox was opened may have an earlier deadline. And if the
+        // last entry has gone since, a loop that was asked to end must not sleep, because no other wake-up
+        // will come.
         let may = inner.arrivals.is_empty() && !(inner.ends && is_empty);
         if may {
             inner.sleep = alarm.map_or(Sleep::Forever, Sleep::Until);
@@ -103,8 +109,8 @@ impl<E> Mailbox<E> {
         may
     }
 
-    /// The loop takes what has arrived, and gives tokens back. Returns `None` if the loop, which
-    /// `is_empty` or not, has come to its end.
+    /// Takes the arrivals for the loop, and takes back the tokens in `freed`. Returns `None` if the loop
+    /// must end. `is_empty`: the loop has no entries.
     pub(super) fn open(
         &self,
         freed: impl Iterator<Item = Token>,
@@ -123,17 +129,17 @@ impl<E> Mailbox<E> {
         })
     }
 
-    /// The loop tells all its entries of a stop.
+    /// Notes that the loop advances all its entries because of a shutdown request.
     pub(super) fn stop(&self) {
         self.lock().stopped = true;
     }
 
-    /// Asks the loop to end with its last entry. The caller wakes the loop.
+    /// Asks the loop to end once it has no entry left. The caller must wake the loop.
     pub(super) fn end(&self) {
         self.lock().ends = true;
     }
 
-    /// The loop is gone, with everything that had arrived.
+    /// Notes that the loop has ended, and drops the arrivals.
     pub(super) fn close(&self) {
         let mut inner = self.lock();
         inner.ended = true;
@@ -209,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_can_not_be_watched_comes_back() {
+    fn an_entry_that_can_not_be_watched_is_returned() {
         let mailbox = Mailbox::new();
         assert_eq!(mailbox.deliver(8, None, |_, _| false), Err(8));
         assert_eq!(open(&mailbox), []);

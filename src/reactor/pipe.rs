@@ -1,8 +1,8 @@
-//! Streams without copying: bytes go from the socket into a pipe and back as references to the
+//! Moves streams without copying: bytes go from the socket into a pipe and back as references to the
 //! pages in which they arrived (`splice(2)`).
 //!
 //! Copying is cheaper for small messages, and a pipe takes two descriptors. So only a connection
-//! that streams has a pipe, and a thread to move it, for as long as the stream lasts.
+//! that streams has a pipe and a thread, and only while the stream lasts.
 
 use std::io::{self, ErrorKind, PipeReader, PipeWriter};
 use std::net::TcpStream;
@@ -20,32 +20,33 @@ use crate::state::close_reason::CloseReason;
 /// need.
 static PIPES: Semaphore = Semaphore::new(32);
 
-/// Whether the system has refused to splice, as a filter of system calls does. Copying does then.
+/// Whether the system has refused to splice, as a filter of system calls does. Reactors copy all
+/// streams after that.
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
-/// A pipe, and how much is in it.
+/// A pipe for the stream of one connection.
 #[derive(Debug)]
 pub(super) struct Pipe {
     reader: PipeReader,
     writer: PipeWriter,
+    /// The number of bytes in the pipe.
     held: usize,
     _permit: Permit<'static>,
 }
 
 impl Pipe {
-    /// The capacity that is asked for. Beyond a limit for each user (`pipe(7)`) the system gives
-    /// less.
+    /// The capacity to ask for, in bytes. Beyond a limit for each user (`pipe(7)`) the kernel gives less.
     const CAPACITY: usize = 256 * 1024;
 
-    /// Makes a pipe, unless the process has too many or is short of descriptors or memory, or the
-    /// system refuses to splice.
+    /// Makes a pipe. Returns `None` if the process has the most pipes that it may have or is short of
+    /// descriptors or memory, or if the system refuses to splice.
     pub(super) fn new() -> Option<Self> {
         if REFUSED.load(Ordering::Relaxed) {
             return None;
         }
         let permit = PIPES.try_acquire()?;
         let (reader, writer) = io::pipe().ok()?;
-        // If the system refuses, the pipe keeps its 64 KiB, which do.
+        // If the kernel refuses, the pipe keeps its 64 KiB, which are enough.
         let _ = fcntl_setpipe_size(&writer, Self::CAPACITY);
         Some(Self {
             reader,
@@ -55,35 +56,35 @@ impl Pipe {
         })
     }
 
-    /// Sends back what the peer sends, on this thread, for as long as it streams and the server
-    /// does not end the connection. Returns when the peer last sent something.
+    /// Echoes the peer's stream on this thread. Returns once the peer no longer streams or the server
+    /// ends the connection. Returns the time when the peer last sent something.
     ///
     /// # Errors
     ///
-    /// Those of the connection, and its timeouts.
+    /// The stream has failed, or a timeout of the connection is over.
     pub(super) fn relay(mut self, conn: &Connection) -> io::Result<Instant> {
         let mut last = Instant::now();
         let mut small_in_a_row = 0;
-        // A peer that takes nothing must not hold up a close.
+        // Otherwise a write to a peer that reads nothing would block without end, and delay a close.
         conn.send_in_slices();
         while small_in_a_row < STREAM_READS && !conn.should_close() {
             let received = conn.receive_soon_by(|most| {
                 self.fill(conn.stream(), most).map_err(|error| {
                     if is_refusal(&error, conn) {
                         REFUSED.store(true, Ordering::Relaxed);
-                        // Nothing was taken, so the reactor can copy on as if nothing came.
+                        // The splice took no bytes, so the reactor can go on by copying.
                         return ErrorKind::WouldBlock.into();
                     }
                     error
                 })
             })?;
-            // The peer is silent, or at its end: that is for the reactor to read.
+            // The peer is silent or has ended the stream. The reactor waits for input or reads the end.
             let Some(n @ 1..) = received else {
                 break;
             };
             last = Instant::now();
             while self.held > 0 {
-                // A splice blocks as it likes, for at most a slice.
+                // A splice may block for a slice, even if `send_by` asks the closure not to block.
                 conn.send_by(|_| self.drain(conn.stream()))?;
             }
             small_in_a_row = if n < STREAM_MIN_READ {
@@ -95,11 +96,12 @@ impl Pipe {
         Ok(last)
     }
 
-    /// Takes what the peer has sent, or waits for it. The pipe must be empty.
+    /// Moves what the peer has sent into the pipe, after waiting for it. The pipe must be empty.
     fn fill(&mut self, from: &TcpStream, most: usize) -> io::Result<usize> {
         let most = most.min(Self::CAPACITY);
         match splice(from, None, &self.writer, None, most, SpliceFlags::empty())? {
-            // A splice returns 0 at the end of file, but also where the next byte is urgent.
+            // A splice returns 0 at the end of file, but also if the next byte is urgent data (`tcp(7)`).
+            // The reactor finds out which.
             0 => Err(ErrorKind::WouldBlock.into()),
             n => {
                 self.held = n;
@@ -108,7 +110,7 @@ impl Pipe {
         }
     }
 
-    /// Sends some of what the pipe holds.
+    /// Sends some of the bytes in the pipe.
     fn drain(&mut self, to: &TcpStream) -> io::Result<usize> {
         let flags = SpliceFlags::empty();
         let n = splice(&self.reader, None, to, None, self.held, flags)?;
@@ -117,7 +119,7 @@ impl Pipe {
     }
 }
 
-/// Returns whether an error says that the system does not splice, and nothing of the connection.
+/// Returns whether an error means that the system refuses to splice, and not that the connection failed.
 fn is_refusal(error: &io::Error, conn: &Connection) -> bool {
     !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
         && conn.reason_of(error) == CloseReason::Error

@@ -1,8 +1,7 @@
-//! The driver for one connection: `poll(2)`, on the calling thread, until the connection is
+//! The driver for one connection, which uses `poll(2)` on the calling thread until the connection is
 //! closed.
 //!
-//! It carries the connection of `handle_request`, and any connection for which no reactor can be
-//! had.
+//! The poll loop carries the connection of `handle_request`, and connections that no reactor can take.
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -41,7 +40,7 @@ pub(crate) fn carry(mut carried: Carried, report: ReportError<'_>) -> ClosedConn
     }
 }
 
-/// Moves the stream on this thread, if there is a pipe for it.
+/// Moves the stream on this thread, if the process can have a pipe for it.
 fn move_stream(carried: &mut Carried, report: ReportError<'_>) {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     if let Some(pipe) = Pipe::new() {
@@ -57,10 +56,11 @@ fn move_stream(carried: &mut Carried, report: ReportError<'_>) {
 }
 
 /// Busy-polls, then sleeps, until the connection is ready, the time is over, or the connection is asked
-/// to close. `knows`: the connection was asked before, and knows.
-fn sleep(carried: &Carried, what: Wait, knows: bool, busy_poll: &BusyPoll) -> Ready {
+/// to close. `has_noticed`: the connection has noticed the request before.
+fn sleep(carried: &Carried, what: Wait, has_noticed: bool, busy_poll: &BusyPoll) -> Ready {
     if what.input && !what.room {
-        let found = busy_poll.wait(|| match look(carried, what, knows, Some(Duration::ZERO)) {
+        let now = Some(Duration::ZERO);
+        let found = busy_poll.wait(|| match poll(carried, what, has_noticed, now) {
             Ready {
                 input: false,
                 room: false,
@@ -73,28 +73,31 @@ fn sleep(carried: &Carried, what: Wait, knows: bool, busy_poll: &BusyPoll) -> Re
     }
     let start = Instant::now();
     let timeout = what.until.map(|at| at.saturating_duration_since(start));
-    let ready = look(carried, what, knows, timeout);
+    let ready = poll(carried, what, has_noticed, timeout);
     if start.elapsed() >= BLOCKING_SLICE {
         busy_poll.silence();
     }
     ready
 }
 
-fn look(carried: &Carried, what: Wait, knows: bool, timeout: Option<Duration>) -> Ready {
+/// Waits up to `timeout` until the connection is ready or asked to close.
+fn poll(carried: &Carried, what: Wait, has_noticed: bool, timeout: Option<Duration>) -> Ready {
     let mut events = PollFlags::empty();
     events.set(PollFlags::IN, what.input);
     events.set(PollFlags::OUT, what.room);
+    // Take the pipe before the check. A request that comes after the check then wakes this thread.
     let sleepers = carried.conn.server().state().shutdown.sleepers().current();
-    if !knows && carried.conn.is_asked_to_close() {
+    if !has_noticed && carried.conn.is_asked_to_close() {
         return Ready::default();
     }
     let mut fds = [
         PollFd::new(carried, events),
         PollFd::new(&*sleepers, PollFlags::IN),
     ];
-    // At a stop the pipe stays readable, and would end every wait of a connection that knows.
-    let watched = if knows { 1 } else { 2 };
-    // If `poll` fails, the next receive or send meets what is wrong.
+    // After a shutdown request the pipe stays readable. A connection that has noticed the request leaves
+    // the pipe out, because the pipe would end every wait at once.
+    let watched = if has_noticed { 1 } else { 2 };
+    // If `poll(2)` fails, the connection counts as ready, and the next receive or send reports the error.
     let failed = wait(&mut fds[..watched], timeout).is_err();
     let found = fds[0].revents();
     let broken = failed || found.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL);

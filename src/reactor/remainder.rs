@@ -1,9 +1,9 @@
 //! The remainder of a connection, from the end of its handler to its close: a state machine
 //! without I/O.
 //!
-//! A driver asks for the [`next`](Remainder::next) step, takes the step, and tells the machine
-//! what came of it, until the step is to wait. Then the driver sleeps until the connection is
-//! ready or the time is over, says so, and asks again. Two drivers do this: the
+//! A driver asks for the [`next`](Remainder::next) step, takes the step, and tells the machine the
+//! result. It goes on until the step is to wait. Then the driver sleeps until the connection is
+//! ready or the time is over, tells the machine, and asks again. There are two drivers: the
 //! [event loop](super::event_loop), for thousands of connections, and the
 //! [poll loop](super::poll_loop), for one.
 //!
@@ -38,44 +38,49 @@ pub(crate) const STREAM_READS: u32 = 8;
 pub(crate) struct Remainder {
     stage: Stage,
     rest: Rest,
-    /// Bytes that were received and that the socket has not taken back yet.
+    /// The number of received bytes that are to be echoed and that the socket has not taken yet.
     owed: usize,
     ready: Ready,
-    /// When the peer last sent something, or took the last of what was owed.
+    /// When the peer last sent something, or when the socket took the last owed byte.
     quiet_since: Instant,
-    /// Since when the socket has taken nothing, and when it was last tried.
+    /// Set while the socket takes no more owed bytes.
     blocked: Option<Blocked>,
+    /// The number of last reads in a row that may be part of a stream.
     large_reads: u32,
     reason: CloseReason,
-    /// When the connection must be closed, whatever it still waits for.
+    /// When the connection must be closed, even if it still waits for the peer.
     deadline: Option<Instant>,
-    /// Until when a stop waits for a lingering peer to send more.
+    /// When a shutdown stops waiting for a lingering peer that sends nothing.
     quiet_until: Option<Instant>,
-    /// Whether the peer had sent nothing when the server ended the connection.
+    /// Whether the server ended the connection, and the peer sent nothing within the drain grace.
     silent: bool,
+    /// Whether a close can no longer take bytes from the peer.
     delivered: bool,
 }
 
+/// A socket that takes no more bytes, because the peer reads too slowly.
 #[derive(Clone, Copy, Debug)]
 struct Blocked {
+    /// When a send first found no room.
     since: Instant,
+    /// When a send last found no room.
     tried: Instant,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Bytes are echoed or dropped.
+    /// The server echoes or drops what arrives.
     Carry,
-    /// The server ends the connection, and waits until then for input that is under way.
+    /// The server ends the connection, and waits until `until` for input that is under way.
     Grace {
         until: Option<Instant>,
     },
-    /// The stream is readable and empty: an end of file or an error is next, or nothing has made it
-    /// readable and the grace goes on.
+    /// The stream is readable but has no bytes. The next read returns an end of file or an error. Or
+    /// it finds nothing, because the wake-up had no cause, and then the grace goes on.
     LastRead {
         until: Option<Instant>,
     },
-    /// The server ends the connection once this much of the input has been carried.
+    /// The server ends the connection once it has carried `left` more bytes of input.
     Arrived {
         left: u64,
     },
@@ -84,14 +89,14 @@ enum Stage {
         until: Option<Instant>,
         marked: bool,
     },
-    /// The server waits until the peer has acknowledged everything.
+    /// The server waits until the peer has acknowledged everything except about 3 kB.
     InFlight {
         until: Option<Instant>,
         marked: bool,
     },
-    /// A FIN is to be sent.
+    /// The server sends its FIN next.
     Fin,
-    /// The FIN is out. Input is dropped until the peer's own FIN.
+    /// The server has sent its FIN, and drops input until the peer's FIN.
     Linger {
         until: Option<Instant>,
     },
@@ -99,8 +104,8 @@ enum Stage {
 }
 
 impl Remainder {
-    /// Begins with a connection that its handler has left to the server with `owed` bytes to
-    /// send back first.
+    /// Makes the machine for a connection that its handler has left to the server, with `owed` bytes
+    /// to carry first.
     pub(crate) fn carry(rest: Rest, owed: usize, now: Instant) -> Self {
         Self {
             stage: Stage::Carry,
@@ -124,16 +129,16 @@ impl Remainder {
         }
     }
 
-    /// Begins with a connection whose handler has noticed that the server ends it. This much of the
-    /// input that had arrived is still unread. `silent`: nothing had.
+    /// Ends the connection once `left` more bytes of input have been carried, because its handler has
+    /// noticed that the server ends it. `silent`: the peer had sent nothing.
     pub(crate) fn with_arrived(mut self, left: u64, silent: bool) -> Self {
         self.stage = Stage::Arrived { left };
         self.silent = silent;
         self
     }
 
-    /// Begins with a connection that has ended. `silent`: when the server ended it, the peer had
-    /// sent nothing.
+    /// Makes the machine for a connection that has ended and is to be closed. `silent`: the server ended
+    /// the connection, and the peer had sent nothing.
     pub(crate) fn close(reason: CloseReason, silent: bool, moment: &Moment<'_>) -> Self {
         let mut remainder = Self::carry(Rest::Discard, 0, moment.now);
         remainder.silent = silent;
@@ -141,12 +146,12 @@ impl Remainder {
         remainder
     }
 
-    /// Returns why the connection has ended.
+    /// Returns why the connection has ended, or `Done` while it has not.
     pub(crate) fn reason(&self) -> CloseReason {
         self.reason
     }
 
-    /// Replaces the reason: a hook that was told of the end has failed itself.
+    /// Replaces the reason, because a hook that was called for the old one has failed.
     pub(crate) fn adopt(&mut self, reason: CloseReason) {
         self.reason = reason;
     }
@@ -156,7 +161,7 @@ impl Remainder {
         self.delivered
     }
 
-    /// Takes note of what the connection is ready for.
+    /// Notes the events that the connection is ready for.
     pub(crate) fn ready(&mut self, ready: Ready) {
         self.ready.input |= ready.input;
         self.ready.room |= ready.room;
@@ -182,10 +187,10 @@ impl Remainder {
                 Stage::Grace { .. } if self.ready.input => return Step::CountArrived,
                 Stage::Grace { until } if is_past(until, moment) => {
                     self.silent = true;
-                    self.end(why(moment), moment);
+                    self.end(servers_reason(moment), moment);
                 }
                 Stage::LastRead { .. } => return receive(usize::MAX),
-                Stage::Arrived { left: 0 } => self.end(why(moment), moment),
+                Stage::Arrived { left: 0 } => self.end(servers_reason(moment), moment),
                 Stage::Arrived { left } => {
                     return receive(usize::try_from(left).unwrap_or(usize::MAX));
                 }
@@ -220,9 +225,11 @@ impl Remainder {
         }
     }
 
-    /// Returns when a lingering close ends. If the close began before a stop, the stop does not wait
-    /// for a peer that has everything and sends nothing. A close that the stop itself began lingers
-    /// on, because what the peer sends before it hears of the FIN may still be under way.
+    /// Returns when a lingering close ends.
+    ///
+    /// If the close began before a shutdown, the shutdown does not wait for a peer that has everything
+    /// and sends nothing. A close that the shutdown itself began lingers on, because bytes that the
+    /// peer sent before it received the FIN may still be under way.
     fn linger_end(&mut self, until: Option<Instant>, moment: &Moment<'_>) -> Option<Instant> {
         let is_older = moment.stopping && self.reason != CloseReason::Shutdown;
         if is_older && self.delivered && self.quiet_until.is_none() {
@@ -260,7 +267,8 @@ impl Remainder {
             return Step::Send;
         };
         let stalled = add(since, moment.timeouts.write);
-        // Room is reported only where much has become free, and a timeout counts what was taken.
+        // The kernel reports room only once a third of the send buffer is free, but the write timeout must
+        // start over when the peer reads anything. So with a write timeout try again in between.
         let retry = stalled.and(tried.checked_add(WRITE_RETRY));
         let attempt = earlier(stalled, retry);
         let is_due = attempt.is_some_and(|at| moment.now >= at) && moment.now > tried;
@@ -274,14 +282,14 @@ impl Remainder {
         wait(false, true, earlier(attempt, deadline))
     }
 
-    /// Ends a connection whose peer takes nothing.
+    /// Ends a connection whose peer has not read the owed bytes in time.
     fn give_up(&mut self, reason: CloseReason, moment: &Moment<'_>) -> Step {
         self.owed = 0;
         self.end(reason, moment);
         Step::TimedOut(reason)
     }
 
-    /// Returns whether the peer's input is still echoed or dropped.
+    /// Returns whether the connection has not ended yet, so that its input is still echoed or dropped.
     pub(crate) fn is_carrying(&self) -> bool {
         matches!(
             self.stage,
@@ -299,16 +307,17 @@ impl Remainder {
                 self.stage = Stage::Closed;
                 return;
             }
-            // The peer sends nothing more, so that the close can't reset the connection.
+            // The peer sends nothing more, so no input can be unread and the close can't reset the
+            // connection.
             CloseReason::Eof => {
                 self.delivered = true;
                 self.stage = Stage::Closed;
                 return;
             }
-            // The drain timeout is the bound. What is not delivered by then is aborted, and
-            // counted.
+            // The drain timeout is the bound. If the output is not delivered by then, the server aborts
+            // the connection and counts the abort.
             CloseReason::Shutdown => drain.max(lingering),
-            // The same time, but from the request on, and for all waits together.
+            // The time is the same, but all waits together must end this long after the request.
             CloseReason::Closed => {
                 self.deadline = moment.close_end;
                 drain.max(lingering)
@@ -328,14 +337,14 @@ impl Remainder {
     }
 }
 
-/// Returns whether the server ends a connection now.
+/// Returns whether the server is ending the connection.
 fn is_over(moment: &Moment<'_>) -> bool {
     let lifetime_end = add(moment.accepted, moment.timeouts.lifetime);
-    moment.asked_to_close || is_past_some(lifetime_end, moment)
+    moment.asked_to_close || is_past(lifetime_end, moment)
 }
 
-/// Returns why the server ends a connection now.
-fn why(moment: &Moment<'_>) -> CloseReason {
+/// Returns the server's reason for ending the connection.
+fn servers_reason(moment: &Moment<'_>) -> CloseReason {
     if moment.stopping {
         CloseReason::Shutdown
     } else if moment.asked_to_close {
@@ -362,12 +371,8 @@ fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
 }
 
 /// Returns whether a deadline is over. `None` never is.
-fn is_past_some(deadline: Option<Instant>, moment: &Moment<'_>) -> bool {
+fn is_past(deadline: Option<Instant>, moment: &Moment<'_>) -> bool {
     deadline.is_some_and(|deadline| moment.now >= deadline)
-}
-
-fn is_past(until: Option<Instant>, moment: &Moment<'_>) -> bool {
-    is_past_some(until, moment)
 }
 
 #[cfg(test)]

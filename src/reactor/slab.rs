@@ -1,5 +1,5 @@
-//! Entries by index and generation, so that an event of a connection that has left can't hit the
-//! connection that has its place now. Pure.
+//! The entries of a reactor by index and generation, so that a late event of a connection can't hit
+//! another connection that has the same place by then. Pure.
 
 /// Names one entry, also in the events of `epoll(7)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +26,7 @@ impl Token {
     }
 }
 
-/// Gives out tokens, to whichever thread brings an entry.
+/// Gives out tokens to the threads that bring entries.
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
     free: Vec<Token>,
@@ -45,7 +45,7 @@ impl Tokens {
         })
     }
 
-    /// Takes a token back, and gives its place to the next generation.
+    /// Takes a token back. The next entry in its place gets the next generation.
     pub(super) fn release(&mut self, token: Token) {
         self.free.push(Token {
             generation: token.generation.wrapping_add(1),
@@ -73,7 +73,7 @@ impl<T> Slab<T> {
         self.len == 0
     }
 
-    /// Enters `entry` under a token that was acquired for it.
+    /// Enters `entry` under `token`, which must have been acquired for this entry.
     pub(super) fn insert(&mut self, token: Token, entry: T) {
         if self.places.len() <= token.index() {
             self.places.resize_with(token.index() + 1, || None);
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Whatever is entered and removed, each token finds its own entry while the entry is
+        /// For any order of inserts and removals, each token finds its own entry while the entry is
         /// there, and nothing afterwards.
         #[test]
         fn a_token_finds_its_own_entry_or_nothing(steps in vec(any::<(bool, u8)>(), 0..200)) {

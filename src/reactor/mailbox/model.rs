@@ -1,8 +1,8 @@
 //! The mailbox under a model checker, with the loop and the threads that bring connections.
 //!
 //! The [loop](Loop) opens the mailbox, falls asleep and clears its waker in the order of
-//! [`event_loop`](crate::reactor::event_loop). A loop that sleeps for ever although it must end
-//! is found by the checker, as a deadlock.
+//! [`event_loop`](crate::reactor::event_loop). If the loop sleeps for ever although it must end, the
+//! checker reports a deadlock.
 
 #![allow(
     clippy::unwrap_used,
@@ -29,7 +29,7 @@ use crate::reactor::slab::Token;
 #[derive(Clone, Copy)]
 struct Plan {
     threads: u64,
-    /// How many connections each thread brings.
+    /// The number of connections that each thread brings.
     entries: u64,
     stops: bool,
     end: End,
@@ -49,25 +49,26 @@ struct Reactor {
     base: Instant,
 }
 
-/// The `epoll(7)` set, and what the test wants to know.
+/// The `epoll(7)` set, and the facts that the test checks.
 #[derive(Default)]
 struct Kernel {
     /// Whether the waker is readable.
     woken: bool,
-    /// Whether the stop is readable, and in the set.
+    /// Whether the pipe of the stop is readable and in the set.
     stopped: bool,
-    /// Whether every connection that is left has been closed by its peer.
+    /// Whether the peers have closed all connections in the set.
     peers_gone: bool,
-    /// Until when the loop sleeps, if it does.
+    /// If the loop sleeps, until when.
     asleep: Option<Option<Instant>>,
-    /// The connections that were left, and not yet taken by the loop.
+    /// The connections in the mailbox, which the loop has not taken yet.
     under_way: BTreeMap<u64, Option<Instant>>,
-    /// The connections that the loop has taken, each once.
+    /// The connections that the loop has taken.
     taken: BTreeSet<u64>,
-    /// The connections that were told of the stop.
+    /// The connections that the loop has told of the stop.
     told: BTreeSet<u64>,
+    /// The connections that the mailbox has returned.
     returned: BTreeSet<u64>,
-    /// Whether the loop has told everything of the stop.
+    /// Whether the loop has told all its connections of the stop.
     loop_stopped: bool,
 }
 
@@ -106,7 +107,7 @@ impl Reactor {
         }
     }
 
-    /// Sleeps until something is ready, and returns what is.
+    /// Sleeps until there are events, and returns them. With `None` does not sleep.
     fn collect(&self, timeout: Option<Option<Instant>>) -> Events {
         let mut kernel = self.kernel();
         if timeout.is_some() {
@@ -124,7 +125,7 @@ impl Reactor {
         }
     }
 
-    /// Waits until the loop sleeps and nothing is about to wake it, and checks that it may sleep.
+    /// Waits until the loop sleeps and nothing is about to wake the loop. Checks that it may sleep.
     fn check_sleep(&self) {
         let mut kernel = self.kernel();
         let until = loop {
@@ -181,11 +182,11 @@ impl Loop {
                     .extend(self.entries.drain(..).map(|(token, _)| token));
             }
         }
-        // Where the loop is dropped.
+        // The real loop does this when it is dropped.
         self.reactor.mailbox.close();
     }
 
-    /// Returns whether the loop has come to its end.
+    /// Returns whether the loop must end.
     fn open_mailbox(&mut self) -> bool {
         let freed = self.freed.drain(..);
         let Some(opened) = self.reactor.mailbox.open(freed, self.entries.is_empty()) else {
@@ -217,14 +218,14 @@ impl Loop {
     }
 }
 
-/// How the server ends its reactor.
+/// What else happens while the server ends its reactor.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// The loop sleeps, and has no connections.
+    /// Nothing: the loop sleeps, and has no connections.
     Idle,
-    /// The last connection comes at the same time, and its peer closes it.
+    /// A thread brings the last connection, and its peer closes it.
     WithTheLastConnection,
-    /// A watchdog wakes the loop at the same time.
+    /// A watchdog wakes the loop.
     WithAWatchdog,
 }
 

@@ -1,8 +1,8 @@
-//! The state machine in a simulated world: a peer, a socket and a clock, none of which is real.
+//! The state machine in a simulated world: the peer, the socket and the clock are simulated.
 //!
-//! A script says what happens, and when. The driver checks every rule of the machine while it
-//! plays the script, so that a test brings a script and says how it must end. A byte is known by
-//! its position in the stream: the socket must get the positions in order, without a gap.
+//! A script says what happens, and when. The driver plays the script, and checks every rule of the
+//! machine meanwhile. So a test consists of a script and of how the connection must end. Each byte is
+//! represented by its position in the stream: the socket must get the positions in order, without a gap.
 
 mod any_world;
 mod driver;
@@ -16,7 +16,7 @@ use crate::state::close_reason::CloseReason::{
 use driver::{Outcome, run};
 use script::{Begin, End, Ms, Peer, Script, Socket, Times, quiet};
 
-/// Says when and why a script must end, and how many bytes the peer must have got.
+/// Checks when and why the connection of a script ends, and how many bytes the peer gets.
 fn ends(script: &Script, closed: Ms, reason: CloseReason, echoed: usize) {
     let outcome = run(script);
     let expected = Outcome {
@@ -28,7 +28,7 @@ fn ends(script: &Script, closed: Ms, reason: CloseReason, echoed: usize) {
     assert_eq!(outcome, expected, "{script:#?}");
 }
 
-/// A peer that sends 100 bytes at 50 ms, and takes everything.
+/// A peer that sends 100 bytes at 50 ms, and reads its whole echo.
 fn talker() -> Peer {
     Peer {
         sends: vec![(50, 100)],
@@ -36,7 +36,7 @@ fn talker() -> Peer {
     }
 }
 
-/// A peer that sends 100 kB at 50 ms, and takes nothing of them.
+/// A peer that sends 100 kB at 50 ms, and reads nothing of its echo.
 fn deaf() -> Peer {
     Peer {
         sends: vec![(50, 100_000)],
@@ -230,7 +230,7 @@ fn a_flood_does_not_hold_up_a_stop() {
         },
         ..quiet()
     };
-    // The peer has its FIN at once, and answers a millisecond later.
+    // The peer receives the FIN at once, and answers a millisecond later.
     ends(&script, 301, Shutdown, 30_100);
 }
 
@@ -339,6 +339,6 @@ fn a_lifetime_and_one_lingering_time_bound_a_peer_that_takes_nothing() {
         peer,
         ..quiet()
     };
-    // Were the waits added up, the FIN would go out at 2000, and the close would be at 2500.
+    // If the waits added up, the FIN would be sent at 2000, and the close would be at 2500.
     ends(&script, 1500, Lifetime, 0);
 }

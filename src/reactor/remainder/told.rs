@@ -1,4 +1,4 @@
-//! What a driver tells the state machine: what came of each step.
+//! What a driver tells the state machine: the result of each step.
 
 use std::time::Instant;
 
@@ -8,9 +8,10 @@ use crate::reactor::step::Moment;
 use crate::state::close_reason::CloseReason;
 
 impl Remainder {
-    /// The driver has received this many bytes.
+    /// Notes that the driver has received `n` bytes.
     pub(crate) fn received(&mut self, n: usize, now: Instant) {
-        // One read per event: what is left makes the stream ready again.
+        // Receive once per event, so that one stream can't hold up the others. What is left makes the
+        // stream ready again.
         self.ready.input = false;
         match &mut self.stage {
             Stage::Carry => {
@@ -31,7 +32,7 @@ impl Remainder {
         }
     }
 
-    /// There was nothing to receive.
+    /// Notes that there was nothing to receive.
     pub(crate) fn nothing_came(&mut self) {
         self.ready.input = false;
         match self.stage {
@@ -41,12 +42,13 @@ impl Remainder {
         }
     }
 
-    /// The driver has received the peer's FIN.
+    /// Notes that the driver has received the peer's FIN.
     pub(crate) fn eof(&mut self, moment: &Moment<'_>) {
         self.ready.input = false;
         match self.stage {
             Stage::Unsent { .. } | Stage::InFlight { .. } => {
-                // After its own FIN no close can take back what is under way to the peer.
+                // After the peer's FIN no input can arrive, so a close can't reset the connection and
+                // destroy output that is under way.
                 self.delivered = true;
                 self.stage = Stage::Fin;
             }
@@ -55,7 +57,7 @@ impl Remainder {
         }
     }
 
-    /// The driver has found the peer gone while it dropped input.
+    /// Notes that the driver has found the connection broken while it dropped input.
     pub(crate) fn gone(&mut self) {
         self.stage = match self.stage {
             Stage::Linger { .. } => Stage::Closed,
@@ -63,13 +65,13 @@ impl Remainder {
         };
     }
 
-    /// Receiving or sending has failed for this reason.
+    /// Notes that receiving or sending has failed for `reason`.
     pub(crate) fn fail(&mut self, reason: CloseReason, moment: &Moment<'_>) {
         self.owed = 0;
         self.end(reason, moment);
     }
 
-    /// The socket has taken this many bytes of what is owed.
+    /// Notes that the socket has taken `n` of the owed bytes.
     pub(crate) fn sent(&mut self, n: usize, now: Instant) {
         self.owed = self.owed.saturating_sub(n);
         self.blocked = None;
@@ -78,14 +80,14 @@ impl Remainder {
         }
     }
 
-    /// The socket has taken nothing of what is owed.
+    /// Notes that the socket has no room for owed bytes.
     pub(crate) fn no_room(&mut self, now: Instant) {
         self.ready.room = false;
         let since = self.blocked.map_or(now, |blocked| blocked.since);
         self.blocked = Some(Blocked { since, tried: now });
     }
 
-    /// This much input has arrived and is unread.
+    /// Notes that `n` bytes of input have arrived and are unread.
     pub(crate) fn arrived(&mut self, n: u64) {
         self.stage = match (n, self.stage) {
             (0, Stage::Grace { until }) => Stage::LastRead { until },
@@ -93,18 +95,18 @@ impl Remainder {
         };
     }
 
-    /// Whether the stream has the mark that was asked for.
+    /// Notes whether the driver could make the stream writable only once nothing is unsent or in flight.
     pub(crate) fn marked(&mut self, done: bool) {
-        // Look at once: what is writable already makes no event.
+        // Check at once, because the stream may be writable already.
         self.ready.room = true;
         match &mut self.stage {
             Stage::Unsent { marked, .. } | Stage::InFlight { marked, .. } if done => *marked = true,
-            // Where the system can't tell, nothing counts as delivered.
+            // The system can't tell what is delivered, so don't wait, and count nothing as delivered.
             _ => self.stage = Stage::Fin,
         }
     }
 
-    /// Whether the stream is writable, by the mark that it has.
+    /// Notes whether the stream is writable, in the sense of the last mark.
     pub(crate) fn writable(&mut self, writable: bool) {
         self.ready.room = false;
         match self.stage {
@@ -120,11 +122,11 @@ impl Remainder {
         }
     }
 
-    /// Whether the FIN could be sent.
+    /// Notes whether the FIN could be sent.
     pub(crate) fn fin_sent(&mut self, sent: bool, moment: &Moment<'_>) {
         self.ready.input = false;
-        // A peer that was asked to end and is silent may stay silent for ever, and what it sends
-        // from now on comes too late.
+        // If the server ends the connection of a silent peer, don't linger: the peer may stay silent for
+        // ever, and what it sends from now on comes too late.
         self.stage = if !sent || (self.silent && self.delivered) {
             Stage::Closed
         } else {
@@ -135,20 +137,20 @@ impl Remainder {
         };
     }
 
-    /// No thread or no pipe can be had for the stream.
+    /// Notes that there is no thread or no pipe for the stream.
     pub(crate) fn keep(&mut self) {
-        // Ask again only after as many large reads.
+        // Ask again only after as many more large reads.
         self.large_reads = 0;
     }
 
-    /// The thread that moved the stream has given the connection back. The peer last sent something
-    /// at `last`.
+    /// Notes that the thread that moved the stream has given the connection back. The peer last sent
+    /// something at `last`.
     pub(crate) fn resume(&mut self, last: Instant) {
         self.large_reads = 0;
         self.quiet_since = last;
     }
 
-    /// A shutdown has aborted the connection.
+    /// Notes that the connection was aborted. `why` is the reason if it had not ended before.
     pub(crate) fn abort(&mut self, why: CloseReason) {
         if self.is_carrying() {
             self.reason = why;

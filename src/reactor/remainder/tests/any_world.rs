@@ -1,4 +1,4 @@
-//! What holds whatever the peer, the socket and the clock do: random scripts.
+//! Properties that hold for whatever the peer, the socket and the clock do, tested with random scripts.
 
 use proptest::prelude::*;
 
@@ -57,7 +57,7 @@ proptest! {
         script.abort = None;
         script.timeouts.idle = None;
         script.timeouts.lifetime = None;
-        // Nothing wakes the driver with a claim of input that does not exist.
+        // No wake-up claims input that does not exist.
         for (_, input, _) in &mut script.wake_ups {
             *input = false;
         }

@@ -1,5 +1,5 @@
-//! The driver, which takes each step as [`Carried`](crate::reactor::carried::Carried) does, and
-//! sleeps in virtual time.
+//! The driver of the tests. It takes each step as [`Carried`](crate::reactor::carried::Carried) does, and
+//! sleeps in simulated time.
 
 mod rules;
 mod steps;
@@ -15,21 +15,21 @@ use crate::reactor::step::{Moment, Ready, Wait};
 use crate::state::close_reason::CloseReason;
 use crate::state::timeouts::Timeouts;
 
-/// The most times that the driver may be woken at one instant without anything being moved.
+/// The most times that the driver may be woken at one instant if no bytes move.
 const MAX_TURNS: u32 = 8;
 
-/// What a run leaves behind.
+/// The outcome of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Outcome {
-    /// `None`: the connection is still there, and nothing will ever happen to it.
+    /// When the connection was closed. `None`: it is open, and nothing will ever happen to it again.
     pub(super) closed: Option<Ms>,
     pub(super) reason: CloseReason,
-    /// How many bytes the peer got, in the end.
+    /// The number of bytes that the peer got in all.
     pub(super) echoed: usize,
     pub(super) delivered: bool,
 }
 
-/// The driver, and what its checks remember.
+/// The driver, and the facts that its checks need.
 #[allow(
     clippy::struct_excessive_bools,
     reason = "each is a fact that a rule needs"
@@ -41,16 +41,18 @@ struct Run<'s> {
     base: Instant,
     accepted: Instant,
     remainder: Remainder,
-    /// What was received and is not sent, in the driver's memory.
+    /// The positions of the bytes that were received and are still to be sent.
     owed: Range<usize>,
-    /// When something was last received, or the last of what was owed was taken.
+    /// When bytes were last received, or when the socket took the last owed byte.
     quiet: Ms,
     last_received: Ms,
+    /// When bytes were last owed.
     last_owed: Option<Ms>,
-    /// Since when the socket has taken nothing.
+    /// When a send first found no room, if no later one has found room.
     blocked: Option<Ms>,
+    /// When a send last found no room.
     tried: Ms,
-    /// How far the server may receive, once it has counted what had arrived.
+    /// The position up to which the server may receive, once it has counted what had arrived.
     most: Option<usize>,
     /// When the connection ended.
     ended: Option<Ms>,
@@ -58,9 +60,9 @@ struct Run<'s> {
     fin_failed: bool,
     peer_fin_seen: bool,
     peer_gone: bool,
-    /// Whether the driver was told of input that did not exist.
+    /// Whether a wake-up claimed input that did not exist.
     misled: bool,
-    /// Whether anything was received after the server had begun to end the connection.
+    /// Whether bytes were received after the server had begun to end the connection.
     received_after_over: bool,
 }
 
@@ -139,10 +141,10 @@ impl<'s> Run<'s> {
         }
     }
 
-    /// Drives the machine to its close, or until nothing more can happen.
+    /// Drives the machine until its close, or until nothing more can happen.
     fn play(mut self) -> Outcome {
         let mut ready = Ready::default();
-        // When the driver looks at the connection although nothing has happened.
+        // When the driver asks for a step even if no event comes.
         let mut alarm: Option<Ms> = None;
         let mut turns = 0;
         let mut before = (self.world.now(), self.world.moved());
@@ -155,7 +157,7 @@ impl<'s> Run<'s> {
                 Next::Again => continue,
                 Next::Lend => {
                     self.lend();
-                    // The thread brings the connection back to a loop that looks at once.
+                    // The thread gives the connection back, and the loop asks for a step at once.
                     Wait {
                         input: true,
                         room: true,
@@ -214,14 +216,14 @@ impl<'s> Run<'s> {
                     break;
                 }
                 if !was_stopped && self.world.is_stopped() {
-                    // The loop tells every connection of a stop. What is ready comes afterwards.
+                    // The loop first advances every connection because of the stop, and handles events then.
                     break;
                 }
             }
         }
     }
 
-    /// Lets a thread move the stream for a while, or keeps it.
+    /// Lets a thread move the stream for a while, or keeps the connection if there is no thread.
     fn lend(&mut self) {
         assert!(
             self.owed.is_empty(),
@@ -268,7 +270,7 @@ impl<'s> Run<'s> {
         self.over().is_some_and(|over| over <= self.world.now())
     }
 
-    /// When the server begins to end the connection.
+    /// Returns when the server begins to end the connection.
     fn over(&self) -> Option<Ms> {
         self.script
             .stop
@@ -277,13 +279,13 @@ impl<'s> Run<'s> {
             .min()
     }
 
-    /// When the lifetime ends, or 0 if that was before the world began.
+    /// Returns when the lifetime ends, or 0 if that was before the world began.
     fn lifetime_end(&self) -> Option<Ms> {
         let lifetime = self.script.timeouts.lifetime?;
         Some(lifetime.saturating_sub(self.script.age))
     }
 
-    /// When writes end, or 0 if that was before the world began.
+    /// Returns when writes begin to fail, or 0 if that was before the world began.
     fn write_deadline(&self) -> Option<Ms> {
         let lifetime = self.script.timeouts.lifetime? + self.script.timeouts.lingering;
         Some(lifetime.saturating_sub(self.script.age))

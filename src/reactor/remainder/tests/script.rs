@@ -1,4 +1,4 @@
-//! What happens in a world, and how scripts of it are made up.
+//! Scripts, which say what happens in a simulated world, and random ones.
 
 use proptest::collection::vec;
 use proptest::option;
@@ -10,42 +10,42 @@ use crate::state::close_reason::CloseReason;
 /// Milliseconds since the world began.
 pub(super) type Ms = u64;
 
-/// What happens in a world.
+/// All that happens in a simulated world.
 #[derive(Clone, Debug)]
 pub(super) struct Script {
     pub(super) rest: Rest,
     pub(super) begin: Begin,
-    /// How old the connection is when the machine begins.
+    /// The age of the connection when the machine begins.
     pub(super) age: Ms,
     pub(super) timeouts: Times,
     pub(super) peer: Peer,
     pub(super) socket: Socket,
     /// When a stop of the server is requested.
     pub(super) stop: Option<Ms>,
-    /// How long after the stop the server aborts the connection.
+    /// The time between the stop and the abort of the connection.
     pub(super) abort: Option<Ms>,
-    /// Wake-ups without a cause, and what they claim.
+    /// Wake-ups without a cause: the time, and whether each claims input, and room.
     pub(super) wake_ups: Vec<(Ms, bool, bool)>,
-    /// How long a thread keeps a stream, if there is a thread.
+    /// The time for which a thread keeps a stream, if there is a thread.
     pub(super) lends: Option<Ms>,
-    /// Whether a later deadline leaves the earlier alarm as it is, as in the event loop.
+    /// Whether the driver keeps an alarm that is earlier than the deadline, as the event loop does.
     pub(super) keeps_alarms: bool,
-    /// The most that the driver receives at once.
+    /// The most bytes that the driver receives at once.
     pub(super) buffer: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Begin {
-    /// A handler leaves this many bytes to be sent back first.
+    /// A handler leaves `unread` bytes to be sent back first.
     Carry { unread: usize },
-    /// A handler has noticed the end of the connection when this much had arrived. Another
-    /// thread of the handler may have read some of that.
+    /// A handler has noticed that the server ends the connection, and `left` bytes are to be read. Of
+    /// these another thread of the handler may have read some, so that only `there` are in the socket.
     Arrived {
         unread: usize,
         left: usize,
         there: usize,
     },
-    /// A handler is done, and this many bytes of its reply are with the socket.
+    /// A handler is done, and `reply` bytes of its reply are in the send buffer.
     Close {
         reply: usize,
         reason: CloseReason,
@@ -64,15 +64,15 @@ pub(super) struct Times {
 
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
-    /// When the peer sends how many bytes.
+    /// The times at which the peer sends, with the number of bytes.
     pub(super) sends: Vec<(Ms, usize)>,
     /// When the peer sends a FIN or a reset, if ever. The peer sends nothing afterwards.
     pub(super) end: Option<(Ms, End)>,
-    /// When the peer makes room for how many more bytes.
+    /// The times at which the peer makes room, with the number of bytes.
     pub(super) takes: Vec<(Ms, usize)>,
-    /// From when on the peer takes everything.
+    /// The time from which on the peer reads everything.
     pub(super) takes_all: Option<Ms>,
-    /// How long after the server's FIN the peer sends its own, if ever.
+    /// The time between the server's FIN and the peer's, if the peer answers.
     pub(super) answers: Option<Ms>,
 }
 
@@ -84,15 +84,15 @@ pub(super) enum End {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Socket {
-    /// The size of the send buffer.
+    /// The size of the send buffer, in bytes.
     pub(super) capacity: usize,
-    /// How long a byte that the peer has room for stays in flight.
+    /// The time that a byte is in flight once the peer has room for it.
     pub(super) flight: Ms,
     /// Whether the system can tell what is unsent or in flight.
     pub(super) can_mark: bool,
 }
 
-/// A connection that a handler has left to the server, and that nothing happens to.
+/// A connection that a handler has left to the server, and whose peer does nothing.
 pub(super) fn quiet() -> Script {
     Script {
         rest: Rest::Echo,
@@ -126,7 +126,7 @@ pub(super) fn quiet() -> Script {
     }
 }
 
-/// Times that often fall together, with each other and with the timeouts.
+/// Times that often coincide with each other and with the timeouts.
 pub(super) fn time() -> impl Strategy<Value = Ms> {
     prop_oneof![
         4 => 0..60u64,
@@ -187,7 +187,7 @@ fn timeouts() -> impl Strategy<Value = Times> {
 fn peer() -> impl Strategy<Value = Peer> {
     let end = prop_oneof![4 => Just(End::Fin), 1 => Just(End::Reset)];
     let some = vec((time(), size()), 0..8);
-    // More than the lifetime or a stop leaves time for.
+    // A peer that sends on beyond the lifetime or the stop.
     let flood = (time(), 1..40u64, size(), 1..300usize).prop_map(|(from, every, size, count)| {
         let times = (from..).step_by(usize::try_from(every).unwrap());
         times.take(count).map(|at| (at, size)).collect::<Vec<_>>()
@@ -243,12 +243,12 @@ prop_compose! {
             rest, begin, age, timeouts, peer, socket, stop, abort, wake_ups, lends, keeps_alarms,
             buffer,
         };
-        // A flood through a needle's eye takes long, and shows nothing more.
+        // Many bytes through small buffers take long, and show nothing more.
         let most = script.buffer.min(script.socket.capacity).saturating_mul(20);
         for (_, n) in &mut script.peer.sends {
             *n = most.min(*n);
         }
-        // What has happened before must be what the beginning says.
+        // The events before the machine begins must fit the beginning.
         match begin {
             Begin::Carry { .. } => {}
             Begin::Arrived { .. } => script.stop = Some(0),

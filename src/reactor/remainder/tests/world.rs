@@ -10,20 +10,22 @@ use crate::reactor::step::{Ready, Wait};
 pub(super) struct World<'s> {
     script: &'s Script,
     now: Ms,
-    /// What is still to happen, the next first.
+    /// The events to come, the next first.
     events: VecDeque<(Ms, Event)>,
-    /// When how many bytes of the stream had arrived.
+    /// The times at which bytes arrived, with the position reached in the stream.
     arrivals: Vec<(Ms, usize)>,
-    /// Positions in the stream: the peer has sent, the server has received, the server has sent,
-    /// and the peer has taken everything up to there.
+    /// The position up to which the peer's bytes have arrived.
     arrived: usize,
+    /// The position up to which the server has received.
     received: usize,
+    /// The position up to which the server has sent.
     sent: usize,
+    /// The position up to which the peer has got its echo.
     taken: usize,
-    /// Bytes on their way to the peer, and when they get there. Bytes between these and `sent`
-    /// are unsent.
+    /// Bytes on their way to the peer, with the times of their arrival. The bytes between these and
+    /// `sent` are unsent.
     in_flight: VecDeque<(Ms, usize)>,
-    /// How many more bytes the peer has room for.
+    /// The number of bytes that the peer has room for.
     room: usize,
     mark: Mark,
     peer_end: Option<End>,
@@ -54,7 +56,7 @@ enum Mark {
     InFlight,
 }
 
-/// What comes of a try to receive.
+/// The result of receiving.
 pub(super) enum Received {
     Bytes(Range<usize>),
     Nothing,
@@ -62,7 +64,7 @@ pub(super) enum Received {
     Reset,
 }
 
-/// What comes of a try to send.
+/// The result of sending.
 pub(super) enum Sent {
     Bytes(usize),
     NoRoom,
@@ -119,14 +121,14 @@ impl<'s> World<'s> {
         self.now
     }
 
-    /// When the next thing happens that this process does not do.
+    /// Returns when the next event comes from outside the server.
     pub(super) fn next_event(&self) -> Option<Ms> {
         let event = self.events.front().map(|&(at, _)| at);
         let arrives = self.in_flight.front().map(|&(at, _)| at);
         event.into_iter().chain(arrives).chain(self.answer).min()
     }
 
-    /// Lets everything happen up to this time. Returns what a wake-up without a cause claims.
+    /// Plays all events up to this time. If one is a wake-up without a cause, returns what it claims.
     pub(super) fn advance_to(&mut self, to: Ms) -> Option<Ready> {
         let mut claim = None;
         while let Some(at) = self.next_event().filter(|&at| at <= to) {
@@ -163,7 +165,7 @@ impl<'s> World<'s> {
         if self.peer_end.is_some() {
             return;
         }
-        // A reset answers what arrives after the close.
+        // If bytes arrive after the close, the kernel resets the connection.
         self.is_lost |= self.is_closed;
         self.arrived += n;
         self.arrivals.push((self.now, self.arrived));
@@ -227,7 +229,7 @@ impl<'s> World<'s> {
         }
     }
 
-    /// Sends bytes by their positions, which must follow those that were sent before.
+    /// Sends the bytes at these positions, which must follow the last byte that was sent.
     pub(super) fn send(&mut self, bytes: Range<usize>) -> Sent {
         assert_eq!(bytes.start, self.sent, "a byte is missing, or sent twice");
         assert!(bytes.end <= self.received, "a byte is made up");
@@ -245,7 +247,7 @@ impl<'s> World<'s> {
         }
     }
 
-    /// Moves all that can be moved now from the peer and back to the peer.
+    /// Echoes all that can be received and sent now.
     pub(super) fn relay(&mut self) {
         while let n @ 1.. = self.arrived().min(self.free())
             && !self.is_reset()
@@ -270,7 +272,7 @@ impl<'s> World<'s> {
         self.script.socket.can_mark
     }
 
-    /// Sends a FIN. Returns whether there is a peer.
+    /// Sends a FIN. Returns false if the peer has reset the connection.
     pub(super) fn send_fin(&mut self) -> bool {
         assert!(!self.has_fin, "a second FIN");
         self.has_fin = true;
@@ -278,14 +280,14 @@ impl<'s> World<'s> {
         !self.is_reset()
     }
 
-    /// Closes the descriptor. With input unread that is a reset, and the rest is lost.
+    /// Closes the descriptor. If input is unread, this resets the connection, and the rest is lost.
     pub(super) fn close(&mut self) {
         self.is_closed = true;
         self.is_lost |= self.arrived() > 0;
         self.transport();
     }
 
-    /// What the system reports of the connection.
+    /// Returns what `epoll(7)` would report for the connection.
     pub(super) fn ready(&self, wait: Wait) -> Ready {
         let is_broken =
             self.is_reset() || self.is_aborted || (self.has_fin && self.peer_end == Some(End::Fin));
@@ -329,12 +331,12 @@ impl<'s> World<'s> {
         self.is_aborted
     }
 
-    /// How much has arrived and is unread.
+    /// Returns how many bytes have arrived and are unread.
     pub(super) fn arrived(&self) -> usize {
         self.arrived - self.received
     }
 
-    /// How much of the stream had arrived by then, counted from its beginning.
+    /// Returns the position in the stream up to which bytes had arrived at this time.
     pub(super) fn arrived_by(&self, at: Ms) -> usize {
         let (_, arrived) = self
             .arrivals
@@ -356,7 +358,7 @@ impl<'s> World<'s> {
         self.taken
     }
 
-    /// A number that changes whenever bytes move, or a FIN does.
+    /// Returns a value that changes whenever the server receives or sends bytes or sends a FIN.
     pub(super) fn moved(&self) -> (usize, usize, bool) {
         (self.received, self.sent, self.has_fin)
     }

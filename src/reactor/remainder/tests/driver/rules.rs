@@ -1,4 +1,4 @@
-//! What must hold while a driver drives.
+//! The rules of the state machine, which the driver checks at each step.
 
 use super::{Outcome, Run};
 use crate::connection::rest::Rest;
@@ -17,15 +17,15 @@ fn the_rules_know_the_times_of_the_server() {
 }
 
 impl Run<'_> {
-    pub(super) fn note_end(&mut self) {
+    pub(super) fn record_close_reason(&mut self) {
         if self.ended.is_none() && self.remainder.reason() != CloseReason::Done {
             self.ended = Some(self.world.now());
             self.check_reason();
         }
     }
 
-    /// The reason for which the server ends connections now.
-    pub(super) fn why(&self) -> CloseReason {
+    /// Returns the server's reason for ending the connection.
+    pub(super) fn servers_reason(&self) -> CloseReason {
         if self.world.is_stopped() {
             CloseReason::Shutdown
         } else {
@@ -33,7 +33,8 @@ impl Run<'_> {
         }
     }
 
-    /// After a lifetime all waits together take no longer than the lingering time.
+    /// Returns `end`, or an earlier time after a lifetime, when all waits together may take no longer than
+    /// the lingering time.
     fn at_most(&self, end: Ms) -> Ms {
         let deadline = match self.remainder.reason() {
             CloseReason::Lifetime => self.write_deadline(),
@@ -42,7 +43,7 @@ impl Run<'_> {
         deadline.map_or(end, |deadline| end.min(deadline).max(self.ended.unwrap()))
     }
 
-    /// Checks that the reason is the right one, at the moment when the connection ends.
+    /// Checks the reason at the moment when the connection ends.
     pub(super) fn check_reason(&self) {
         let now = self.world.now();
         let reason = self.remainder.reason();
@@ -58,14 +59,15 @@ impl Run<'_> {
         if reason.is_the_servers() && self.owed.is_empty() {
             let over = self.over().unwrap();
             assert!(self.world.is_stopped() == (reason == CloseReason::Shutdown));
-            // Deadlines are kept, whatever has woken the driver in the meantime.
+            // Wake-ups in the meantime must not delay the end.
             let latest = self.last_owed.map_or(over, |owed| owed.max(over)) + GRACE;
             assert!(now <= latest, "ends at {now}, not at {latest}");
             let is_carried = matches!(self.script.begin, Begin::Carry { .. });
             if is_carried && !self.received_after_over && !self.misled {
                 assert_eq!(now, latest, "does not wait for what is under way");
             }
-            // What had arrived by then is carried, unless the handler had set the mark itself.
+            // The server carries all input that had arrived when it began to end the connection, unless the
+            // handler has counted the input.
             if is_carried {
                 let arrived = self.world.arrived_by(over);
                 assert!(
@@ -81,7 +83,7 @@ impl Run<'_> {
         }
     }
 
-    /// Checks that a timeout is kept to the instant.
+    /// Checks that a timeout comes neither early nor late.
     pub(super) fn check_timeout(&self, reason: CloseReason) {
         let now = self.world.now();
         let times = self.script.timeouts;
@@ -219,7 +221,7 @@ impl Run<'_> {
         }
     }
 
-    /// Checks, where nothing will ever happen again, that no rule says otherwise.
+    /// Checks, when no event will ever come again, that no rule asks for one.
     pub(super) fn check_that_nothing_is_due(&self) {
         let times = self.script.timeouts;
         assert!(self.ended.is_none(), "the close never comes");

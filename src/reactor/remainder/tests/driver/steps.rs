@@ -1,4 +1,4 @@
-//! The steps of the machine, each taken in the simulated world and held to its rules.
+//! Takes the steps of the machine in the simulated world, and checks the rules for each.
 
 use super::{Next, Run};
 use crate::connection::rest::Rest;
@@ -7,20 +7,20 @@ use crate::reactor::remainder::tests::world::{Received, Sent};
 use crate::reactor::step::{Moment, Ready, Step};
 use crate::state::close_reason::CloseReason;
 
-/// The most steps that neither move bytes nor wait. The longest way is from a grace that is over
-/// to the close.
+/// The most steps in a row that neither move bytes nor wait. The longest such way leads from the end of
+/// the grace to the close.
 const MAX_STEPS: u32 = 12;
 
 impl Run<'_> {
-    /// Takes the steps that can be taken now, as `Carried::advance` does.
+    /// Takes all steps that can be taken without waiting, as `Carried::advance` does.
     pub(super) fn advance(&mut self, ready: Ready) -> Next {
         if self.world.is_aborted() {
             let before = self.remainder.reason();
-            self.remainder.abort(self.why());
+            self.remainder.abort(self.servers_reason());
             let reason = if self.ended.is_some() {
                 before
             } else {
-                self.why()
+                self.servers_reason()
             };
             assert_eq!(self.remainder.reason(), reason);
             self.ended.get_or_insert(self.world.now());
@@ -71,7 +71,7 @@ impl Run<'_> {
             }
             let step = self.remainder.next(moment);
             // The machine may have ended the connection by itself.
-            self.note_end();
+            self.record_close_reason();
             match step {
                 Step::Receive { at_most } => {
                     assert!(self.owed.is_empty(), "receives while something is owed");
@@ -93,11 +93,11 @@ impl Run<'_> {
                         Received::Fin => {
                             self.peer_fin_seen = true;
                             self.remainder.eof(moment);
-                            self.note_end();
+                            self.record_close_reason();
                         }
                         Received::Reset => {
                             self.remainder.fail(CloseReason::Reset, moment);
-                            self.note_end();
+                            self.record_close_reason();
                             return Next::Again;
                         }
                     }
@@ -122,7 +122,7 @@ impl Run<'_> {
                         }
                         Sent::Gone => {
                             self.remainder.fail(CloseReason::Reset, moment);
-                            self.note_end();
+                            self.record_close_reason();
                             return Next::Again;
                         }
                     }
