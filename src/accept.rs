@@ -193,8 +193,8 @@ impl Lead {
 
     /// Accepts the client that waits at a listener.
     ///
-    /// Returns `None` if there is no connection to serve: the client has gone or was rejected, no slot is
-    /// free, the system is short of something, or a stop was requested.
+    /// Returns `None` if there is no connection to serve, because the client has gone or was rejected. The
+    /// same holds if no slot is free, the system is short of something, or a stop was requested.
     ///
     /// # Errors
     ///

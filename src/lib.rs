@@ -71,8 +71,8 @@
 //!
 //! # Behind a proxy
 //!
-//! With the feature `proxy-protocol`, the server reads the PROXY protocol, by which a proxy or a load
-//! balancer passes on the addresses of its clients: see `Builder::proxy_protocol`.
+//! A proxy or a load balancer can pass on the addresses of its clients by the PROXY protocol. With the
+//! feature `proxy-protocol` the server reads them: see `Builder::proxy_protocol`.
 //!
 //! # What a server guarantees
 //!

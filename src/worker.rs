@@ -34,7 +34,7 @@ use session::Hooks;
 
 /// The time after which an idle thread ends.
 ///
-/// It is long enough for a burst of clients to reuse the threads of the burst before, and short enough
+/// It is long enough for a burst of clients to reuse the threads of the burst before. It is short enough
 /// for a quiet server to have few threads soon.
 const THREAD_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -277,7 +277,7 @@ impl Crew {
             }
         }
         seat.wait(Some(THREAD_IDLE_TIMEOUT)).or_else(|| {
-            if self.roster.leave(seat) {
+            if self.roster.remove(seat) {
                 None
             } else {
                 seat.wait(None)

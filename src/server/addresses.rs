@@ -7,13 +7,13 @@ use crate::state::record::canonical;
 /// Returns the indices of `addrs` in the order in which to bind the addresses: wildcards first, because
 /// they may make others superfluous.
 pub(super) fn widest_first(addrs: &[SocketAddr]) -> Vec<usize> {
-    let mut places: Vec<usize> = (0..addrs.len()).collect();
-    places.sort_by_key(|&place| match canonical(addrs[place]).ip() {
+    let mut indices: Vec<usize> = (0..addrs.len()).collect();
+    indices.sort_by_key(|&index| match canonical(addrs[index]).ip() {
         ip if ip == Ipv6Addr::UNSPECIFIED => 0,
         ip if ip == Ipv4Addr::UNSPECIFIED => 1,
         _ => 2,
     });
-    places
+    indices
 }
 
 /// Returns whether the socket of `bound` also receives the clients of `addr`: both are the same address,

@@ -71,26 +71,26 @@ impl Builder {
         let mut listeners = BTreeMap::new();
         let mut bound = Vec::new();
         let mut skipped: Option<(SocketAddr, io::Error)> = None;
-        for place in widest_first(&addrs) {
-            let one = addrs[place];
-            if bound.iter().any(|&other| covers(other, one)) {
+        for index in widest_first(&addrs) {
+            let candidate = addrs[index];
+            if bound.iter().any(|&other| covers(other, candidate)) {
                 continue;
             }
             match socket_options::listen(
-                one,
+                candidate,
                 self.backlog,
                 self.reuse_port,
                 self.socket_buffers,
                 self.options(),
             ) {
                 Ok(listener) => {
-                    listeners.insert(place, listener);
-                    bound.push(one);
+                    listeners.insert(index, listener);
+                    bound.push(candidate);
                 }
                 Err(error) if socket_options::is_not_of_this_machine(&error) => {
                     // On a machine without IPv6 the IPv6 addresses of every name fail, which is normal.
                     // An address that is not the machine's own is more likely to be the user's mistake,
-                    // so report that one.
+                    // so report that error.
                     let tells_more = |before: &io::Error| {
                         error.kind() == ErrorKind::AddrNotAvailable && before.kind() != error.kind()
                     };
@@ -98,15 +98,15 @@ impl Builder {
                         .as_ref()
                         .is_none_or(|(_, before)| tells_more(before))
                     {
-                        skipped = Some((one, error));
+                        skipped = Some((candidate, error));
                     }
                 }
-                Err(error) => return Err(Error::new(format!("cannot bind {one}"), error)),
+                Err(error) => return Err(Error::new(format!("cannot bind {candidate}"), error)),
             }
         }
         match skipped {
             _ if !listeners.is_empty() => Ok(listeners.into_values().collect()),
-            Some((one, error)) => Err(Error::new(format!("cannot bind {one}"), error)),
+            Some((candidate, error)) => Err(Error::new(format!("cannot bind {candidate}"), error)),
             None => Err(Error::invalid(
                 format!("cannot bind {addr:?}"),
                 "it resolves to no address",
@@ -139,7 +139,7 @@ impl Builder {
         self.check()?;
         let listeners: Vec<_> = listeners.into_iter().collect();
         if listeners.is_empty() {
-            return Err(Error::invalid("cannot serve", "there is no listener"));
+            return Err(Error::invalid("cannot serve", "no listener was given"));
         }
         let options = self.options();
         let mut addrs = Vec::new();
@@ -202,7 +202,7 @@ impl Builder {
             Ok((peer, stream.local_addr()?))
         };
         let (peer, addr) =
-            prepare().map_err(|error| Error::new("cannot serve a connection", error))?;
+            prepare().map_err(|error| Error::new("cannot serve the connection", error))?;
         let mut server = TcpServer::new(self, Vec::new(), vec![addr])?;
         server.take_over(stream, peer);
         Ok(server)

@@ -293,7 +293,7 @@ impl Builder {
     /// [`TimedOut`](std::io::ErrorKind::TimedOut). Defaults to `None`: no limit. Must not be zero.
     ///
     /// The server notices that the peer reads when the kernel's send buffer has room again. A peer whose
-    /// receive buffer is full opens its window only once a part of the buffer is free: on Linux a
+    /// receive buffer is full opens its window only once a part of the buffer is free. On Linux that is a
     /// sixteenth, up to about 400 kB. The peer also acknowledges only whole segments. So a peer that needs
     /// longer than the timeout to read that much counts as stalled.
     #[must_use]
@@ -314,10 +314,10 @@ impl Builder {
 
     /// Sets how long the server waits for the peer's FIN after it has sent its own. Defaults to 2 s.
     ///
-    /// If the server closed the connection at once, and the peer were still sending, the kernel would
-    /// reset the connection, and the peer might lose the end of the reply. Meanwhile the connection counts
-    /// as live, and the duration in its log line includes this time. It keeps no thread, except on systems
-    /// without `epoll(7)`.
+    /// If the server closed the connection while the peer was still sending, the kernel would reset the
+    /// connection. Then the peer might lose the end of the reply. While the server waits, the connection
+    /// counts as live, and the duration in its log line includes this time. It keeps no thread, except on
+    /// systems without `epoll(7)`.
     #[must_use]
     pub fn lingering_time(mut self, time: Duration) -> Self {
         self.timeouts.lingering = time;
@@ -412,8 +412,8 @@ impl Builder {
     ///
     /// All sockets of an address must have the setting, and their processes must have the same effective
     /// user. Otherwise binding fails with [`AddrInUse`](std::io::ErrorKind::AddrInUse). So every process of
-    /// that user can take a part of your clients, and a second instance that was started by mistake is no
-    /// longer an error.
+    /// that user can take a part of your clients. A second instance that was started by mistake no longer
+    /// fails.
     ///
     /// The kernel assigns each connection to one of the sockets at its first packet. If the server of that
     /// socket is at its limit, the client waits there, even while the other processes have room. The

@@ -147,10 +147,10 @@ impl<L> Roster<L> {
 
     /// Takes a thread off the roster whose idle timeout is over. Returns `false` if another thread has just
     /// taken it off the roster, because then a task will follow.
-    pub(super) fn leave(&self, seat: &Arc<Seat<L>>) -> bool {
+    pub(super) fn remove(&self, seat: &Arc<Seat<L>>) -> bool {
         let mut inner = self.lock();
-        let place = inner.idle.iter().position(|other| Arc::ptr_eq(other, seat));
-        place.map(|place| inner.idle.remove(place)).is_some()
+        let index = inner.idle.iter().position(|other| Arc::ptr_eq(other, seat));
+        index.map(|index| inner.idle.remove(index)).is_some()
     }
 
     /// Makes a thread idle again that was taken off the roster but got no task.

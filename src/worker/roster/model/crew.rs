@@ -142,7 +142,7 @@ impl Server {
         let is_over = !self.plan.waits && coin(0.3);
         let timeout = is_over.then_some(Duration::ZERO);
         seat.wait(timeout).or_else(|| {
-            if self.roster.leave(seat) {
+            if self.roster.remove(seat) {
                 None
             } else {
                 seat.wait(None)
