@@ -1,4 +1,4 @@
-//! The handlers that ship with the library: the little services of the internet's first years.
+//! The handlers that come with the library: the small TCP services of RFC 862 to RFC 868.
 
 mod chargen;
 #[cfg(feature = "daytime")]

@@ -5,15 +5,18 @@ use std::io::{self, Write};
 use crate::connection::Connection;
 use crate::worker::handler::RequestHandler;
 
-/// Sends characters (RFC 864) until the client goes, or is to go.
+/// Sends lines of characters (RFC 864) until the client closes the connection.
 ///
-/// They come in lines of 72 of the 95 printing ASCII characters, ended by CR LF, and each line
-/// starts one character later than the one before. The first starts with the blank.
+/// Each line has 72 of the 95 printing ASCII characters and ends with CR LF. Each line starts one
+/// character later than the line before. The first line starts with the space.
 ///
-/// It reads nothing: what a client sends is dropped when the connection is closed. A client that
-/// has half-closed is still sent to. It ends at a shutdown, at the end of a
-/// [lifetime](crate::Builder::max_lifetime), and when the client takes nothing for the
-/// [write timeout](crate::Builder::write_timeout).
+/// The handler reads nothing. The server drops what the client has sent when it closes the
+/// connection. A client that has half-closed still receives.
+///
+/// The handler also ends at a shutdown, at the end of the
+/// [lifetime](crate::Builder::max_lifetime), and if the client reads nothing for the
+/// [write timeout](crate::Builder::write_timeout). Both limits are off by default. Set at least the
+/// write timeout, because a client that stops reading otherwise holds its thread until a shutdown.
 ///
 /// # Examples
 ///
@@ -65,10 +68,10 @@ impl RequestHandler for ChargenHandler {
 const WIDTH: usize = 72;
 const LINE: usize = WIDTH + "\r\n".len();
 
-/// From the blank to the tilde.
+/// The number of printing ASCII characters, from the space to the tilde.
 const PRINTING: usize = 95;
 
-/// The lines, until the first one comes again.
+/// All different lines, which the handler sends again and again.
 static PATTERN: [u8; PRINTING * LINE] = pattern();
 
 const fn pattern() -> [u8; PRINTING * LINE] {

@@ -11,13 +11,14 @@ use crate::worker::handler::RequestHandler;
 pub use line::{Daytime, LeapSecond};
 pub use parse::DaytimeError;
 
-/// Sends the day and the time (RFC 867), and closes.
+/// Sends the day and the time (RFC 867), and closes the connection.
 ///
-/// The time is this machine's, in UTC. The RFC leaves open how it is written:
-/// [`DaytimeFormat`] is the choice. Needs the feature `daytime`.
+/// The time is this machine's, in UTC. The RFC leaves the format open; choose one of
+/// [`DaytimeFormat`]. Needs the feature `daytime`.
 ///
-/// A clock that says it is before 1970, or after 31 August 2132, the last day in the
-/// [NIST format](DaytimeFormat::Nist), is taken to be wrong: nothing is sent, and the handler fails.
+/// If the machine's clock is before 1970, or after 31 August 2132, the last day that fits the
+/// [NIST format](DaytimeFormat::Nist), the handler sends nothing. It fails with a [`DaytimeError`]
+/// of the kind [`InvalidData`](io::ErrorKind::InvalidData).
 ///
 /// # Examples
 ///
@@ -68,22 +69,24 @@ impl RequestHandler for DaytimeHandler {
     }
 }
 
-/// How a [`DaytimeHandler`] writes the day and the time.
+/// The format in which a [`DaytimeHandler`] sends the day and the time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DaytimeFormat {
-    /// `53604 05-08-22 02:57:53 00 0 0   0.0 UTC(HOST) *`, after NIST, whose servers send it: as
-    /// [`Daytime`] explains and reads it. With the line ends before and after it, and the blank at
-    /// its end, it has the 51 bytes of theirs.
+    /// `53604 05-08-22 02:57:53 00 0 0   0.0 UTC(HOST) *`, the format of NIST's servers.
     ///
-    /// The label says that the time is that of a host. The flags say what can be said of UTC by a
-    /// program that is told no more than the time: no daylight saving, no leap second announced, no
-    /// fault known, no delay made up for.
+    /// [`Daytime`] explains and reads this line. With a line end before the line, and a space and a
+    /// line end after it, there are 51 bytes, as from NIST.
+    ///
+    /// The label `UTC(HOST)` says that the time is that of a host. The flags say what a program knows
+    /// that reads only the clock: no daylight saving, no leap second announced, no fault known, not
+    /// sent ahead of time.
     #[default]
     Nist,
-    /// `Monday, August 22, 2005 02:57:53-UTC`, the first that RFC 867 shows.
+    /// `Monday, August 22, 2005 02:57:53-UTC`, the first format in RFC 867. It ends with CR LF.
     Long,
-    /// `22 AUG 05 02:57:53 UTC`, the second that RFC 867 shows; that of SMTP, once.
+    /// `22 AUG 05 02:57:53 UTC`, the second format in RFC 867, which SMTP once used. It ends with
+    /// CR LF.
     Short,
 }
 
@@ -106,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_forms_are_those_of_nist_and_of_the_rfc() {
+    fn the_formats_are_those_of_nist_and_of_the_rfc() {
         let write = |format: DaytimeFormat, seconds| {
             format
                 .write(&Daytime::at(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap())
@@ -125,7 +128,7 @@ mod tests {
         );
     }
 
-    /// Every day, at a time that is another one each day.
+    /// Tests every day of the range, each at a different time of day.
     #[test]
     fn what_is_sent_is_read_back_on_every_day() {
         let days = 0..=(99_999 - 40_587);

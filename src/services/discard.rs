@@ -6,10 +6,12 @@ use crate::connection::Connection;
 use crate::connection::rest::Rest;
 use crate::worker::handler::RequestHandler;
 
-/// Throws away whatever it receives (RFC 863), until the client half-closes. It sends nothing.
+/// Drops whatever arrives (RFC 863), until the client half-closes. Sends nothing.
 ///
-/// The handler leaves the connection to the server ([`Connection::continue_with`]), and takes up
-/// no thread.
+/// The handler only leaves the connection to the server ([`Connection::continue_with`]), so that the
+/// connection needs no thread of its own. A client that falls silent stays connected, unless there is
+/// an [idle timeout](crate::Builder::idle_timeout), which is off by default. On systems without
+/// `epoll(7)` each connection keeps its thread.
 ///
 /// # Examples
 ///
@@ -25,7 +27,7 @@ use crate::worker::handler::RequestHandler;
 /// let serving = thread::spawn(move || server.handle_request(DiscardHandler::new));
 ///
 /// let mut client = TcpStream::connect(addr)?;
-/// client.write_all(b"nobody will ever know")?;
+/// client.write_all(b"this is dropped")?;
 /// client.shutdown(Shutdown::Write)?;
 /// assert_eq!(client.read(&mut [0; 8])?, 0);
 /// # drop(client);

@@ -6,20 +6,23 @@ use crate::connection::Connection;
 use crate::connection::rest::Rest;
 use crate::worker::handler::RequestHandler;
 
-/// Sends back whatever it receives (RFC 862), until the client half-closes.
+/// Sends back whatever arrives (RFC 862), until the client half-closes.
 ///
-/// Every byte returns, once and in order. The handler itself does nothing but leave the connection
-/// to the server ([`Connection::continue_with`]). So the thread that accepted the connection is
-/// free at once, and a reactor, one loop for thousands of connections, reads and writes. The
-/// server no longer reads from a client that does not read its echo, so at most 64 KiB of a
-/// client's data are held here. A client that falls silent costs less than 1 KiB and no thread.
+/// Every byte comes back once and in order. The handler only leaves the connection to the server
+/// ([`Connection::continue_with`]). So the thread that accepted the connection is free at once, and
+/// a reactor, one loop for thousands of connections, reads and writes.
+///
+/// The server stops reading from a client that does not read its echo, and so holds at most 64 KiB
+/// of a client's data. A client that falls silent costs less than 1 KiB and no thread. Such clients
+/// stay connected, unless there are an [idle timeout](crate::Builder::idle_timeout) and a
+/// [write timeout](crate::Builder::write_timeout), which are off by default.
 ///
 /// # Platform-specific behavior
 ///
-/// On Linux a client that streams is lent a thread, which moves the stream without copying,
-/// through a pipe (`splice(2)`) of up to 256 KiB: two descriptors, for at most 32 connections of
-/// the process at the same time. The reactor copies the streams of the others. `splice` counts on
-/// SIGPIPE being ignored, as in every Rust program that does not change that.
+/// On Linux a client that streams gets a thread, which moves the stream without copying through a
+/// pipe (`splice(2)`) of up to 256 KiB. A pipe takes two descriptors, and the process has at most 32
+/// of these pipes at the same time. The reactor copies all other streams. `splice` raises SIGPIPE
+/// if the client has closed. Rust programs ignore this signal unless they change that.
 ///
 /// On systems without `epoll(7)` each connection keeps its thread.
 ///

@@ -6,13 +6,15 @@ use std::time::{Duration, SystemTime};
 use crate::connection::Connection;
 use crate::worker::handler::RequestHandler;
 
-/// Sends the time as a number (RFC 868), and closes: the seconds since 1900, UTC, in four bytes,
-/// the most significant first.
+/// Sends the time as a number (RFC 868), and closes the connection.
 ///
-/// Four bytes hold 136 years. The count starts again from 0 on 7 February 2036 at 06:28:16 UTC, as
-/// that of NTP does: the first *era* ends there, the next lasts until 2172, and what is sent doesn't
-/// say which one it is. A client has to take the one that is nearest to what it believes; as long as
-/// that is right within 68 years, it can't go wrong.
+/// The number is the seconds since the start of 1900, UTC, in four bytes, the most significant byte
+/// first. The time is this machine's.
+///
+/// Four bytes hold 136 years. The count starts again from 0 on 7 February 2036 at 06:28:16 UTC, as in
+/// NTP. The first *era* ends then, and the next lasts until 2172. The four bytes don't say which era
+/// they mean. A client must choose the era whose time is nearest to its own clock. The choice is right
+/// if this clock is wrong by less than 68 years.
 ///
 /// # Examples
 ///
@@ -30,7 +32,7 @@ use crate::worker::handler::RequestHandler;
 ///
 /// let mut reply = [0; 4];
 /// TcpStream::connect(addr)?.read_exact(&mut reply)?;
-/// // The seconds from 1900 to 1970, and from 1970 to now, of which the low 32 bits are kept.
+/// // The seconds from 1900 to 1970, and from 1970 to now. The reply has their low 32 bits.
 /// let now = SystemTime::UNIX_EPOCH.elapsed()?.as_secs() + 2_208_988_800;
 /// let behind = (now as u32).wrapping_sub(u32::from_be_bytes(reply));
 /// assert!(behind < 10);
@@ -61,9 +63,9 @@ impl RequestHandler for TimeHandler {
 /// The seconds from the start of 1900 to that of 1970: 70 years, of which 17 were leap years.
 const FROM_1900_TO_1970: u32 = (70 * 365 + 17) * 24 * 60 * 60;
 
-/// Returns the seconds since the start of the era.
+/// Returns the seconds since the start of the era of `time`.
 fn seconds(time: SystemTime) -> u32 {
-    // A conversion that wraps: what it drops is the number of the era.
+    // The conversion wraps, and so drops the number of the era.
     #[allow(clippy::cast_possible_truncation)]
     let low = |duration: Duration| duration.as_secs() as u32;
     match time.duration_since(SystemTime::UNIX_EPOCH) {
@@ -76,9 +78,8 @@ fn seconds(time: SystemTime) -> u32 {
 mod tests {
     use super::*;
 
-    /// Those that the RFC gives.
     #[test]
-    fn the_times_in_the_rfc_are_sent_as_it_says() {
+    fn the_times_in_the_rfc_are_sent_as_the_rfc_says() {
         for (date, number) in [
             ("1970-01-01", 2_208_988_800),
             ("1976-01-01", 2_398_291_200),
@@ -87,7 +88,7 @@ mod tests {
         ] {
             assert_eq!(seconds(at(date)), number, "{date}");
         }
-        // It says -1,297,728,000, in two's complement.
+        // The RFC says -1,297,728,000, which is the same in two's complement.
         assert_eq!(seconds(at("1858-11-17")), 2_997_239_296);
     }
 

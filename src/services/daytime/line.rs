@@ -1,4 +1,4 @@
-//! A day and a time as the servers of NIST send them: what the line says, and how it is written.
+//! The line with a day and a time that the servers of NIST send: its fields, and how to write it.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -11,7 +11,8 @@ use super::parse::DaytimeError;
 
 /// A day and a time with the flags that NIST sends in the daytime protocol (RFC 867).
 ///
-/// It is read from a line, and [displayed](fmt::Display) as one, without the line ends around it:
+/// [`parse`](str::parse) reads a `Daytime` from a line, and [`Display`](fmt::Display) writes the line,
+/// without the line ends around it:
 ///
 /// ```text
 /// JJJJJ YR-MO-DA HH:MM:SS TT L H msADV LABEL     OTM
@@ -24,10 +25,10 @@ use super::parse::DaytimeError;
 /// | `YR-MO-DA`, `HH:MM:SS` | the same day, and the time, UTC; in a leap second the seconds are 60 |
 /// | `TT` | [daylight saving](Self::is_daylight_saving) in the United States, [days](Self::days_to_change) to a change |
 /// | `L` | a [leap second](Self::leap_second) at the end of the month: 0 none, 1 added, 2 removed |
-/// | `H` | the server's [health](Self::health) |
-/// | `msADV` | by how many milliseconds the line is sent [ahead](Self::advance) of its time |
-/// | `LABEL` | whose time it is |
-/// | `OTM` | the on-time mark, `*` or `#`: the time is that at which it arrives |
+/// | `H` | the server's [health](Self::health), 0 if all is well |
+/// | `msADV` | the milliseconds by which the line is sent [ahead](Self::advance) of its time |
+/// | `LABEL` | the [source](Self::label) of the time |
+/// | `OTM` | the on-time mark, `*` or `#`: the line's time is the moment when this mark arrives |
 ///
 /// Needs the feature `daytime`.
 ///
@@ -55,7 +56,7 @@ use super::parse::DaytimeError;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Daytime {
-    /// In whole seconds. That of a leap second is the second before it.
+    /// In whole seconds. For a leap second this is the second before it.
     pub(super) timestamp: Timestamp,
     pub(super) in_leap_second: bool,
     pub(super) daylight_saving: u8,
@@ -66,12 +67,12 @@ pub struct Daytime {
     pub(super) mark: char,
 }
 
-/// What happens to the last minute of a month.
+/// A change to the last minute of a month, which keeps UTC near the rotation of the earth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeapSecond {
-    /// It has 61 seconds.
+    /// The minute has 61 seconds.
     Added,
-    /// It has 59 seconds.
+    /// The minute has 59 seconds.
     Removed,
 }
 
@@ -80,18 +81,20 @@ pub(super) const MJD_OF_1970: i64 = 40_587;
 
 const SECONDS_A_DAY: i64 = 24 * 60 * 60;
 
-/// From 1970 to the last second of the last day whose Modified Julian Date has five digits, in
-/// seconds since 1970.
+/// The times that can be sent, in seconds since 1970: from 1970 to the last second of the last day whose
+/// Modified Julian Date has five digits.
 const RANGE: RangeInclusive<i64> = 0..=(100_000 - MJD_OF_1970) * SECONDS_A_DAY - 1;
 
 impl Daytime {
-    /// Makes what a server sends at `time`, if it knows no more than that: whole seconds, standard
-    /// time, no leap second, healthy, and the label `UTC(HOST)`.
+    /// Makes the line that a server sends at `time` if it knows nothing else.
+    ///
+    /// The time is cut to whole seconds. The line says standard time, no leap second, health 0, an advance
+    /// of 0 ms, and the label `UTC(HOST)`.
     ///
     /// # Errors
     ///
-    /// It is before 1970, or after 31 August 2132: the Modified Julian Date would not have five
-    /// digits.
+    /// The time is before 1970, or after 31 August 2132, when the Modified Julian Date gets a sixth
+    /// digit.
     pub fn at(time: SystemTime) -> Result<Self, DaytimeError> {
         let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).ok();
         let timestamp = since_1970
@@ -110,13 +113,15 @@ impl Daytime {
         })
     }
 
-    /// Returns the time, to the second. A leap second, which a [`SystemTime`] doesn't know, is the
-    /// second before it.
+    /// Returns the time, to the second.
+    ///
+    /// A [`SystemTime`] can't express a leap second, so for a leap second this returns the second before
+    /// it.
     #[must_use]
     pub fn time(&self) -> SystemTime {
         let seconds = self.timestamp.as_second();
         let distance = Duration::from_secs(seconds.unsigned_abs());
-        // No overflow: five digits of a Julian date reach from 1858 to 2132.
+        // This can't overflow, because five digits of a Julian date reach only from 1858 to 2132.
         if seconds < 0 {
             SystemTime::UNIX_EPOCH - distance
         } else {
@@ -124,50 +129,52 @@ impl Daytime {
         }
     }
 
-    /// Returns whether daylight saving time is in effect, in the United States.
+    /// Returns whether daylight saving time is in effect in the United States (`TT` is 1 to 50).
     #[must_use]
     pub fn is_daylight_saving(&self) -> bool {
         (1..=50).contains(&self.daylight_saving)
     }
 
-    /// Returns in how many days that changes, if it does so this month. On the day itself it is 1.
+    /// Returns the number of days until daylight saving time begins or ends, if that happens this month. On
+    /// the day of the change it is 1.
     #[must_use]
     pub fn days_to_change(&self) -> Option<u8> {
         Some(self.daylight_saving % 50).filter(|&days| days != 0)
     }
 
-    /// Returns whether the last minute of the month will be longer or shorter.
+    /// Returns the leap second at the end of this month, if there is one.
     #[must_use]
     pub fn leap_second(&self) -> Option<LeapSecond> {
         self.leap_second
     }
 
-    /// Returns the server's health: 0 if all is well. With any other, don't trust the time.
+    /// Returns the server's health, a digit: 0 if all is well. With any other digit don't trust the time.
     #[must_use]
     pub fn health(&self) -> u8 {
         self.health
     }
 
-    /// Returns how long before its time the line was sent, to make up for its way.
+    /// Returns how long before its time the server sent the line, to compensate for the delay of the
+    /// network.
     #[must_use]
     pub fn advance(&self) -> Duration {
         self.advance
     }
 
-    /// Returns whose time it is, such as `UTC(NIST)`.
+    /// Returns the source of the time, such as `UTC(NIST)`.
     #[must_use]
     pub fn label(&self) -> &str {
         &self.label
     }
 
-    /// Writes it as `strftime(3)` does.
+    /// Formats the time in UTC as `strftime(3)` does.
     pub(super) fn strftime(&self, format: &str) -> String {
         let utc = self.timestamp.to_zoned_datetime(TimeZone::UTC);
         utc.strftime(format).to_string()
     }
 }
 
-/// Without the line ends.
+/// Writes the line without line ends.
 impl fmt::Display for Daytime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let day = MJD_OF_1970 + self.timestamp.as_second().div_euclid(SECONDS_A_DAY);
@@ -199,7 +206,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// Whatever 51 bytes can say.
+    /// Makes any `Daytime` whose line has 51 bytes.
     pub(crate) fn any_daytime() -> impl Strategy<Value = Daytime> {
         let flags = (0..100u8, 0..3u8, 0..10u8, 0..10_000u64, any::<bool>());
         let leap = prop::bool::weighted(0.1);
@@ -245,7 +252,7 @@ pub(super) mod tests {
             let error = Daytime::at(time).unwrap_err().to_string();
             assert_eq!(error, "clock: expected a time from 1970 to August 2132");
         }
-        // Not 0 s, which a truncation makes of it.
+        // Truncating to whole seconds would make 0 s of this, which is in the range.
         assert!(Daytime::at(epoch - Duration::from_millis(1)).is_err());
         assert!(Daytime::at(epoch).is_ok());
     }

@@ -1,4 +1,4 @@
-//! How a line of the NIST form is read.
+//! Reads a line of the NIST format.
 
 use std::error::Error;
 use std::fmt;
@@ -12,10 +12,11 @@ use jiff::tz::TimeZone;
 
 use super::line::{Daytime, LeapSecond, MJD_OF_1970};
 
-/// Why a line is no [`Daytime`], or a clock's time can't be one.
+/// The error of a line that is not a [`Daytime`], or of a clock that is out of its range.
 ///
-/// It displays as the field, what was found there, and what had been expected, such as
-/// `time "25:00:00": expected HH:MM:SS`.
+/// The message names the field, quotes up to 20 characters of it, and says what was expected, such as
+/// `time "25:00:00": expected HH:MM:SS`. As an [`io::Error`] it has the kind
+/// [`InvalidData`](ErrorKind::InvalidData).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DaytimeError(String);
 
@@ -39,10 +40,10 @@ impl From<DaytimeError> for io::Error {
     }
 }
 
-/// Reads a line, with or without line ends around it, and with one or more blanks between its fields.
+/// Reads a line, with or without line ends around it. Fields are separated by one or more spaces or tabs.
 ///
-/// The century is that of the Julian date. A second of 60 is taken at any time, and any label, or
-/// none.
+/// The Julian date decides the century. A second of 60 is accepted in any minute, and the label may be any
+/// text or missing.
 ///
 /// # Errors
 ///
@@ -74,7 +75,7 @@ impl FromStr for Daytime {
         let health = read("H", words.next(), "one digit", digits::<1, _>)?;
         let expected = "milliseconds such as 50.0";
         let advance = read("msADV", words.next(), expected, milliseconds)?;
-        // The mark is the last, and what is before it is the label, however many words.
+        // The mark is the last word. All words before it are the label.
         let mut words: Vec<&str> = words.collect();
         let mark = read("on-time mark", words.pop(), "* or #", |text| match text {
             "*" => Some('*'),
@@ -99,7 +100,7 @@ impl FromStr for Daytime {
     }
 }
 
-/// Reads a field, or says what was expected there.
+/// Reads a field with `read`, or returns an error that says what was expected.
 fn read<T>(
     field: &str,
     text: Option<&str>,
@@ -108,27 +109,27 @@ fn read<T>(
 ) -> Result<T, DaytimeError> {
     let text = text.ok_or_else(|| DaytimeError(format!("{field} missing: expected {expected}")))?;
     read(text).ok_or_else(|| {
-        // Enough to recognize it by: it may be a megabyte.
+        // Quote only the beginning, because the text may be a megabyte long.
         let excerpt: String = text.chars().take(20).collect();
         DaytimeError(format!("{field} {excerpt:?}: expected {expected}"))
     })
 }
 
-/// Reads a number of exactly so many digits.
+/// Reads a number of exactly `COUNT` digits.
 fn digits<const COUNT: usize, T: FromStr>(text: &str) -> Option<T> {
     let digits = text.len() == COUNT && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| digits)
 }
 
-/// Reads `HH:MM:SS`, and whether it is in a leap second.
+/// Reads `HH:MM:SS`. Returns the time, and whether it is in a leap second.
 fn time(text: &str) -> Option<(Time, bool)> {
-    // Of a second of 60 this makes 59. It takes one digit for two, too, but not in so many bytes.
+    // `strptime` makes 59 of a second of 60. It also accepts one digit instead of two, so check the length.
     let time = Time::strptime("%H:%M:%S", text).ok()?;
     (text.len() == "HH:MM:SS".len()).then(|| (time, text.ends_with(":60")))
 }
 
 fn milliseconds(text: &str) -> Option<Duration> {
-    // Nothing else of what a float may be: no sign, no exponent, no infinity.
+    // `f64` also parses signs, exponents and infinities, which are not in the format.
     let plain = text.bytes().all(|b| b.is_ascii_digit() || b == b'.');
     let milliseconds: f64 = text.parse().ok().filter(|_| plain)?;
     Duration::try_from_secs_f64(milliseconds / 1000.0).ok()
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_were_captured_are_read() {
+    fn lines_captured_from_servers_are_read() {
         let summer: Daytime = "\n53604 05-08-22 02:57:53 50 0 0 725.6 UTC(NIST) * \n"
             .parse()
             .unwrap();
@@ -173,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn blanks_line_ends_and_labels_may_be_others() {
+    fn spaces_line_ends_and_labels_may_differ() {
         for same in [
             "53604 05-08-22 02:57:53 50 0 0 725.6 UTC(NIST) *\r\n",
             "\r\n 53604  05-08-22\t02:57:53 50 0 0  725.6  UTC(NIST)   *  \r\n",
@@ -301,19 +302,19 @@ mod tests {
     }
 
     #[test]
-    fn of_a_megabyte_only_a_part_is_quoted() {
+    fn an_error_quotes_only_a_part_of_a_megabyte() {
         let error = "7".repeat(1 << 20).parse::<Daytime>().unwrap_err();
         assert!(error.to_string().len() < 100, "{error}");
     }
 
     proptest! {
         #[test]
-        fn any_text_is_read_or_refused(text in ".{0,80}") {
+        fn any_text_is_read_or_rejected_without_a_panic(text in ".{0,80}") {
             let _ = text.parse::<Daytime>();
         }
 
         #[test]
-        fn what_is_almost_a_line_is_read_or_refused_and_what_is_read_is_read_again(
+        fn a_text_like_a_line_that_is_read_is_read_back_after_writing(
             text in "[45][0-9]{4} [0-9]{2}-0[1-9]-[0-9]{2} [0-2][0-9](:[0-6][0-9]){2} [0-9]{2} [0-3] [0-9] {1,3}[0-9]{0,3}\\.?[0-9]? ([A-Z]{0,9} ){0,2}[*#+]",
         ) {
             if let Ok(daytime) = text.parse::<Daytime>() {
