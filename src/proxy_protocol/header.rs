@@ -1,8 +1,8 @@
-//! The header of the PROXY protocol: where it ends, and which addresses it has. Pure.
+//! The header of the PROXY protocol: its end, and its addresses. Pure.
 //!
-//! The crate `ppp` parses a whole header. Before that, [`length`] finds the end of the header, so that no
-//! byte beyond it is received, and recognises other data by its first wrong byte, so that the server does
-//! not wait for the rest of a header that will not come.
+//! The crate `ppp` parses a whole header. Before that, [`length`] finds the end of the header, so that the
+//! server receives no byte beyond it. [`length`] also recognises other data by the first wrong byte, so that
+//! the server does not wait for the rest of a header that will not come.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -13,55 +13,55 @@ use ppp::{v1, v2};
 /// The addresses of a connection between a client and a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoints {
-    /// The client's.
+    /// The address of the client.
     pub(crate) source: SocketAddr,
-    /// Where the client has connected to.
+    /// The address that the client connected to.
     pub(crate) destination: SocketAddr,
 }
 
-/// The most bytes of a header of version 1, with its line end: the specification's bound.
+/// The most bytes of a header of version 1, with its line end, by the specification.
 pub(crate) const MAX_V1: usize = 107;
 
 /// The most bytes of a header of version 2 that this server accepts.
 ///
-/// The specification allows 65,551, and means headers to fit into 536, so that one segment carries a
-/// header on any path. Some proxies also pass on the client's certificate, which takes more than that.
+/// The specification allows 65,551 bytes, and asks proxies to stay within 536, so that one segment carries
+/// a header on any path. Some proxies also pass on the client's certificate, which takes more than 536.
 pub(crate) const MAX_V2: usize = 4096;
 
 const SIGNATURE_V1: &[u8] = b"PROXY ";
 const SIGNATURE_V2: &[u8] = v2::PROTOCOL_PREFIX;
-/// The signature, the command, the family, and two bytes with the length of the rest.
+/// The bytes of the fixed part: the signature, the command, the family, and two for the length of the rest.
 const FIXED_V2: usize = SIGNATURE_V2.len() + 4;
+/// The position of the byte with the version and the command.
 const COMMAND: usize = SIGNATURE_V2.len();
-/// Version 2, and the command LOCAL: the connection is the proxy's own.
+/// Version 2 and the command LOCAL: the proxy has made the connection for itself, not for a client.
 const LOCAL: u8 = 0x20;
-/// A type, and two bytes with the length of the value that follows.
+/// The bytes before the value of a TLV: its type, and two for the length of the value.
 const TLV_HEAD: usize = 3;
 const TYPE_CRC32C: u8 = 0x03;
 /// CRC-32C (RFC 9260, appendix A).
 const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
 
-/// What is wrong with a header.
+/// The reason why input is not a valid header.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Malformed {
-    /// The connection begins with these bytes, and no header does.
+    /// The connection begins with these bytes, and no header begins so.
     OtherData(Vec<u8>),
-    /// It has more bytes than this.
+    /// The header has more bytes than this.
     TooLong(usize),
     /// The line of version 1 ends with CR or LF alone.
     LineEnd,
     V1(v1::BinaryParseError),
     V2(v2::ParseError),
-    /// The checksum in the header is not the header's.
+    /// The checksum in the header is wrong.
     Checksum,
 }
 
-/// How many bytes of other data are shown.
+/// The most bytes of other data that an error quotes.
 const SHOWN: usize = 16;
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The parser's messages are sentences.
         let cause: &dyn fmt::Display = match self {
             Self::OtherData(bytes) => return write!(f, "sent \"{}\"", bytes.escape_ascii()),
             Self::TooLong(most) => return write!(f, "sent one of more than {most} bytes"),
@@ -70,13 +70,14 @@ impl fmt::Display for Malformed {
             Self::V2(error) => error,
             Self::Checksum => &"its CRC-32C is wrong",
         };
+        // The messages of `ppp` are sentences, but this one goes on.
         let cause = cause.to_string();
         write!(f, "sent a malformed one: {}", cause.trim_end_matches('.'))
     }
 }
 
-/// Returns the length of the header that `input` begins with, which may be more than the length of
-/// `input`. Returns `None` if `input` is too short to tell; then all of `input` belongs to the header.
+/// Returns the length of the header that `input` begins with. This may be more than the length of `input`.
+/// Returns `None` if `input` is too short to tell; all of `input` then belongs to the header.
 pub(crate) fn length(input: &[u8]) -> Result<Option<usize>, Malformed> {
     let begins_with = |signature: &[u8]| {
         let both = input.len().min(signature.len());
@@ -92,7 +93,7 @@ pub(crate) fn length(input: &[u8]) -> Result<Option<usize>, Malformed> {
     }
 }
 
-/// Returns the length of version 1, a line of text.
+/// Returns the length of a header of version 1, which is a line of text.
 fn length_v1(input: &[u8]) -> Result<Option<usize>, Malformed> {
     let end = input.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
     let length = end.map_or(input.len() + 1, |end| end + 2);
@@ -106,7 +107,7 @@ fn length_v1(input: &[u8]) -> Result<Option<usize>, Malformed> {
     }
 }
 
-/// Returns the length of version 2, which has its length in its first 16 bytes.
+/// Returns the length of a header of version 2, which says its length in its first 16 bytes.
 fn length_v2(input: &[u8]) -> Result<Option<usize>, Malformed> {
     let Some(fixed) = input.first_chunk::<FIXED_V2>() else {
         return Ok(None);
@@ -119,7 +120,8 @@ fn length_v2(input: &[u8]) -> Result<Option<usize>, Malformed> {
     Ok(Some(length))
 }
 
-/// Parses a whole header. Returns `None` if the addresses of the socket are to be used.
+/// Parses a whole header. Returns `None` if the header has no addresses for the server to use, so that
+/// the addresses of the socket count.
 pub(crate) fn parse(header: &[u8]) -> Result<Option<Endpoints>, Malformed> {
     if header.starts_with(SIGNATURE_V2) {
         parse_v2(header)
@@ -129,7 +131,7 @@ pub(crate) fn parse(header: &[u8]) -> Result<Option<Endpoints>, Malformed> {
 }
 
 fn parse_v1(header: &[u8]) -> Result<Option<Endpoints>, Malformed> {
-    // Receivers must ignore what follows, but `ppp` rejects some of it.
+    // Receivers must ignore whatever follows UNKNOWN, but `ppp` rejects some of it.
     if let Some([b' ' | b'\r', ..]) = header.strip_prefix(b"PROXY UNKNOWN") {
         return Ok(None);
     }
@@ -142,7 +144,7 @@ fn parse_v1(header: &[u8]) -> Result<Option<Endpoints>, Malformed> {
 }
 
 fn parse_v2(header: &[u8]) -> Result<Option<Endpoints>, Malformed> {
-    // Receivers must ignore the rest, including the family, but `ppp` rejects some of it.
+    // Receivers must ignore whatever follows LOCAL, including the family, but `ppp` rejects some of it.
     if header.get(COMMAND) == Some(&LOCAL) {
         return Ok(None);
     }
@@ -151,7 +153,8 @@ fn parse_v2(header: &[u8]) -> Result<Option<Endpoints>, Malformed> {
     Ok(match (parsed.protocol, parsed.addresses) {
         (v2::Protocol::Stream, v2::Addresses::IPv4(v4)) => Some(ipv4(v4)),
         (v2::Protocol::Stream, v2::Addresses::IPv6(v6)) => Some(ipv6(v6)),
-        // The client's protocol is UDP, a Unix socket's, or unknown. HAProxy uses the socket's addresses, too.
+        // The client uses UDP, a Unix socket or an unknown protocol. HAProxy also uses the addresses of the
+        // socket then.
         _ => None,
     })
 }
@@ -167,7 +170,7 @@ fn check_tlvs(header: &v2::Header<'_>) -> Result<(), Malformed> {
         if tlv.kind == TYPE_CRC32C {
             let mut digest = CRC32C.digest();
             digest.update(&bytes[..value.start]);
-            // The checksum is made with zeros in its own place.
+            // The proxy computes the checksum with zeros in the place of the checksum.
             digest.update(&[0; 4]);
             digest.update(&bytes[value.end..]);
             if *tlv.value != digest.finalize().to_be_bytes() {

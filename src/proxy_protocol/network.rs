@@ -1,4 +1,4 @@
-//! An IP network, as it is written.
+//! An IP network, as people write it.
 
 use std::error::Error;
 use std::fmt;
@@ -7,11 +7,11 @@ use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net};
 
-/// An IP network: an address and how many of its bits count (CIDR, RFC 4632).
+/// An IP network: an address and the number of its bits that count, the prefix (CIDR, RFC 4632).
 ///
-/// It is read as people write it: `10.0.0.0/8`, `2001:db8::/32`, or one address, such as
+/// [`parse`](str::parse) reads a network such as `10.0.0.0/8` or `2001:db8::/32`, or one address such as
 /// `192.0.2.7`. Bits beyond the prefix must be zero: `10.1.2.3/8` is an error, because it is not clear
-/// whether the address or the network is meant.
+/// whether the address or the network is meant. Needs the feature `proxy-protocol`.
 ///
 /// # Examples
 ///
@@ -33,23 +33,29 @@ use ipnet::{IpNet, Ipv4Net};
 pub struct Network(IpNet);
 
 impl Network {
-    /// Returns whether the network contains this address. An IPv4 address that is mapped into IPv6
-    /// (`::ffff:192.0.2.7`) counts as the IPv4 address.
+    /// Returns whether the network contains this address.
     ///
-    /// So `::/0` contains no IPv4 address, however the address is written; `0.0.0.0/0` contains all.
+    /// An IPv4 address that is mapped into IPv6 (`::ffff:192.0.2.7`) counts as the IPv4 address. So `::/0`
+    /// contains no IPv4 address, not even a mapped one, and `0.0.0.0/0` contains all of them.
     #[must_use]
     pub fn contains(&self, addr: IpAddr) -> bool {
         self.0.contains(&addr.to_canonical())
     }
 }
 
-/// The network of this address alone.
+/// Makes the network that contains this address alone.
 impl From<IpAddr> for Network {
     fn from(addr: IpAddr) -> Self {
         Self(addr.to_canonical().into())
     }
 }
 
+/// Reads a network or an address. A network of mapped addresses (`::ffff:10.0.0.0/104`) is the network of
+/// IPv4 addresses.
+///
+/// # Errors
+///
+/// The text is neither a network nor an address, or bits beyond the prefix are not zero.
 impl FromStr for Network {
     type Err = NetworkError;
 
@@ -65,10 +71,10 @@ impl FromStr for Network {
     }
 }
 
-/// The bits of `::ffff:0:0/96`, the network of all mapped addresses.
+/// The prefix of `::ffff:0:0/96`, the network of all mapped addresses.
 const MAPPED_PREFIX: u8 = 96;
 
-/// Returns a network of mapped addresses as the network of IPv4 that it stands for.
+/// Returns the network of IPv4 addresses for a network of mapped addresses, and any other network as it is.
 fn unmapped(network: IpNet) -> IpNet {
     let IpNet::V6(v6) = network else {
         return network;
@@ -80,20 +86,23 @@ fn unmapped(network: IpNet) -> IpNet {
     mapped().map_or(network, IpNet::V4)
 }
 
+/// Writes the network with its prefix, also for one address: `192.0.2.7/32`.
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
 }
 
-/// A text is no [`Network`]. Displayed, the error says what is wrong, without the text itself.
+/// The error of a text that is not a [`Network`].
+///
+/// The message says what is wrong and what to write instead, but does not quote the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkError(Kind);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
     Syntax,
-    /// There are bits beyond the prefix.
+    /// Bits beyond the prefix are not zero.
     HostBits(IpNet),
 }
 
@@ -181,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mapped_address_is_in_the_networks_of_ipv4_and_in_no_other() {
+    fn a_mapped_address_is_in_networks_of_ipv4_and_in_no_others() {
         assert!(network("10.0.0.0/8").contains(addr("::ffff:10.1.2.3")));
         assert!(network("::ffff:10.0.0.0/104").contains(addr("10.1.2.3")));
         assert!(!network("::/0").contains(addr("::ffff:10.1.2.3")));

@@ -1,4 +1,4 @@
-//! What counts as a header, and what its end is. The bytes are written out, or made by `ppp`.
+//! Tests what counts as a header, and where it ends. The headers are written out, or made by `ppp`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,7 +10,7 @@ use super::*;
 
 const LINE: &[u8] = b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 7\r\n";
 
-/// Reads the header that `input` begins with. Returns its length, too.
+/// Reads the header that `input` begins with. Returns its length and its addresses.
 fn read(input: &[u8]) -> Result<(usize, Option<Endpoints>), Malformed> {
     match length(input)? {
         Some(length) if length <= input.len() => Ok((length, parse(&input[..length])?)),
@@ -49,7 +49,7 @@ fn a_line_has_the_addresses() {
             b"PROXY TCP6 2001:db8::7 ::1 65535 0\r\n",
             endpoints("[2001:db8::7]:65535", "[::1]:0"),
         ),
-        // The longest one: 104 bytes. The specification's 107 are those of an unknown family.
+        // The longest line with addresses: 104 bytes. In the specification only an UNKNOWN line has 107.
         (
             b"PROXY TCP6 ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff \
               ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 65535 65535\r\n",
@@ -158,14 +158,14 @@ fn version_2_has_the_addresses_of_its_family() {
     for (command, family, rest, expected) in [
         (0x21, 0x11, &ADDRESSES[..], v4),
         (0x21, 0x21, &v6, Some(endpoints("[::1]:9", "[::2]:7"))),
-        // Of no TCP.
+        // The client does not use TCP.
         (0x21, 0x00, &[], None),
         (0x21, 0x00, b"anything", None),
         (0x21, 0x12, &ADDRESSES, None),
         (0x21, 0x22, &v6, None),
         (0x21, 0x31, &unix, None),
         (0x21, 0x32, &unix, None),
-        // The proxy itself, whatever else it says.
+        // The connection is the proxy's own (LOCAL), so the rest does not count.
         (0x20, 0x00, &[], None),
         (0x20, 0x11, &ADDRESSES, None),
         (0x20, 0x11, &[], None),
@@ -227,11 +227,11 @@ fn version_2_is_bounded() {
     assert!(matches!(read(&longest), Ok((MAX_V2, Some(_)))));
     let longer = proxied(&padding(MAX_V2 - 16 - 12 - 3 + 1));
     assert_eq!(length(&longer), Err(Malformed::TooLong(MAX_V2)));
-    // Its first bytes are enough.
+    // The first 16 bytes are enough to tell.
     assert_eq!(length(&longer[..16]), Err(Malformed::TooLong(MAX_V2)));
 }
 
-/// Adds a checksum among other values.
+/// Makes a header with a checksum between other values.
 fn with_checksum(checksum: [u8; 4]) -> Vec<u8> {
     proxied(&[&[4, 0, 1, 9, 3, 0, 4][..], &checksum, &[2, 0, 1, b'a']].concat())
 }
@@ -244,11 +244,11 @@ fn a_checksum_must_be_right() {
         let wrong = (u32::from_be_bytes(right) ^ (1 << bit)).to_be_bytes();
         assert_eq!(read(&with_checksum(wrong)), Err(Malformed::Checksum));
     }
-    // The algorithm's own check value.
+    // The check value that is published with the algorithm.
     assert_eq!(CRC32C.checksum(b"123456789"), 0xe306_9283);
 }
 
-/// A header that is right, of either version, and what it says.
+/// Makes a valid header of either version, with its addresses.
 fn header() -> impl Strategy<Value = (Vec<u8>, Option<Endpoints>)> {
     let addr = || any::<(IpAddr, u16)>().prop_map(SocketAddr::from);
     (addr(), addr(), any::<bool>(), vec(any::<u8>(), 0..300)).prop_map(
@@ -272,7 +272,7 @@ fn header() -> impl Strategy<Value = (Vec<u8>, Option<Endpoints>)> {
                 let command = v2::Version::Two | v2::Command::Proxy;
                 let addresses = (source, destination);
                 let builder = v2::Builder::with_addresses(command, v2::Protocol::Stream, addresses);
-                // A header without addresses has no place for values.
+                // A header without addresses has no room for values.
                 let builder = if known {
                     builder.write_tlv(v2::Type::NoOp, &noise).unwrap()
                 } else {
@@ -285,7 +285,7 @@ fn header() -> impl Strategy<Value = (Vec<u8>, Option<Endpoints>)> {
     )
 }
 
-/// What takes the parsers to their different ends.
+/// Beginnings with which random input reaches the different branches of the parsers.
 const BEGINNINGS: [&[u8]; 7] = [
     b"",
     b"PROXY ",
@@ -297,7 +297,7 @@ const BEGINNINGS: [&[u8]; 7] = [
 ];
 
 proptest! {
-    /// Nothing that arrives makes it panic, whole or in part.
+    /// No input makes `length` or `parse` panic.
     #[test]
     fn any_bytes_are_a_header_or_none(
         begin in select(&BEGINNINGS),
@@ -315,7 +315,7 @@ proptest! {
         }
     }
 
-    /// Every beginning of a header belongs to it, and the end is where it is, whatever follows.
+    /// Every part of a header counts as its beginning, and whatever follows does not move its end.
     #[test]
     fn a_header_ends_where_it_ends(
         (header, expected) in header(),
@@ -331,7 +331,7 @@ proptest! {
         prop_assert_eq!(read(&input), Ok((header.len(), expected)));
     }
 
-    /// A header that was changed somewhere is read or refused, never beyond its end.
+    /// A header with one changed byte is read or rejected, and never beyond the bound.
     #[test]
     fn a_changed_header_is_bounded((mut header, _) in header(), at in any::<Index>(), to in any::<u8>()) {
         let at = at.index(header.len());
