@@ -344,6 +344,14 @@ impl Connection {
 }
 
 impl Read for &Connection {
+    /// Receives bytes (`recv(2)`), after waiting for at least one. Returns 0 at the end of file.
+    ///
+    /// # Errors
+    ///
+    /// - [`TimedOut`](io::ErrorKind::TimedOut): the [idle timeout](Connection::set_idle_timeout) or the
+    ///   [deadline](Connection::set_deadline) is over.
+    /// - [`ConnectionReset`](io::ErrorKind::ConnectionReset) and others of `recv(2)`: the peer has reset the
+    ///   connection, or has become unreachable.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if buf.is_empty() {
             return Ok(0);
@@ -353,6 +361,17 @@ impl Read for &Connection {
 }
 
 impl Write for &Connection {
+    /// Hands bytes to the kernel (`send(2)`), after waiting for room. Raises no SIGPIPE.
+    ///
+    /// # Errors
+    ///
+    /// - [`TimedOut`](io::ErrorKind::TimedOut): the peer has read nothing for the
+    ///   [write timeout](crate::Builder::write_timeout), the [deadline](Connection::set_deadline) is over, or
+    ///   the [lifetime](crate::Builder::max_lifetime) and one
+    ///   [lingering time](crate::Builder::lingering_time) after it are over.
+    /// - [`BrokenPipe`](io::ErrorKind::BrokenPipe), [`ConnectionReset`](io::ErrorKind::ConnectionReset) and
+    ///   others of `send(2)`: the peer has reset the connection or has become unreachable, or the handler has
+    ///   sent a [FIN](Connection::shutdown_write).
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.send(buf)
     }
@@ -366,19 +385,21 @@ impl Write for &Connection {
         }
     }
 
-    /// Does nothing: what is written is with the kernel already.
+    /// Does nothing, because a write has handed its bytes to the kernel already.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
 impl Read for Connection {
+    /// Receives bytes, as for `&Connection`.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         (&*self).read(buf)
     }
 }
 
 impl Write for Connection {
+    /// Hands bytes to the kernel, as for `&Connection`.
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         (&*self).write(buf)
     }
@@ -388,7 +409,7 @@ impl Write for Connection {
         (&*self).write_fmt(args)
     }
 
-    /// Does nothing: what is written is with the kernel already.
+    /// Does nothing, because a write has handed its bytes to the kernel already.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -42,7 +42,7 @@ impl Connection {
     }
 
     /// Sets `TCP_NOTSENT_LOWAT` (`tcp(7)`), so that the stream becomes writable only once everything has
-    /// left this machine. Returns whether the kernel can tell that.
+    /// left this machine. Returns false if the kernel can't do this.
     pub(crate) fn mark_unsent(&self) -> bool {
         // After a FIN the kernel reports every stream as writable, whatever is unsent.
         if self.has_sent_fin.load(Ordering::Relaxed) {
@@ -57,8 +57,8 @@ impl Connection {
     }
 
     /// Shrinks the send buffer to its minimum (`SO_SNDBUF`, `socket(7)`), so that the stream becomes
-    /// writable only once the peer has acknowledged everything except about 3 kB. The kernel wants a third
-    /// of the buffer free. Returns whether the kernel can tell that.
+    /// writable only once the peer has acknowledged everything except about 3 kB. A stream is writable if a
+    /// third of its buffer is free. Returns false if the kernel can't do this.
     ///
     /// The caller first waits until nothing is unsent. If the buffer shrank while much is unsent, the
     /// kernel would answer each loss by sending whole segments again (`TCPWqueueTooBig`).

@@ -46,7 +46,7 @@ pub struct ChargenHandler {
 }
 
 impl ChargenHandler {
-    /// Makes a chargen handler: the factory to pass to
+    /// Makes a chargen handler. `ChargenHandler::new` is the factory for
     /// [`serve_forever`](crate::TcpServer::serve_forever).
     #[must_use]
     pub fn new() -> Self {

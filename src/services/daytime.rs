@@ -47,8 +47,8 @@ pub struct DaytimeHandler {
 }
 
 impl DaytimeHandler {
-    /// Makes a handler that sends the [NIST format](DaytimeFormat::Nist): the factory to pass to
-    /// [`serve_forever`](crate::TcpServer::serve_forever).
+    /// Makes a handler that sends the [NIST format](DaytimeFormat::Nist). `DaytimeHandler::new` is the
+    /// factory for [`serve_forever`](crate::TcpServer::serve_forever).
     #[must_use]
     pub fn new() -> Self {
         Self::default()

@@ -41,7 +41,7 @@ pub struct DiscardHandler {
 }
 
 impl DiscardHandler {
-    /// Makes a discard handler: the factory to pass to
+    /// Makes a discard handler. `DiscardHandler::new` is the factory for
     /// [`serve_forever`](crate::TcpServer::serve_forever).
     #[must_use]
     pub fn new() -> Self {

@@ -56,7 +56,7 @@ pub struct EchoHandler {
 }
 
 impl EchoHandler {
-    /// Makes an echo handler: the factory to pass to
+    /// Makes an echo handler. `EchoHandler::new` is the factory for
     /// [`serve_forever`](crate::TcpServer::serve_forever).
     #[must_use]
     pub fn new() -> Self {

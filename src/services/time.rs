@@ -46,7 +46,7 @@ pub struct TimeHandler {
 }
 
 impl TimeHandler {
-    /// Makes a time handler: the factory to pass to
+    /// Makes a time handler. `TimeHandler::new` is the factory for
     /// [`serve_forever`](crate::TcpServer::serve_forever).
     #[must_use]
     pub fn new() -> Self {

@@ -29,7 +29,7 @@ fn ends(script: &Script, closed: Ms, reason: CloseReason, echoed: usize) {
 }
 
 /// A peer that sends 100 bytes at 50 ms, and reads its whole echo.
-fn talker() -> Peer {
+fn peer_that_sends() -> Peer {
     Peer {
         sends: vec![(50, 100)],
         ..quiet().peer
@@ -37,7 +37,7 @@ fn talker() -> Peer {
 }
 
 /// A peer that sends 100 kB at 50 ms, and reads nothing of its echo.
-fn deaf() -> Peer {
+fn peer_that_reads_nothing() -> Peer {
     Peer {
         sends: vec![(50, 100_000)],
         takes_all: None,
@@ -53,7 +53,10 @@ fn without_timeouts_and_a_stop_a_silent_peer_stays_for_ever() {
 #[test]
 fn a_peer_that_half_closes_is_closed_once_its_echo_is_with_the_socket() {
     let end = Some((80, End::Fin));
-    let peer = Peer { end, ..talker() };
+    let peer = Peer {
+        end,
+        ..peer_that_sends()
+    };
     ends(&Script { peer, ..quiet() }, 80, Eof, 100);
 }
 
@@ -94,7 +97,7 @@ fn bytes_that_the_handler_has_left_come_first() {
         begin: Begin::Carry { unread: 7 },
         peer: Peer {
             end: Some((80, End::Fin)),
-            ..talker()
+            ..peer_that_sends()
         },
         ..quiet()
     };
@@ -107,7 +110,7 @@ fn a_peer_that_is_read_and_not_answered_gets_nothing() {
         rest: Rest::Discard,
         peer: Peer {
             end: Some((80, End::Fin)),
-            ..talker()
+            ..peer_that_sends()
         },
         ..quiet()
     };
@@ -117,7 +120,10 @@ fn a_peer_that_is_read_and_not_answered_gets_nothing() {
 #[test]
 fn a_reset_ends_at_once() {
     let end = Some((80, End::Reset));
-    let peer = Peer { end, ..talker() };
+    let peer = Peer {
+        end,
+        ..peer_that_sends()
+    };
     ends(&Script { peer, ..quiet() }, 80, Reset, 100);
 }
 
@@ -129,7 +135,7 @@ fn a_peer_that_falls_silent_times_out_and_answers_the_fin() {
     };
     let script = Script {
         timeouts,
-        peer: talker(),
+        peer: peer_that_sends(),
         ..quiet()
     };
     ends(&script, 50 + 500 + 1, Idle, 100);
@@ -143,7 +149,7 @@ fn a_peer_that_never_answers_the_fin_is_lingered_for() {
     };
     let peer = Peer {
         answers: None,
-        ..talker()
+        ..peer_that_sends()
     };
     let script = Script {
         timeouts,
@@ -161,7 +167,7 @@ fn a_peer_that_takes_nothing_times_out() {
     };
     let script = Script {
         timeouts,
-        peer: deaf(),
+        peer: peer_that_reads_nothing(),
         ..quiet()
     };
     ends(&script, 50 + 300 + 2000, Stalled, 0);
@@ -177,7 +183,7 @@ fn a_peer_that_takes_less_than_the_kernel_reports_is_not_stalled() {
         // Less than a third of the send buffer, so that the socket never becomes writable.
         takes: (1..200).map(|n| (n * 500, 600)).collect(),
         end: Some((60, End::Fin)),
-        ..deaf()
+        ..peer_that_reads_nothing()
     };
     let script = Script {
         timeouts,
@@ -242,7 +248,7 @@ fn a_stop_waits_for_what_is_in_flight_and_not_for_a_silent_peer() {
             flight: 40,
             ..quiet().socket
         },
-        peer: talker(),
+        peer: peer_that_sends(),
         ..quiet()
     };
     ends(&script, 90, Shutdown, 100);
@@ -253,7 +259,7 @@ fn a_stop_waits_for_a_peer_that_takes_nothing_until_the_abort() {
     let script = Script {
         stop: Some(60),
         abort: Some(5000),
-        peer: deaf(),
+        peer: peer_that_reads_nothing(),
         ..quiet()
     };
     let outcome = run(&script);
@@ -332,7 +338,7 @@ fn a_lifetime_and_one_lingering_time_bound_a_peer_that_takes_nothing() {
     };
     let peer = Peer {
         answers: None,
-        ..deaf()
+        ..peer_that_reads_nothing()
     };
     let script = Script {
         timeouts,
