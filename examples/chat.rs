@@ -6,9 +6,10 @@
 //! ```
 //!
 //! Each member has a thread. The thread waits for two things at the same time (`Connection::wait`):
-//! for what its own client types, and for what other members say. A line that is said goes into the
-//! outboxes of all other members, and their threads are woken (`ConnectionHandle::wake`). Each thread
-//! writes to its own client only, so a client that reads slowly delays nobody else.
+//! for what its own client types, and for what other members say. The thread of the member that says a
+//! line puts the line into the outboxes of all other members and wakes their threads
+//! (`ConnectionHandle::wake`). Each thread writes only to its own client, so a client that reads slowly
+//! delays no other client.
 
 mod support;
 
@@ -23,24 +24,24 @@ use std::{env, thread};
 use socketserver::{Connection, ConnectionHandle, RequestHandler, TcpServer, Wait};
 use support::{print, printable};
 
-/// How many bytes a line may have. A line that is longer counts as several.
+/// The most bytes of a line. A longer line counts as several.
 const LONGEST: usize = 1000;
-/// How many bytes a name may have.
+/// The most bytes of a name.
 const LONGEST_NAME: usize = 20;
-/// How many lines may wait for a member. A member whose outbox is full is dropped.
+/// The most lines that may wait for a member. A member whose outbox is full is disconnected.
 const OUTBOX: usize = 400;
-/// How many bytes may wait for a member in the kernel, before its outbox begins to fill.
+/// The size of the socket buffers. The outbox of a member begins to fill only when they are full.
 const BUFFER: usize = 16 * 1024;
-/// The time between two lines of one member, so that nobody speaks faster than others can read.
+/// The pause after each line of a member, so that no member sends faster than the others can read.
 const PAUSE: Duration = Duration::from_millis(5);
-/// How long a client may take to say its name, and how long it may read nothing of what it is sent.
+/// Time limit for a client to send its name, and for a write to a client that does not read.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// How many members there may be. Each takes three descriptors, and a process usually has 1024.
+/// The most members. Each takes three descriptors, and a process may usually open 1024.
 const MEMBERS: usize = 300;
 
-/// What the members share, by the numbers of their connections.
+/// All members, by the numbers of their connections.
 type Room = Arc<Mutex<BTreeMap<u64, Member>>>;
-/// Lines that are to be written to one member. All outboxes share the text of a line.
+/// Lines to write to one member. All outboxes share the text of a line.
 type Outbox = SyncSender<Arc<str>>;
 
 struct Member {
@@ -49,7 +50,7 @@ struct Member {
     conn: ConnectionHandle,
 }
 
-/// Serves one client, who becomes a member by saying a name.
+/// Serves one client. The client becomes a member when it has sent a name.
 struct Guest {
     room: Room,
     name: Option<String>,
@@ -77,8 +78,8 @@ impl RequestHandler for Guest {
                 Wait::Woken => continue,
                 _ => {}
             }
-            // `read_line` would wait for the whole line, and the client would hear nobody meanwhile. So
-            // this is one read at most, which does not wait.
+            // `read_line` would wait for the whole line, and meanwhile the client would get no lines of
+            // others. `fill_buf` reads at most once, and the read does not wait.
             let bytes = input.fill_buf()?;
             if bytes.is_empty() {
                 return Ok(());
@@ -91,7 +92,7 @@ impl RequestHandler for Guest {
             if !line.ends_with(b"\n") && line.len() < LONGEST {
                 continue;
             }
-            // Another member's terminal would obey what is not text.
+            // Escape control characters, because another member's terminal would obey them.
             let text = printable(line.trim_ascii_end());
             line.clear();
             match (&self.name, &*text) {
@@ -108,10 +109,10 @@ impl RequestHandler for Guest {
         }
     }
 
-    /// Runs for a member that was dropped, too.
+    /// Removes the member from the room. The server also calls this after an abort.
     fn finish(&mut self, conn: &mut Connection) -> io::Result<()> {
         let member = self.room().remove(&conn.id());
-        // When the chat ends, all members go, and each has its goodbye.
+        // When the chat ends, every member gets a goodbye, so don't tell the others.
         if let Some(Member { name, .. }) = member
             && !conn.is_closing()
         {
@@ -122,17 +123,17 @@ impl RequestHandler for Guest {
 }
 
 impl Guest {
-    /// Makes the guest a member, if the name will do. Otherwise the next line is the next try.
+    /// Makes the guest a member, if the name is valid and free. Otherwise the guest may try again.
     fn join(&mut self, mut conn: &Connection, name: &str, outbox: &Outbox) -> io::Result<()> {
         let fits = (1..=LONGEST_NAME).contains(&name.len());
         let mut room = self.room();
-        // Under one lock with the `insert`, so that no two members get the same name.
+        // The lock is held until the `insert`, so that no two members get the same name.
         let is_taken = room.values().any(|member| member.name == name);
         if is_taken || !fits || !name.chars().all(char::is_alphanumeric) {
             drop(room);
             return writeln!(
                 conn,
-                "* not that one: a few letters or digits, and your own"
+                "* choose another name: up to {LONGEST_NAME} bytes, letters and digits, not yet taken"
             );
         }
         let member = Member {
@@ -148,13 +149,13 @@ impl Guest {
         writeln!(conn, "* welcome; /who is here, /quit ends")
     }
 
-    /// Hands a line to everybody but the one it comes from. Nothing in here waits for a client.
+    /// Puts a line into the outbox of every member except its author, without waiting for a client.
     fn tell_others(&self, from: u64, line: &str) {
         let line = Arc::from(line);
         for (_, member) in self.room().iter().filter(|&(&id, _)| id != from) {
             match member.outbox.try_send(Arc::clone(&line)) {
                 Ok(()) => member.conn.wake(),
-                // The client does not read, and its thread is stuck in a write: the abort ends it.
+                // The client does not read, so its thread is stuck in a write. The abort ends the write.
                 Err(TrySendError::Full(_)) => member.conn.abort(),
                 // The member is leaving, and has not run `finish` yet.
                 Err(TrySendError::Disconnected(_)) => {}

@@ -1,4 +1,4 @@
-//! A client: connect by name, send, receive, close.
+//! A client socket: connects by name, sends, receives, and closes.
 //!
 //! ```sh
 //! cargo run --example echo    # or any other server
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use support::{TIMEOUT, complain, connect, print, printable, resolve, within};
 
-/// How many bytes of a reply are read: some servers never stop.
+/// The most bytes of a reply, because some servers never stop sending.
 const LONGEST: u64 = 1 << 20;
 
 fn main() -> ExitCode {
@@ -40,20 +40,24 @@ fn ask(stream: TcpStream, message: String) -> io::Result<Vec<u8>> {
 
 fn exchange(mut stream: TcpStream, message: &str) -> io::Result<Vec<u8>> {
     stream.write_all(message.as_bytes())?;
-    // Half-close: "that was all". The server sees end of file, and can still reply.
+    // Half-close: the server reads end of file, and can still reply.
     stream.shutdown(Shutdown::Write)?;
     let mut reply = Vec::new();
     stream.take(LONGEST + 1).read_to_end(&mut reply)?;
     if reply.len() as u64 > LONGEST {
-        return Err(Error::other(format!("it sends more than {LONGEST} bytes")));
+        return Err(Error::other(format!(
+            "the server sends more than {LONGEST} bytes"
+        )));
     }
     Ok(reply)
 }
 
 fn explain(error: &Error) -> String {
     match error.kind() {
-        ErrorKind::ConnectionRefused => "nobody listens there; is the server running?".to_owned(),
-        ErrorKind::TimedOut => format!("no end of the answer within {TIMEOUT:?}"),
+        ErrorKind::ConnectionRefused => {
+            "no program listens there; is the server running?".to_owned()
+        }
+        ErrorKind::TimedOut => format!("the answer did not end within {TIMEOUT:?}"),
         ErrorKind::ConnectionReset => "the server hung up".to_owned(),
         _ => error.to_string(),
     }

@@ -1,4 +1,4 @@
-//! A protocol of lines, with state that belongs to one connection: a sum.
+//! A handler of your own: it reads numbers, one a line, and keeps a sum for each connection.
 //!
 //! ```sh
 //! cargo run --example custom_handler
@@ -11,7 +11,7 @@ use std::io::{self, BufRead, BufReader, Error, Read, Write};
 
 use socketserver::{Connection, RequestHandler, TcpServer};
 
-/// How many bytes a line may have. Otherwise a line without end would fill the memory.
+/// The most bytes of a line. Without a limit, a line without end would fill the memory.
 const LONGEST: u64 = 1000;
 
 #[derive(Default)]
@@ -25,10 +25,10 @@ impl RequestHandler for Adder {
     }
 
     fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
-        // Reading and writing share the connection.
+        // `&Connection` can be read from and written to, so both can use it at the same time.
         let (mut lines, mut reply) = (BufReader::new(&*conn), &*conn);
         loop {
-            // Bytes, not a `String`: not every terminal sends UTF-8.
+            // Read bytes and not a `String`, because not every terminal sends UTF-8.
             let mut line = Vec::new();
             if (&mut lines).take(LONGEST).read_until(b'\n', &mut line)? as u64 == LONGEST {
                 return Err(Error::other("a line is too long"));

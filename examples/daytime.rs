@@ -1,4 +1,4 @@
-//! A client of the daytime service (RFC 867): what day is it, and what time, by another's clock?
+//! A client of the daytime service (RFC 867): asks a server for the date and the time.
 //!
 //! ```sh
 //! cargo run -- --service daytime=:1313
@@ -16,7 +16,7 @@ use jiff::{Timestamp, tz::TimeZone};
 use socketserver::{Daytime, LeapSecond};
 use support::{TIMEOUT, complain, connect, print, printable, resolve, within};
 
-/// The RFC wants no more than a line.
+/// The most bytes of an answer. RFC 867 suggests a single line.
 const LONGEST: u64 = 1000;
 
 fn main() -> ExitCode {
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The port is 13, unless one follows a colon; but an IPv6 address has colons of its own.
+/// Looks up `HOST:PORT`, or `HOST` with port 13. An IPv6 address has colons, too, but no port after them.
 fn find(server: &str) -> io::Result<Vec<SocketAddr>> {
     if let Ok(ip) = server.parse::<Ipv6Addr>() {
         return Ok(vec![(ip, 13).into()]);
@@ -57,17 +57,19 @@ fn ask(stream: TcpStream) -> io::Result<Vec<u8>> {
 fn read(stream: TcpStream) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
     match stream.take(LONGEST + 1).read_to_end(&mut answer)? as u64 {
-        0 => Err(Error::other("it hung up without a word")),
+        0 => Err(Error::other("the server closed without an answer")),
         1..=LONGEST => Ok(answer),
-        _ => Err(Error::other("it sends too much for the time of day")),
+        _ => Err(Error::other("the answer is too long for a date and time")),
     }
 }
 
 fn explain(error: &Error) -> String {
     match error.kind() {
-        ErrorKind::ConnectionRefused => "nobody listens there; is the server running?".to_owned(),
+        ErrorKind::ConnectionRefused => {
+            "no program listens there; is the server running?".to_owned()
+        }
         ErrorKind::TimedOut => format!("no answer within {TIMEOUT:?}"),
-        // Without a code of the system: it is `resolve` that rejects the argument.
+        // An error without a code of the system comes from `resolve`, which rejects the argument.
         ErrorKind::InvalidInput if error.raw_os_error().is_none() => {
             "write the address as HOST, HOST:PORT or [IPV6]:PORT".to_owned()
         }
@@ -80,7 +82,9 @@ fn tell(answer: &[u8]) -> String {
         Ok(daytime) => daytime,
         Err(error) => {
             let answer = printable(answer.trim_ascii());
-            return format!("{answer}\n(as it came, not in the form of NIST: {error})");
+            return format!(
+                "{answer}\n(printed as received, because it is not in NIST's format: {error})"
+            );
         }
     };
     let zone = TimeZone::try_system().unwrap_or(TimeZone::UTC);

@@ -1,12 +1,12 @@
-//! The lecture's echo: a handler that reads and writes on its own thread.
+//! The echo server of the lecture, with a handler that reads and writes on its own thread.
 //!
 //! ```sh
 //! cargo run --example echo_by_hand
 //! nc 127.0.0.1 7007           # in another terminal: type a line; Ctrl-C ends nc
 //! ```
 //!
-//! A `Connection` is used like a `TcpStream`: it can be read from and written to. While `read` waits
-//! for this client, other threads serve other clients.
+//! A `Connection` implements `Read` and `Write`, as a `TcpStream` does. While `read` waits for this
+//! client, other threads serve other clients.
 
 use std::io::{self, Read, Write};
 
@@ -18,7 +18,7 @@ impl RequestHandler for Echo {
     fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
         let mut buf = [0; 1024];
         loop {
-            // TCP carries a stream: one `read` may return a part of a message, or several messages.
+            // TCP carries a stream of bytes: one `read` may return a part of a message, or several.
             let n = conn.read(&mut buf)?;
             if n == 0 {
                 // The client has half-closed. Returning from `handle` ends the connection.

@@ -1,13 +1,13 @@
-//! A client to talk through: each line you type comes back, and how long that took.
+//! A client of an echo server: sends each line you type, prints its echo, and says how long that took.
 //!
 //! ```sh
 //! cargo run                                              # echod, or any other echo server
 //! cargo run --example echo_client -- localhost:7007      # in another terminal: type; Ctrl-D ends
 //! ```
 //!
-//! One thread sends, the other receives. With one for both, a line that is longer than what the
-//! kernel holds on the way would be the end: the client would wait for the server to take the rest,
-//! and the server for the client to take the echo.
+//! One thread sends, the other receives. A single thread could block for ever on a line that is larger
+//! than all socket buffers on the way: the client would wait until the server reads the rest, and the
+//! server would wait until the client reads the echo.
 
 mod support;
 
@@ -22,10 +22,10 @@ use std::{env, thread};
 
 use support::{TIMEOUT, complain, connect, printable, printed, resolve};
 
-/// How many bytes are read at once. A line that is longer counts as several.
+/// The most bytes to read at once. A longer line counts as several.
 const LONGEST: usize = 64 * 1024;
 
-/// What the two threads report.
+/// What the two threads report to the main thread.
 enum Event {
     /// A line of this many bytes is about to be sent.
     Line(usize, Instant),
@@ -48,23 +48,23 @@ fn main() -> ExitCode {
 
 fn talk(server: &str) -> Result<(), Box<dyn Error>> {
     let stream = connect(&resolve(server)?)?;
-    // Otherwise a short line may wait here for the one before to be acknowledged (Nagle).
+    // Otherwise a short line may wait until the line before it is acknowledged (Nagle's algorithm).
     stream.set_nodelay(true)?;
     complain(format_args!("connected to {}", stream.peer_addr()?));
     let sender = stream.try_clone()?;
-    // Its bound keeps a server that sends too much from filling the memory.
+    // The channel is bounded, so that a server that sends too much can't fill the memory.
     let (sending, events) = sync_channel(16);
     let receiving = sending.clone();
-    // Not joined: when the server is gone, the first one still waits for the keyboard.
+    // Don't join these threads: when the server is gone, the sending thread still waits for the keyboard.
     thread::spawn(move || send(sender, &sending));
     thread::spawn(move || receive(stream, &receiving));
 
     let (mut lines, mut all_sent, mut echo) = (VecDeque::new(), false, Vec::new());
-    // Since when the server owes the rest of a line, or its end.
+    // When the server should have begun to send the rest of a line, or its FIN.
     let mut since = Instant::now();
     loop {
         let patience = if lines.is_empty() && !all_sent {
-            // The server waits for the keyboard, too.
+            // The server owes nothing until the user types.
             Duration::MAX
         } else {
             TIMEOUT.saturating_sub(since.elapsed())
@@ -99,7 +99,7 @@ fn talk(server: &str) -> Result<(), Box<dyn Error>> {
             && length <= echo.len()
         {
             show(&echo[..length]);
-            // Not with the echo, which may be wanted in a file.
+            // Standard output has only the echo, because it may be redirected to a file.
             let millis = start.elapsed().as_secs_f64() * 1e3;
             complain(format_args!("    {length} bytes, {millis:.3} ms"));
             echo.drain(..length);
@@ -107,12 +107,12 @@ fn talk(server: &str) -> Result<(), Box<dyn Error>> {
             since = Instant::now();
         }
         if lines.is_empty() && !echo.is_empty() {
-            return Err("it sent what nobody asked for: no echo server".into());
+            return Err("no echo server: it sent more than it got".into());
         }
     }
 }
 
-/// Shows a part of the echo. A file gets it as it came; a terminal would obey what is not text.
+/// Prints a part of the echo. On a terminal, escapes control characters, which the terminal would obey.
 fn show(echo: &[u8]) {
     let mut screen = io::stdout();
     let text = screen.is_terminal().then(|| printable(echo));
@@ -120,7 +120,7 @@ fn show(echo: &[u8]) {
     printed(screen.write_all(bytes).and_then(|()| screen.flush()));
 }
 
-/// Sends what is typed.
+/// Sends standard input, line by line, then half-closes.
 fn send(mut server: TcpStream, events: &SyncSender<Event>) -> io::Result<()> {
     let (mut keyboard, mut line) = (io::stdin().lock(), Vec::new());
     while let Ok(n @ 1..) = (&mut keyboard)
@@ -132,7 +132,7 @@ fn send(mut server: TcpStream, events: &SyncSender<Event>) -> io::Result<()> {
         line.clear();
     }
     let _ = events.send(Event::AllSent);
-    // "That was all": the server sends what is left of the echo, and then its own end.
+    // The server then sends the rest of the echo, and its own FIN.
     server.shutdown(Shutdown::Write)
 }
 

@@ -1,4 +1,4 @@
-//! A Gopher server (RFC 1436): it shows the files of a folder, and changes nothing there.
+//! A Gopher server (RFC 1436): shows the files of a folder, and never writes to it.
 //!
 //! ```sh
 //! cargo run --example gopher -- examples
@@ -24,11 +24,11 @@ use std::time::{Duration, Instant};
 
 use socketserver::{Connection, RequestHandler, TcpServer};
 
-/// How many bytes a selector may have. RFC 1436 asks for 255, but the path of a file may be longer.
+/// The most bytes of a selector. RFC 1436 asks for 255, but the path of a file may be longer.
 const LONGEST: u64 = 4096;
 /// Time limit for the selector, however slowly its bytes arrive.
 const LIMIT: Duration = Duration::from_secs(10);
-/// A client that reads nothing for this long is closed.
+/// The server closes a connection whose client has read nothing for this long.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 struct Gopher(Arc<Path>);
@@ -44,7 +44,8 @@ impl RequestHandler for Gopher {
         if !selector.ends_with(b"\n") {
             return refuse(conn, "the selector does not end, or is too long");
         }
-        // What follows a tab is for searches.
+        // The selector ends at a tab or the end of the line. After a tab come the words of a search, which
+        // this server doesn't offer.
         let selector = selector.split(|byte| b"\t\r\n".contains(byte)).next();
         let Some(path) = find(root, selector.unwrap_or_default()) else {
             return refuse(conn, "there is no such file here");
@@ -63,13 +64,13 @@ impl RequestHandler for Gopher {
     }
 }
 
-/// Returns the file or the folder that a selector names, unless it is somewhere else.
+/// Returns the file or the folder that a selector names, if it is inside `root`.
 fn find(root: &Path, selector: &[u8]) -> Option<PathBuf> {
-    // Without the slashes at its begin it is no absolute path, which `join` would take as it is.
+    // Strip leading slashes, because `join` would replace the root by an absolute path.
     let begin = selector.iter().position(|&byte| byte != b'/');
     let relative = OsStr::from_bytes(&selector[begin.unwrap_or(selector.len())..]);
-    // The real path has no `..` and no link. So this also finds links that lead out of the folder, but not
-    // those that somebody puts there between this look and the open.
+    // The canonical path has no `..` and no link. So the check below also rejects links that lead out of
+    // the folder. It can't see a link that is made between the check and the open.
     let path = root.join(relative).canonicalize().ok()?;
     // Opening anything else, such as a named pipe, might block for ever.
     (path.starts_with(root) && (path.is_dir() || path.is_file())).then_some(path)
@@ -89,8 +90,8 @@ fn menu(root: &Path, folder: &Path, conn: &Connection) -> io::Result<Vec<u8>> {
             .unwrap_or(&path)
             .as_os_str()
             .as_bytes();
-        // The end of a line in a name would be one in the menu. And no client need know of what it
-        // would not get.
+        // A line break in a name would break the menu. Files that the server would refuse are left out,
+        // too.
         let Some(file) =
             find(root, selector).filter(|_| !selector.iter().any(u8::is_ascii_control))
         else {
@@ -104,7 +105,7 @@ fn menu(root: &Path, folder: &Path, conn: &Connection) -> io::Result<Vec<u8>> {
     Ok(menu)
 }
 
-/// Returns the type of a file in menus (RFC 1436, 3.8), by the ending of its name.
+/// Returns the type of a file in menus (RFC 1436, 3.8), by its extension.
 fn kind(path: &Path) -> char {
     match path.extension().and_then(OsStr::to_str) {
         _ if path.is_dir() => '1',
@@ -115,7 +116,9 @@ fn kind(path: &Path) -> char {
     }
 }
 
-/// Sends a text. A dot before each line that begins with one tells it from the dot that ends the text.
+/// Sends a text, and then a dot on a line of its own, which ends the text.
+///
+/// A line that begins with a dot gets another dot, so that no line of the text looks like its end.
 fn send_text(file: File, conn: &Connection) -> io::Result<()> {
     let (mut text, mut out) = (BufReader::new(file), BufWriter::new(conn));
     let (mut part, mut last) = (Vec::new(), b'\n');
@@ -141,7 +144,7 @@ fn send_text(file: File, conn: &Connection) -> io::Result<()> {
     out.flush()
 }
 
-/// Answers with a menu of one line, whose type says that there is an error.
+/// Answers with a menu of one line, whose type `3` means an error.
 fn refuse(mut conn: &Connection, text: &str) -> io::Result<()> {
     write!(conn, "3{text}\t\terror.host\t1\r\n.\r\n")
 }
@@ -151,7 +154,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new(&folder).canonicalize();
     let root = root.map_err(|error| format!("cannot serve {folder}: {error}"))?;
     if !root.is_dir() {
-        return Err(format!("cannot serve {folder}: it is no folder").into());
+        return Err(format!("cannot serve {folder}: it is not a folder").into());
     }
     let root = Arc::from(root);
     let addr = support::argument(2, "127.0.0.1:7007");

@@ -1,12 +1,12 @@
-//! A server that ends well: a log, Ctrl-C, and the totals. Copy this into a server of your own.
+//! A server that stops cleanly, with a log, Ctrl-C, and the totals. Copy this into a server of your own.
 //!
 //! ```sh
 //! RUST_LOG=debug cargo run --example graceful
 //! nc 127.0.0.1 7007           # in another terminal: type a line; then Ctrl-C ends the server
 //! ```
 //!
-//! After the first Ctrl-C the server accepts no more, and the connections get 10 s to end. A second
-//! Ctrl-C aborts them. SIGTERM, which service managers and `kill` send, does the same.
+//! After the first Ctrl-C the server accepts no new connections, and those that it has get 10 s to end.
+//! A second Ctrl-C aborts them. SIGTERM, which service managers and `kill` send, does the same.
 
 mod support;
 
@@ -17,7 +17,7 @@ use env_logger::Env;
 use socketserver::{EchoHandler, TcpServer};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // What the library does is logged at `info`, and each connection at `debug`.
+    // The library logs what the server does at `info`, and each connection at `debug`.
     env_logger::Builder::from_env(Env::default().default_filter_or("info")).init();
     let addr = support::argument(1, "127.0.0.1:7007");
     let server = TcpServer::builder()
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bind(&*addr)?;
     let handle = server.handle();
     let mut is_stopping = false;
-    // A thread of `ctrlc` runs this, not a signal handler. So this may lock, log and allocate.
+    // A thread of `ctrlc` runs this closure, not a signal handler. So the closure may lock and allocate.
     ctrlc::set_handler(move || {
         if is_stopping {
             handle.shutdown_now();

@@ -1,4 +1,4 @@
-//! Peer to peer: a chat in which everybody is client and server.
+//! Peer to peer: a chat in which every program is a client and a server.
 //!
 //! ```sh
 //! cargo run --example peer -- ann 127.0.0.1:7001
@@ -6,13 +6,14 @@
 //! cargo run --example peer -- cem 127.0.0.1:7003 127.0.0.1:7002    # and so on; Ctrl-D leaves
 //! ```
 //!
-//! Everybody speaks on the connections that he makes, and hears on those that he accepts. He sends
-//! lines: first his name, his address, and those of all he knows; then what he types. Who is called
-//! calls back, and calls those that are new to him.
+//! A peer sends on the connections that it opens, and receives on the connections that it accepts. The
+//! first line that it sends has its name, its address, and the addresses of all peers that it knows. Then
+//! it sends what its user types. A peer that has accepted a connection connects back, and connects to the
+//! addresses in the first line that are new to it.
 //!
-//! So everybody is connected to everybody, and says things once to each. Nobody passes on what
-//! others say: nothing arrives twice or goes round for ever, and whoever leaves takes only himself
-//! away. Nobody has to prove that he is who he says.
+//! So every peer is connected to every other, and sends each line once to each. No peer passes on the
+//! lines of others. So no line arrives twice or circulates for ever, and if a peer leaves, the others stay
+//! connected. No peer proves its name: any program may use any name.
 
 mod support;
 
@@ -28,19 +29,19 @@ use std::{env, iter, thread};
 use socketserver::{Connection, TcpServer, from_fn};
 use support::{complain, connect, print, printable, resolve};
 
-/// How long others may take: to make room for what is said, and to call back.
+/// Time limit for another peer to read what is sent to it, and to connect back.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// How many bytes a line may have, as in a terminal; what is longer counts as several.
+/// The most bytes of a line, as in a terminal. A longer line counts as several.
 const LONGEST: u64 = 4096;
 
-/// Whoever runs this.
+/// The peer that this program is.
 struct Me {
     addr: SocketAddr,
     name: String,
     others: Mutex<BTreeMap<SocketAddr, Other>>,
 }
 
-/// One who has been called; and, if he has a name, has called back.
+/// Another peer, which this one has connected to. It has a name as soon as it has connected back.
 struct Other {
     stream: TcpStream,
     name: Option<String>,
@@ -71,13 +72,13 @@ fn main() -> ExitCode {
     let me = Arc::new(Me { addr, name, others });
     print(format_args!("* listening at {addr}"));
     let host = Arc::clone(&me);
-    thread::spawn(|| server.serve_forever(from_fn(move |conn| host.hear(conn))));
-    args.for_each(|peer| me.call(peer));
+    thread::spawn(|| server.serve_forever(from_fn(move |conn| host.receive(conn))));
+    args.for_each(|peer| me.contact(peer));
 
     let mut keyboard = io::stdin().lock();
     while let Some(mut line) = next_line(&mut keyboard) {
         line.push(b'\n');
-        // Who is gone, or takes nothing for too long, is spoken to no more.
+        // A write fails if the other peer has gone, or has read nothing for `TIMEOUT`. Then forget it.
         let mut others = me.others();
         others.retain(|_, other| other.stream.write_all(&line).is_ok());
     }
@@ -85,29 +86,33 @@ fn main() -> ExitCode {
 }
 
 impl Me {
-    /// Begins to speak to a peer, who has to call back to be heard.
-    fn call(self: &Arc<Self>, peer: String) {
+    /// Connects to a peer, and complains if the peer does not connect back.
+    fn contact(self: &Arc<Self>, peer: String) {
         let me = Arc::clone(self);
         thread::spawn(move || match me.greet(&peer) {
             Ok(addr) => {
                 thread::sleep(TIMEOUT);
                 let others = me.others();
                 if others.get(&addr).is_some_and(|other| other.name.is_none()) {
-                    complain(format_args!("* {peer}: nobody calls back; is that a peer?"));
+                    complain(format_args!(
+                        "* {peer}: no connection came back; is that a peer?"
+                    ));
                 }
             }
             Err(error) => complain(format_args!("* {peer}: {error}")),
         });
     }
 
-    /// Connects, and says who is here: of any two, the one who comes later hears of the other.
+    /// Connects to a peer, and sends the first line.
+    ///
+    /// Of any two peers that this one connects to, the later gets the address of the earlier.
     fn greet(&self, peer: &str) -> io::Result<SocketAddr> {
         let mut stream = connect(&resolve(peer)?)?;
         stream.set_write_timeout(Some(TIMEOUT))?;
         let addr = stream.peer_addr()?;
         let is_here = self.addr.ip().is_unspecified() && stream.local_addr()?.ip() == addr.ip();
         if addr == self.addr || (is_here && addr.port() == self.addr.port()) {
-            return Err(io::Error::other("that is myself"));
+            return Err(io::Error::other("this is my own address"));
         }
         let mut others = self.others();
         if !others.contains_key(&addr) {
@@ -120,15 +125,15 @@ impl Me {
         Ok(addr)
     }
 
-    /// Hears out a peer, who has connected.
-    fn hear(self: &Arc<Self>, conn: &Connection) -> io::Result<()> {
+    /// Prints the lines of a peer that has connected, until it leaves.
+    fn receive(self: &Arc<Self>, conn: &Connection) -> io::Result<()> {
         let mut lines = BufReader::new(conn);
         let hello = printable(&next_line(&mut lines).unwrap_or_default());
         let (name, addrs) = hello.rsplit_once(' ').ok_or(ErrorKind::InvalidData)?;
         let mut addrs = addrs.split(',').map_while(|addr| addr.parse().ok());
         let mut addr: SocketAddr = addrs.next().ok_or(ErrorKind::InvalidData)?;
         if addr.ip().is_unspecified() {
-            // It listens at every address it has: this is one.
+            // The peer listens at every address of its machine. The connection comes from one of them.
             addr.set_ip(conn.peer_addr().ip());
         }
         if !self.others().contains_key(&addr) {
@@ -136,12 +141,12 @@ impl Me {
         }
         match self.others().get_mut(&addr) {
             Some(other) if other.name.is_none() => other.name = Some(name.to_owned()),
-            // Somebody else is there.
+            // Another connection already has a name for this address.
             _ => return Err(ErrorKind::AddrInUse.into()),
         }
         print(format_args!("* {name} is here"));
         let unknown = addrs.filter(|addr| !self.others().contains_key(addr));
-        unknown.for_each(|addr| self.call(addr.to_string()));
+        unknown.for_each(|addr| self.contact(addr.to_string()));
         while let Some(line) = next_line(&mut lines) {
             print(format_args!("{name}: {}", printable(&line)));
         }

@@ -1,8 +1,8 @@
-//! What listens on this machine, and what its port is for, by convention.
+//! Lists the TCP ports that programs on this machine listen on, and what each port is for by convention.
 //!
 //! ```sh
 //! cargo run --example ports               # the well-known ports, below 1024
-//! cargo run --example ports -- --all      # the others, too: an `echod` that runs is at 7007
+//! cargo run --example ports -- --all      # all ports: a running `echod` is at 7007
 //! ```
 
 mod support;
@@ -36,7 +36,7 @@ fn show(highest: u16) -> Result<(), Box<dyn Error>> {
     addrs.dedup();
     print("PORT   SERVICE       ADDRESS          FOR");
     for addr in addrs {
-        // The port by its name in the services database, `/etc/services`, if it has one there.
+        // The name of the port in the database `/etc/services`, or else its number.
         let (host, service) = dns_lookup::getnameinfo(&addr, NI_NUMERICHOST)?;
         let (port, purpose) = (addr.port(), purpose(&service));
         print(format_args!("{port:<6} {service:<13} {host:<16} {purpose}"));
@@ -46,14 +46,14 @@ fn show(highest: u16) -> Result<(), Box<dyn Error>> {
 
 fn purpose(service: &str) -> &'static str {
     match service {
-        "echo" => "sends back what it is sent",
-        "discard" => "throws away what it is sent",
-        "daytime" | "time" => "says what time it is",
+        "echo" => "sends back what it receives",
+        "discard" => "discards what it receives",
+        "daytime" | "time" => "sends the date and time",
         "ftp" => "files",
         "ssh" => "a shell on this machine, encrypted",
-        "telnet" => "a shell on this machine, readable by everyone between",
-        "smtp" | "submission" => "takes mail",
-        "pop3" | "pop3s" | "imap2" | "imap" | "imaps" => "hands out mail",
+        "telnet" => "a shell on this machine, not encrypted",
+        "smtp" | "submission" => "receives mail",
+        "pop3" | "pop3s" | "imap2" | "imap" | "imaps" => "a mailbox, for its owner",
         "domain" => "DNS: addresses for names",
         "http" | "https" => "the web",
         "ipp" => "printers",
@@ -61,11 +61,11 @@ fn purpose(service: &str) -> &'static str {
     }
 }
 
-/// The addresses that TCP sockets listen on, IPv4 and IPv6.
+/// Returns the addresses that TCP sockets listen on, IPv4 and IPv6.
 #[cfg(target_os = "linux")]
 fn listening() -> Result<Vec<SocketAddr>, Box<dyn Error>> {
     use procfs::net::{TcpState, tcp, tcp6};
-    // Without IPv6 there is no such file.
+    // A kernel without IPv6 has no `/proc/net/tcp6`.
     let sockets = tcp()?.into_iter().chain(tcp6().unwrap_or_default());
     let listening = sockets.filter(|socket| socket.state == TcpState::Listen);
     Ok(listening.map(|socket| socket.local_address).collect())
@@ -73,5 +73,5 @@ fn listening() -> Result<Vec<SocketAddr>, Box<dyn Error>> {
 
 #[cfg(not(target_os = "linux"))]
 fn listening() -> Result<Vec<SocketAddr>, Box<dyn Error>> {
-    Err("it reads Linux's /proc/net/tcp; here, try `netstat -an`".into())
+    Err("this example reads /proc/net/tcp, which only Linux has; try `netstat -an`".into())
 }

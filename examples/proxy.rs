@@ -1,7 +1,7 @@
-//! A TCP proxy: what a client sends goes to another server, and the other way round.
+//! A TCP proxy: connects each client to another server, the upstream, and moves bytes both ways.
 //!
 //! ```sh
-//! cargo run                   # the other server: echod
+//! cargo run                   # the upstream: echod
 //! cargo run --example proxy -- 127.0.0.1:7007 127.0.0.1:7008   # in another terminal
 //! nc 127.0.0.1 7008           # in a third one
 //! ```
@@ -25,19 +25,19 @@ use std::time::{Duration, Instant};
 use log::warn;
 use socketserver::{Connection, RequestHandler, TcpServer};
 
-/// Time limit for sending something to a side that does not read.
+/// Time limit for a write to a side that does not read.
 const STALL: Duration = Duration::from_secs(60);
 /// When the proxy stops, it waits for an upstream that has been silent for at most this long.
 const GRACE: Duration = Duration::from_secs(2);
 /// How often a thread that waits for the upstream checks whether the proxy stops.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How many bytes a thread moves at once.
+/// The most bytes that a thread moves at once.
 const BUFFER: usize = 64 * 1024;
 
 struct Proxy {
     upstream: String,
-    /// The proxy closes both sides when nothing has gone either way for this long.
+    /// The proxy closes both sides when neither has sent anything for this long.
     idle: Duration,
 }
 
@@ -60,9 +60,9 @@ struct Relay<'c> {
     client: &'c Connection,
     upstream: TcpStream,
     idle: Duration,
-    /// Whether the upstream gets a FIN, because the client has sent everything.
+    /// Whether the proxy sends a FIN to the upstream, because the client has sent everything.
     is_uploaded: AtomicBool,
-    /// The same for the other direction.
+    /// Whether the proxy sends a FIN to the client, because the upstream has sent everything.
     is_downloaded: AtomicBool,
     failed: Once,
 }
@@ -103,12 +103,12 @@ impl<'c> Relay<'c> {
                         return self.fail(Some(error));
                     }
                 }
-                // The idle timeout. Shutting down the reading side, too, ends `download`.
+                // The idle timeout. Shutting down both directions also ends `download`.
                 Err(error) if error.kind() == ErrorKind::TimedOut => break Shutdown::Both,
                 Err(_) => return self.fail(None),
             }
         };
-        // In this order, because `is_reset` relies on it.
+        // Set the flag before the FIN goes out, because `is_reset` in `download` relies on this order.
         self.is_uploaded.store(true, Ordering::SeqCst);
         // This fails if the upstream has reset the connection. `download` finds that out.
         let _ = self.upstream.shutdown(end);
@@ -146,14 +146,14 @@ impl<'c> Relay<'c> {
         let _ = client.shutdown_write();
     }
 
-    /// Resets both sides, which also wakes the other thread. `error` is that of the upstream, if it failed.
+    /// Resets both sides, which also wakes the other thread. Logs `error`, an error of the upstream.
     fn fail(&self, error: Option<io::Error>) {
-        // Only the first failure is one: the other thread fails because of it.
+        // The other thread then fails, too, but only because of the first failure.
         self.failed.call_once(|| {
             if let Some(error) = error {
                 warn!("peer={} upstream: {error}", self.client.peer_addr());
             }
-            // A client that has reset the connection itself is not aborted.
+            // If the client has reset the connection itself, don't count that as an abort by the server.
             if self.client.stream().peer_addr().is_ok() {
                 self.client.abort();
             }
@@ -165,10 +165,11 @@ impl<'c> Relay<'c> {
     }
 }
 
-/// Returns whether an end of file is in truth a reset, of which the other thread gets the error.
+/// Returns whether an end of file was a reset, whose error the other thread has read.
 ///
-/// A socket reports its error once. After that, a read returns an end of file. A connection that was
-/// reset has no peer any more (`getpeername(2)`), but neither has one with a FIN each way.
+/// A socket reports its error once. After that, a read returns an end of file. After a reset the socket
+/// has no peer any more (`getpeername(2)`). It has none either after a FIN in both directions, so `has_fin`
+/// says whether this program has sent a FIN.
 fn is_reset(stream: &TcpStream, has_fin: &AtomicBool) -> bool {
     stream.peer_addr().is_err() && !has_fin.load(Ordering::SeqCst)
 }

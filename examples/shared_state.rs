@@ -5,8 +5,8 @@
 //! nc 127.0.0.1 7007           # in two more terminals: each line you type, the next guest reads
 //! ```
 //!
-//! Every connection has its own thread and its own handler. What they share is behind an `Arc`,
-//! and what they change together is behind a `Mutex`.
+//! Every connection has its own thread and its own handler. All handlers share one book, so it is behind
+//! an `Arc`. They also change the book, so it is behind a `Mutex`.
 
 mod support;
 
@@ -17,9 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use socketserver::{Connection, RequestHandler, TcpServer};
 use support::printable;
 
-/// How many entries the book has room for: the oldest makes room for a new one.
+/// The most entries of the book. When it is full, a new entry replaces the oldest.
 const ENTRIES: usize = 100;
-/// How many bytes an entry may have. A line that is longer counts as several.
+/// The most bytes of an entry. A longer line counts as several.
 const LONGEST: u64 = 1000;
 
 #[derive(Clone, Default)]
@@ -29,7 +29,7 @@ struct GuestBook {
 
 impl RequestHandler for GuestBook {
     fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
-        // Copied, so that the lock is not held while a slow client reads.
+        // Copy the entries, so that the lock is not held while a slow client reads.
         let so_far = self.lock().make_contiguous().join("\n");
         writeln!(conn, "--- guest book ---\n{so_far}\n--- your turn ---")?;
         let peer = conn.peer_addr();
@@ -39,7 +39,7 @@ impl RequestHandler for GuestBook {
             if (&mut lines).take(LONGEST).read_until(b'\n', &mut line)? == 0 {
                 return Ok(());
             }
-            // Another guest's terminal would obey what is not text.
+            // Escape control characters, because another guest's terminal would obey them.
             let entry = format!("{peer}: {}", printable(line.trim_ascii_end()));
             let mut entries = self.lock();
             if entries.len() == ENTRIES {
@@ -52,7 +52,7 @@ impl RequestHandler for GuestBook {
 
 impl GuestBook {
     fn lock(&self) -> MutexGuard<'_, VecDeque<String>> {
-        // A guest whose handler panicked has left a whole book behind.
+        // A handler that panicked can't have left the book half-changed, so the poison is ignored.
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! A server that receives mail and prints it: SMTP (RFC 5321), for programs that are to be tried out.
+//! A mail server (SMTP, RFC 5321) for testing programs that send mail: prints each mail.
 //!
 //! ```sh
 //! cargo run --example smtp
@@ -6,7 +6,7 @@
 //!   smtp://127.0.0.1:7007     # in another terminal
 //! ```
 //!
-//! It takes mail from everybody to everybody and passes none of it on.
+//! The server accepts mail from any sender to any recipient, and passes none of it on.
 
 #[path = "support/serve.rs"]
 mod serve;
@@ -18,15 +18,17 @@ use std::time::{Duration, Instant};
 
 use socketserver::{Connection, RequestHandler, TcpServer};
 
-/// How many bytes a line may have (RFC 5321, 4.5.3.1.6). A longer line of a mail is read in parts.
+/// The most bytes of a line (RFC 5321, 4.5.3.1.6). A longer line of a mail is read in parts.
 const LONGEST: u64 = 1000;
-/// How many bytes a mail may have, and to how many recipients it may go: they are kept in memory.
+/// The most bytes of a mail, which the server keeps in memory.
 const LARGEST: usize = 1 << 20;
+/// The most recipients of a mail.
 const RECIPIENTS: usize = 100;
 /// Time limit from the connection to a HELO, however slowly the bytes arrive.
 const GREETING: Duration = Duration::from_secs(10);
-/// Time limit for each command, for reading a reply, and for a mail (RFC 5321, 4.5.3.2).
+/// Time limit for each command, and for a client to read a reply (RFC 5321, 4.5.3.2).
 const COMMAND: Duration = Duration::from_secs(5 * 60);
+/// Time limit for a mail (RFC 5321, 4.5.3.2).
 const MAIL: Duration = Duration::from_secs(10 * 60);
 
 #[derive(Default)]
@@ -40,14 +42,14 @@ impl RequestHandler for Smtp {
     fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
         let mut reply = &*conn;
         match self.talk(conn) {
-            // At a stop the input ends, too. The reply tells the client to try again later.
+            // When the server stops, the input ends. The reply tells the client to try again later.
             Err(_) if conn.is_closing() => reply.write_all(b"421 localhost stops\r\n"),
             Err(error) if error.kind() == ErrorKind::TimedOut => {
-                // Writes fail while the deadline is over.
+                // After a deadline, writes fail, too, until there is a new deadline.
                 conn.set_deadline(Instant::now() + GREETING);
                 reply.write_all(b"421 localhost has waited too long\r\n")
             }
-            // A client may hang up without a QUIT, also in the midst of a mail, which is dropped.
+            // The client closed without a QUIT. If it was sending a mail, the mail is dropped.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(()),
             talked => talked,
         }
@@ -55,8 +57,9 @@ impl RequestHandler for Smtp {
 }
 
 impl Smtp {
-    /// Answers commands until the client quits. A client may send several before it reads (RFC 2920):
-    /// the reader keeps them.
+    /// Answers commands until the client quits.
+    ///
+    /// A client may send several commands before it reads a reply (RFC 2920). The reader buffers them.
     fn talk(&mut self, conn: &Connection) -> io::Result<()> {
         let mut input = BufReader::new(conn);
         let reply = |text: &str| write!(&mut &*conn, "{text}\r\n");
@@ -71,7 +74,7 @@ impl Smtp {
                     _ => Err(ErrorKind::UnexpectedEof.into()),
                 };
             }
-            // Addresses may have any bytes. Only UTF-8 is kept as it is.
+            // An address may have any bytes. Bytes that are not UTF-8 are replaced.
             let line = String::from_utf8_lossy(line.trim_ascii());
             let (command, argument) = line.split_once(' ').unwrap_or((&line, ""));
             match &*command.to_ascii_uppercase() {
@@ -130,7 +133,7 @@ impl Smtp {
         (self.from, self.to) = (None, Vec::new());
     }
 
-    /// Prints the mail. A client that gets the 250 may forget its own copy.
+    /// Prints the mail, and returns the reply. After a 250 the client may delete its own copy.
     fn deliver(&self, mail: &[u8]) -> String {
         let (from, to) = (self.from.as_deref().unwrap_or(""), self.to.join("> <"));
         let header = support::printable(format!("--- from <{from}> to <{to}>").as_bytes());
@@ -145,7 +148,7 @@ fn too_large() -> String {
     format!("552 a mail may have {LARGEST} bytes")
 }
 
-/// Reads `FROM:<address> SIZE=1000`. Returns the address and the size, which is 0 if it is not there.
+/// Reads `FROM:<address> SIZE=1000`. Returns the address and the size, or 0 without a size.
 fn path(argument: &str, prefix: &str) -> Option<(String, usize)> {
     let (start, path) = argument.split_at_checked(prefix.len())?;
     let (path, parameters) = path.trim_start().strip_prefix('<')?.split_once('>')?;
@@ -158,12 +161,12 @@ fn path(argument: &str, prefix: &str) -> Option<(String, usize)> {
         .then(|| (path.to_owned(), size))
 }
 
-/// Reads a mail to the line that is a dot. Returns `None` if the mail is too large.
+/// Reads a mail up to the line that has only a dot. Returns `None` if the mail is too large.
 fn read_mail(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let (mut mail, mut is_too_large) = (Vec::new(), false);
     loop {
-        // Only CR LF ends a line. If a bare LF did, a sender could hide a second mail in the first, which
-        // other servers would have passed on as one.
+        // Only CR LF ends a line. If a bare LF did, a sender could smuggle a second mail through a server
+        // that takes both for one mail.
         let begins_line = mail.is_empty() || mail.ends_with(b"\r\n");
         let start = mail.len();
         if input.take(LONGEST).read_until(b'\n', &mut mail)? == 0 {
@@ -178,7 +181,7 @@ fn read_mail(input: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
             mail.remove(start);
         }
         if mail.len() > LARGEST {
-            // The rest is read, so that the client gets the reply, but not kept.
+            // Read on, so that the client gets the reply, but keep only what finds the last line.
             is_too_large = true;
             mail.drain(..mail.len() - 2);
         }

@@ -1,12 +1,12 @@
-//! Does a server hold up? Mixed clients at full speed, for as long as you like.
+//! Runs mixed clients against this library's echo at full speed, and then looks for leaks.
 //!
 //! ```sh
 //! cargo run --release --example soak -- --for 10m
 //! cargo run --release --example soak -- --for 10s --clients 100
 //! ```
 //!
-//! The server is a process of its own. At the end nothing may have been wrong with any echo, and
-//! the server's descriptors, threads and memory must be back where they were.
+//! The server is a process of its own. The run fails if any echo is wrong, or if at the end the server holds
+//! more descriptors, threads or memory than after the warm-up.
 
 #[path = "conformance/cases.rs"]
 mod cases;
@@ -33,21 +33,21 @@ use cases::{CASES, Case};
 use support::{complain, print, printed};
 
 #[derive(Parser)]
-#[command(about = "Plays mixed clients against an echo server, and looks for what they leave")]
+#[command(about = "Runs mixed clients against an echo server, and then looks for leaks")]
 struct Cli {
-    /// How long, such as 30s or 10m
+    /// Run for this long, such as 30s or 10m
     #[arg(long = "for", value_name = "DUR", default_value = "1m")]
     time: SignedDuration,
 
-    /// How many clients at the same time
+    /// Number of clients at the same time
     #[arg(long, default_value_t = 16)]
     clients: u64,
 
-    /// Draw the clients and their contents from this seed
+    /// Seed of the random clients and contents
     #[arg(long, default_value_t = 862)]
     seed: u64,
 
-    /// Be the server
+    /// Run as the server
     #[arg(long, hide = true)]
     serve: bool,
 }
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
 fn soak(cli: &Cli) -> Result<(), Box<dyn Error>> {
     let time = Duration::try_from(cli.time)?;
     let server = Server::start()?;
-    // What is kept for reuse is there after a first round.
+    // Warm up, so that what the server keeps for reuse is there before the first sample.
     play_all(
         &server,
         cli.clients,
@@ -79,13 +79,13 @@ fn soak(cli: &Cli) -> Result<(), Box<dyn Error>> {
         "warming up",
     )?;
     // Idle threads end after 10 s.
-    let before = server.settle(Duration::from_secs(11), |_| false)?;
+    let before = server.wait_until_idle(Duration::from_secs(11), |_| false)?;
     let played = play_all(&server, cli.clients, time, !cli.seed, "playing")?;
-    let after = server.settle(Duration::from_secs(30), |held| {
+    let after = server.wait_until_idle(Duration::from_secs(30), |held| {
         held.leaks(&before).is_none()
     })?;
     print(format_args!(
-        "before: {before}\nafter:  {after}\n{played} cases played, none failed"
+        "before: {before}\nafter:  {after}\n{played} cases run, none failed"
     ));
     match after.leaks(&before) {
         None => Ok(()),
@@ -93,7 +93,7 @@ fn soak(cli: &Cli) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Serves until standard input ends: until who started it does.
+/// Serves until standard input ends. The parent process closes it, also when it is killed.
 fn serve() -> Result<(), Box<dyn Error>> {
     let server = TcpServer::bind("127.0.0.1:0")?;
     let handle = server.handle();
@@ -109,7 +109,7 @@ fn serve() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Has `clients` play light cases for `time`. Returns how many were played, or the first failure.
+/// Runs light cases in `clients` threads for `time`. Returns how many have run, or a failure.
 fn play_all(
     server: &Server,
     clients: u64,
@@ -143,7 +143,7 @@ fn play_all(
             let panicked = |_| Err("a client panicked".to_owned());
             player.join().unwrap_or_else(panicked)
         });
-        // All of them, so that all have ended.
+        // Join all of them, so that no client is left when this returns.
         results.fold(Ok(()), Result::and)
     });
     progress.finish_and_clear();
@@ -169,12 +169,12 @@ impl Server {
         Ok(Self { child, addr })
     }
 
-    /// Waits until the server is `settled`, for at most `time`, and returns what the server holds.
-    fn settle(&self, time: Duration, settled: impl Fn(&Held) -> bool) -> io::Result<Held> {
+    /// Waits until `is_idle` or for `time`, and returns what the server then holds.
+    fn wait_until_idle(&self, time: Duration, is_idle: impl Fn(&Held) -> bool) -> io::Result<Held> {
         let progress = ProgressBar::new_spinner().with_message("waiting for idle threads to end");
         let start = Instant::now();
         let mut held = self.held()?;
-        while !settled(&held) && start.elapsed() < time {
+        while !is_idle(&held) && start.elapsed() < time {
             progress.tick();
             thread::sleep(Duration::from_millis(100));
             held = self.held()?;
@@ -200,13 +200,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It ends with its standard input.
+        // The end of its standard input stops the server.
         drop(self.child.stdin.take());
         let _ = self.child.wait();
     }
 }
 
-/// What a process holds of the system.
+/// The resources that a process holds.
 struct Held {
     descriptors: usize,
     threads: usize,
@@ -214,7 +214,7 @@ struct Held {
 }
 
 impl Held {
-    /// The allocator keeps some memory; a leak of ten bytes a connection shows all the same.
+    /// Memory that the allocator may keep, in kB. In a long run, ten bytes a connection are more.
     const SLACK: usize = 2048;
 
     fn leaks(&self, before: &Self) -> Option<&'static str> {

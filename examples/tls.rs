@@ -1,12 +1,12 @@
-//! An echo over TLS: rustls on both sides of nothing but a `Connection`.
+//! An echo over TLS, by rustls.
 //!
 //! ```sh
 //! cargo run --example tls > cert.pem
 //! openssl s_client -quiet -CAfile cert.pem -connect localhost:7007   # in another terminal
 //! ```
 //!
-//! rustls does no I/O of its own: it reads from and writes to anything that is `Read` and `Write`, as
-//! `&Connection` is. So the timeouts of the connection and the shutdown of the server hold for TLS, too.
+//! rustls does no I/O of its own: it reads from and writes to anything that implements `Read` and `Write`,
+//! as `&Connection` does. So the timeouts of the connection and the shutdown of the server hold for TLS, too.
 
 #[path = "support/serve.rs"]
 mod serve;
@@ -21,9 +21,9 @@ use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use socketserver::{Connection, RequestHandler, TcpServer};
 
-/// Time limit for the handshake, however slowly its bytes arrive, and for the goodbye.
+/// Time limit for the handshake, however slowly its bytes arrive, and for the last alert.
 const LIMIT: Duration = Duration::from_secs(5);
-/// A client that is silent for this long is closed, and so is one that reads nothing for this long.
+/// The server closes a connection whose client has sent nothing, or has read nothing, for this long.
 const IDLE: Duration = Duration::from_secs(60);
 
 struct Tls(Arc<ServerConfig>);
@@ -37,7 +37,8 @@ impl RequestHandler for Tls {
         tls.conn.complete_io(&mut tls.sock)?;
         conn.set_deadline(None);
         let echoed = match echo(&mut tls) {
-            // At a stop the connection reads as ended, but the client has not ended it.
+            // When the server stops, a read returns an end of file. rustls reports it as an error, because
+            // the client has sent no `close_notify`.
             Err(_) if conn.is_closing() => Ok(()),
             echoed => echoed,
         };
@@ -61,8 +62,8 @@ fn echo(tls: &mut (impl Read + Write)) -> io::Result<()> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // A real server loads a certificate that an authority has signed. This one is signed by its own
-    // key, is new at each start, and is printed so that clients can check it.
+    // A real server loads a certificate that an authority has signed. This certificate is new at each
+    // start and signed by its own key. The server prints it, so that clients can check it.
     let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
     let own = rcgen::generate_simple_self_signed(names)?;
     support::print(own.cert.pem().trim_end());

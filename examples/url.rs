@@ -1,8 +1,8 @@
-//! What a URL names: how to talk (the scheme), to whom (the host), at which port.
+//! Takes a URL apart: the scheme says how to talk, the host to which machine, the port to which program.
 //!
 //! ```sh
 //! cargo run --example url -- http://localhost/
-//! cargo run --example url -- echo://127.0.0.1         # any service that the system has a port for
+//! cargo run --example url -- echo://127.0.0.1         # the scheme may be any service of /etc/services
 //! cargo run --example url -- http://[::1]:8080/
 //! ```
 
@@ -30,9 +30,10 @@ fn main() -> ExitCode {
 }
 
 fn show(url: &str) -> Result<(), Box<dyn Error>> {
-    let uri = Uri::parse(url).map_err(|error| format!("no URL, as SCHEME://HOST is: {error}"))?;
+    let uri =
+        Uri::parse(url).map_err(|error| format!("not a URL of the form SCHEME://HOST: {error}"))?;
     let named = uri.authority().filter(|part| !part.host().is_empty());
-    let authority = named.ok_or("a URL, but it names no host, as SCHEME://HOST does")?;
+    let authority = named.ok_or("this URL names no host; write SCHEME://HOST")?;
     let scheme = uri.scheme().as_str().to_lowercase();
     print(format_args!("scheme   {scheme}"));
     print(format_args!("host     {}", authority.host()));
@@ -46,7 +47,7 @@ fn show(url: &str) -> Result<(), Box<dyn Error>> {
     if let Host::RegName(name) = authority.host_parsed() {
         check_name(&name.decode().to_string_lossy())?;
     }
-    // The name becomes addresses: from `/etc/hosts`, or from DNS. The first is the one to try first.
+    // The system looks the name up, in `/etc/hosts` or by DNS. A client tries the first address first.
     let mut addrs: Vec<_> = authority.socket_addrs(port)?.collect();
     addrs.dedup();
     for addr in addrs {
@@ -55,8 +56,9 @@ fn show(url: &str) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The port of the TCP service that the scheme is named after, in the database `/etc/services`. It
-/// is asked for an address without a host.
+/// Returns the port of the TCP service with the scheme's name, by the database `/etc/services`.
+///
+/// `getaddrinfo` without a host looks up the port alone.
 fn well_known_port(scheme: &str) -> Result<u16, Box<dyn Error>> {
     let socktype = SockType::Stream.into();
     let hints = AddrInfoHints {

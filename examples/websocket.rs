@@ -1,12 +1,13 @@
-//! An echo of WebSocket messages: tungstenite on a `Connection`.
+//! An echo of WebSocket messages, by tungstenite.
 //!
 //! ```sh
 //! cargo run --example websocket
 //! python3 -m websockets ws://127.0.0.1:7007   # in another terminal: type lines; Ctrl-D ends it
 //! ```
 //!
-//! A client that is silent gets a ping. If it stays silent, it is gone or it hangs, and the server
-//! closes the connection. When the server stops, clients get the close code 1001, "going away".
+//! The server sends a ping to a client that is silent. If the client does not answer, it is gone or hangs,
+//! and the server closes the connection. When the server stops, clients get the close code 1001, "going
+//! away".
 
 #[path = "support/serve.rs"]
 mod serve;
@@ -21,13 +22,13 @@ use tungstenite::protocol::frame::{CloseFrame, coding::CloseCode};
 use tungstenite::protocol::{WebSocket, WebSocketConfig};
 use tungstenite::{Bytes, Error as WsError, HandshakeError, Message};
 
-/// Time limit for the HTTP request that begins a WebSocket, and for the goodbye.
+/// Time limit for the HTTP request that begins a WebSocket, and for the close frame.
 const LIMIT: Duration = Duration::from_secs(5);
-/// The largest message, in bytes: the server holds one of each client in memory.
+/// The largest message, in bytes. The server holds one message of each client in memory.
 const LARGEST: usize = 1 << 20;
 
 struct Echo {
-    /// A client that has sent nothing for this long gets a ping.
+    /// The server sends a ping to a client that has sent nothing for this long.
     ping_after: Duration,
 }
 
@@ -54,7 +55,7 @@ impl RequestHandler for Echo {
         };
         conn.set_deadline(Instant::now() + LIMIT);
         let reason = "".into();
-        // After the handler the server sends a FIN, and drops what the client still sends.
+        // After `handle` the server sends a FIN, and discards what the client still sends.
         let closed = socket.close(Some(CloseFrame { code, reason }));
         closed.map_err(to_io)
     }
@@ -72,7 +73,7 @@ fn echo(socket: &mut WebSocket<Stream<'_>>) -> tungstenite::Result<CloseCode> {
                     socket.send(message)?;
                 }
             }
-            // The idle timeout is over. The read may be tried again, even within a message.
+            // The idle timeout. Reading can go on after it, even within a message.
             Err(WsError::Io(error)) if error.kind() == ErrorKind::TimedOut && !is_pinged => {
                 is_pinged = true;
                 socket.send(Message::Ping(Bytes::new()))?;
@@ -98,10 +99,10 @@ fn to_io(error: WsError) -> io::Error {
     }
 }
 
-/// The connection, as tungstenite is to see it.
+/// The connection, with another end of file for tungstenite.
 ///
-/// When the server stops, a connection reads as ended. After an end tungstenite sends no close frame.
-/// So here a read fails then with `WouldBlock`, which for tungstenite is not the end.
+/// When the server stops, reads return an end of file, and after an end of file tungstenite sends no close
+/// frame. So reads of this stream then fail with `WouldBlock`, which tungstenite does not take for the end.
 struct Stream<'c>(&'c Connection);
 
 impl Read for Stream<'_> {

@@ -1,4 +1,4 @@
-//! The cases: each one way in which a client uses, or misuses, an echo server.
+//! The cases: each is one normal or abusive behaviour of a client of an echo server.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -10,13 +10,13 @@ use rustix::net::{SendFlags, send};
 
 use crate::client::{Client, Failure, Result};
 
-/// One way to use an echo server.
+/// One behaviour of a client.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
-    /// Whether it takes little enough to be played again and again.
+    /// Whether the case is short enough for `soak` to run it again and again.
     #[allow(
         dead_code,
-        reason = "the soak goes by it, the conformance suite plays all"
+        reason = "only `soak` reads it; the conformance suite runs all cases"
     )]
     pub(crate) light: bool,
     pub(crate) play: fn(SocketAddr, &mut Rng) -> Result,
@@ -79,7 +79,7 @@ fn pipelined(server: SocketAddr, rng: &mut Rng) -> Result {
     client.expect_end()
 }
 
-/// From a byte to a mebibyte, small ones as likely as large ones.
+/// Sends messages from a byte to a mebibyte, small ones as often as large ones.
 fn random_sizes(server: SocketAddr, rng: &mut Rng) -> Result {
     let mut client = Client::connect(server)?;
     for _ in 0..50 {
@@ -92,7 +92,7 @@ fn random_sizes(server: SocketAddr, rng: &mut Rng) -> Result {
     client.expect_end()
 }
 
-/// What `ncat -e` failed at: the end of the input ended the output.
+/// Half-closes before it reads. `ncat -e` failed here, because the end of its input ended its output.
 fn half_close_with_echo_queued(server: SocketAddr, rng: &mut Rng) -> Result {
     for _ in 0..10 {
         let sent = noise(rng, 256 << 10);
@@ -114,7 +114,7 @@ fn send_all_then_read(server: SocketAddr, rng: &mut Rng) -> Result {
     client.expect_end()
 }
 
-/// TCP's urgent byte is a byte of the stream (RFC 6093).
+/// Sends urgent data, which must come back as a byte of the stream (RFC 6093).
 fn urgent(server: SocketAddr, rng: &mut Rng) -> Result {
     let mut client = Client::connect(server)?;
     for _ in 0..10 {
@@ -193,7 +193,7 @@ fn stalled_reader(server: SocketAddr, rng: &mut Rng) -> Result {
     Ok(())
 }
 
-/// Sends until the server takes no more: nothing for a quarter of a second.
+/// Sends until the connection accepts no more bytes for a quarter of a second.
 fn fill(mut stream: &TcpStream, block: &[u8]) -> Result {
     stream.set_nonblocking(true)?;
     let mut last = Instant::now();
@@ -223,7 +223,7 @@ fn crowd(server: SocketAddr, rng: &mut Rng) -> Result {
     Ok(())
 }
 
-/// After whatever came before, the next client gets what it is due.
+/// Checks that the server still serves the next client.
 fn still_serves(server: SocketAddr, rng: &mut Rng) -> Result {
     let message = noise(rng, 1000);
     let mut client = Client::connect(server)?;

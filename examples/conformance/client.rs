@@ -1,4 +1,4 @@
-//! A client that knows what it is due, byte for byte.
+//! A client that checks every byte of its echo.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -36,7 +36,7 @@ impl Client {
         })
     }
 
-    /// Returns a second one for the same connection, to send from another thread.
+    /// Returns a second client for the same connection, to send from another thread.
     pub(crate) fn sender(&self) -> Result<Self> {
         Ok(Self {
             stream: self.stream.try_clone()?,
@@ -54,12 +54,12 @@ impl Client {
             .map_err(|error| Failure(format!("send: {}", explain(&error))))
     }
 
-    /// Says that this was all.
+    /// Sends a FIN.
     pub(crate) fn half_close(&mut self) -> Result {
         Ok(self.stream.shutdown(Shutdown::Write)?)
     }
 
-    /// Closes with a reset: without lingering, for no time.
+    /// Closes with a reset: `SO_LINGER` with a time of zero.
     pub(crate) fn reset(self) -> Result {
         Ok(SockRef::from(&self.stream).set_linger(Some(Duration::ZERO))?)
     }
@@ -77,7 +77,7 @@ impl Client {
             };
             if let Some(at) = (0..n).find(|&at| buffer[at] != rest[at]) {
                 let offset = self.received + at as u64;
-                return Err(Failure(format!("byte {offset} is another one")));
+                return Err(Failure(format!("byte {offset} is wrong")));
             }
             self.received += n as u64;
             rest = &rest[n..];
@@ -85,7 +85,7 @@ impl Client {
         Ok(())
     }
 
-    /// Receives nothing more, and the end.
+    /// Expects end of file, and no byte before it.
     pub(crate) fn expect_end(&mut self) -> Result {
         match (&self.stream).read(&mut [0]) {
             Ok(0) => Ok(()),
@@ -101,7 +101,7 @@ impl Client {
             let sending = scope.spawn(move || sender.send(bytes));
             let received = self.expect(bytes);
             if received.is_err() {
-                // Otherwise the other half might wait for a server that has stopped reading.
+                // Otherwise the sending thread might wait for a server that has stopped reading.
                 let _ = self.stream.shutdown(Shutdown::Both);
             }
             let sent = sending.join().map_err(|_| Failure::panicked())?;

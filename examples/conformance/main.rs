@@ -1,19 +1,18 @@
-//! Is an echo server exact? Plays every way to use, and to misuse, one against it.
+//! Runs 14 normal and abusive client behaviours against any echo server.
 //!
 //! ```sh
 //! cargo run --release         # or any other echo server
 //! cargo run --release --example conformance -- 127.0.0.1:7007
 //! ```
 //!
-//! With several servers it prints a column for each, and a name may go before an address:
+//! With several servers, the table has a column for each. A name may stand before an address:
 //!
 //! ```sh
 //! cargo run --release --example conformance -- echod=127.0.0.1:7007 socat=127.0.0.1:7008
 //! ```
 //!
-//! What comes back is checked byte for byte. The exit code is 0 if everything passed, 1 if
-//! anything failed, 2 if the command line is wrong. README.md beside this file has what it says
-//! of the echo servers in common use.
+//! Every byte that comes back is checked. The exit code is 0 if everything passed, 1 if anything failed, and
+//! 2 if the command line is wrong. README.md beside this file has the results of common echo servers.
 
 mod cases;
 mod client;
@@ -34,17 +33,19 @@ use cases::{CASES, Case};
 use support::{complain, connect, print, printed, resolve, within};
 
 #[derive(Parser)]
-#[command(about = "Plays every way to use an echo server against it")]
+#[command(
+    about = "Runs normal and abusive client behaviours against echo servers, and prints a table"
+)]
 struct Cli {
     /// The servers, as HOST:PORT or NAME=HOST:PORT
     #[arg(required = true, value_name = "[NAME=]HOST:PORT", value_parser = server)]
     servers: Vec<Server>,
 
-    /// Play only the cases whose name contains this
+    /// Run only the cases whose names contain this
     #[arg(long, default_value = "")]
     only: String,
 
-    /// Draw the contents from this seed
+    /// Seed of the random contents
     #[arg(long, default_value_t = 862)]
     seed: u64,
 
@@ -67,7 +68,7 @@ fn server(text: &str) -> Result<Server, String> {
 }
 
 impl Server {
-    /// Returns the address that takes connections. All cases are played against that one.
+    /// Returns the first address that accepts a connection. All cases use that address.
     fn find(&self) -> Result<SocketAddr, String> {
         connect(&self.addrs)
             .and_then(|stream| stream.peer_addr())
@@ -126,7 +127,7 @@ fn play(case: &Case, server: SocketAddr, seed: u64, limit: Duration) -> Result<(
     let play = case.play;
     // Every server gets the same bytes.
     let mut rng = Rng::with_seed(seed);
-    // Each step of a client has a timeout of its own, but a server may drip.
+    // Each read has a timeout of its own, but a server that sends a byte now and then never exceeds it.
     match within(limit, move || play(server, &mut rng)) {
         Some(Ok(())) => Ok(()),
         Some(Err(failure)) => Err(format!("FAIL: {failure}")),

@@ -1,4 +1,4 @@
-//! The clients: one thread takes the same step on all connections, one after another.
+//! The clients. One thread takes the same step on all connections, one after another.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -7,11 +7,11 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use socket2::{Domain, Socket, Type};
 
-/// Connections from one source address. Linux has 28,232 ephemeral ports by default for each
+/// The most connections from one source address. Linux has 28,232 ephemeral ports by default for each
 /// address, and takes long to find a free one when most of them are in use.
 const PER_SOURCE: u32 = 10_000;
 
-/// Longer than any step of a client takes on a busy machine. A step that takes longer has failed.
+/// Time limit for each step of a client. Even on a busy machine no step takes that long.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Opens this many connections to `server`.
@@ -24,7 +24,7 @@ pub(crate) fn connect_all(server: SocketAddr, connections: u32) -> Result<Vec<Tc
     Ok(clients)
 }
 
-/// Connects from 127.0.0.1, or from one of the addresses that follow.
+/// Connects from 127.0.0.1, or from one of the next addresses: 127.0.0.2 and so on.
 fn connect(server: SocketAddr, n: u32) -> io::Result<TcpStream> {
     let source = Ipv4Addr::from(u32::from(Ipv4Addr::LOCALHOST) + n / PER_SOURCE);
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
@@ -47,7 +47,9 @@ pub(crate) fn echo_all(when: &str, clients: &[TcpStream]) -> Result<(), String> 
         client
             .read_exact(&mut echo)
             .map_err(|error| match error.kind() {
-                ErrorKind::UnexpectedEof => io::Error::other("closed before its echo had come"),
+                ErrorKind::UnexpectedEof => {
+                    io::Error::other("the server closed it before the whole echo")
+                }
                 ErrorKind::WouldBlock => io::Error::other(format!("no echo within {TIMEOUT:?}")),
                 _ => error,
             })?;

@@ -1,14 +1,14 @@
-//! What does a held connection cost? Thousands of them, silent most of the time.
+//! Holds thousands of connections, silent most of the time, and shows what each one costs.
 //!
 //! ```sh
 //! cargo run --release --example hold
 //! cargo run --release --example hold -- --connections 5000 --for 15s
 //! ```
 //!
-//! The server is a process of its own. Every connection echoes a message of its own at the start
-//! and at the end, and then the server stops while all clients are connected. A wrong echo fails
-//! the run, and so does a connection without a clean end of file. The figures come from `/proc`.
-//! Those of the kernel are for the whole machine and include both ends of each connection.
+//! The server is a process of its own. Every client sends a message of its own at the start and at the end,
+//! and then the server stops while all clients are connected. The run fails if an echo is wrong, or if a
+//! connection does not end with a clean end of file. The figures come from `/proc`. The kernel's figures are
+//! for the whole machine and include both ends of each connection.
 
 mod clients;
 mod proc;
@@ -37,11 +37,11 @@ struct Cli {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     connections: Option<u32>,
 
-    /// Hold them this long, such as 2s; after 10 s the idle threads have ended
+    /// Hold them this long, such as 2s; idle threads end after 10s
     #[arg(long = "for", value_name = "DUR", default_value = "2s")]
     time: SignedDuration,
 
-    /// Be the server
+    /// Run as the server
     #[arg(long, hide = true, requires = "connections")]
     serve: bool,
 }
@@ -108,7 +108,7 @@ fn hold(cli: &Cli) -> Result<Report, Box<dyn Error>> {
 /// Descriptors left for everything else that a process opens.
 const OTHER_DESCRIPTORS: u64 = 600;
 
-/// The default's limit. A firewall often tracks at most 65,536 connections.
+/// The highest default. A firewall often tracks at most 65,536 connections.
 const DEFAULT_AT_MOST: u64 = 50_000;
 
 /// Raises the limit on open descriptors, which the server inherits, and checks it.
@@ -129,7 +129,7 @@ fn connections(wanted: Option<u32>) -> Result<u32, Box<dyn Error>> {
     Ok(u32::try_from(connections)?)
 }
 
-/// The table: what was measured, its value in all, and its part for each connection.
+/// The table: what was measured, its total, and its share for each connection.
 struct Report {
     table: Table,
     connections: f64,
@@ -150,13 +150,13 @@ impl Report {
         self.table.add_row([what, &value.to_string(), ""]);
     }
 
-    /// Adds a total, and each connection's part of `cost`.
+    /// Adds a total, and each connection's share of `cost`.
     fn cost(&mut self, what: &str, total: f64, cost: f64) {
         let each = format!("{:.2}", cost / self.connections);
         self.table.add_row([what, &format!("{total:.0}"), &each]);
     }
 
-    /// Adds how long `work` took.
+    /// Runs `work`, and adds how long it took.
     fn timed<T, E>(&mut self, what: &str, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
         let start = Instant::now();
         let done = work()?;

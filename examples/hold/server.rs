@@ -13,7 +13,7 @@ use crate::clients::progress;
 use crate::proc::Sample;
 use crate::support::print;
 
-/// Serves until standard input ends. The parent process closes the other end to stop the server.
+/// Serves until standard input ends. The parent process closes it to stop the server.
 pub(crate) fn serve(connections: u32) -> Result<(), Box<dyn Error>> {
     // One more slot, so that the server never has to wait for one.
     let server = TcpServer::builder()
@@ -84,7 +84,7 @@ impl Server {
         Ok(sample)
     }
 
-    /// Ends the server's standard input.
+    /// Stops the server: ends its standard input.
     pub(crate) fn stop(&mut self) {
         drop(self.child.stdin.take());
     }

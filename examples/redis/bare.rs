@@ -1,5 +1,6 @@
-//! The same handler on bare threads of the standard library, to compare with. The page next to this
-//! file lists what is missing here.
+//! Runs the same handler on bare threads of the standard library, for comparison.
+//!
+//! README.md beside this file lists what is missing here.
 
 use std::error::Error;
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! The benchmark: `redis-benchmark` against three servers, in rounds, and the medians as a table.
+//! The benchmark: runs `redis-benchmark` against three servers, in rounds, and prints a table of medians.
 
 use std::env;
 use std::error::Error;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use comfy_table::{CellAlignment, Table, presets};
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How long the benchmark takes, and so how exact it is.
+/// The size of a run. A larger run is slower and more exact.
 pub(crate) struct Extent {
     rounds: usize,
     /// Divides the number of requests.
@@ -23,7 +23,7 @@ pub(crate) const FULL: Extent = Extent {
     part: 1,
 };
 
-/// For the tests: shows that the benchmark works, and nothing else.
+/// For the tests, which only check that the benchmark works.
 pub(crate) const QUICK: Extent = Extent {
     rounds: 1,
     part: 30,
@@ -32,7 +32,7 @@ pub(crate) const QUICK: Extent = Extent {
 struct Load {
     clients: u32,
     pipeline: u32,
-    /// About as many as a server answers in a third of a second.
+    /// About as many requests as a server answers in a third of a second.
     requests: u32,
 }
 
@@ -70,7 +70,7 @@ pub(crate) fn run(extent: &Extent) -> Result<(), Box<dyn Error>> {
     for round in 0..extent.rounds {
         for (n, row) in rows.iter_mut().enumerate() {
             let (load, command) = what(n);
-            // Every round begins with another server, because what runs before may leave traces.
+            // Every round begins with another server, because a run may affect the next one.
             for server in (0..servers.len()).map(|n| (n + round) % servers.len()) {
                 let requests = load.requests / extent.part;
                 row[server].push(measure(servers[server].addr, load, command, requests)?);
@@ -83,7 +83,7 @@ pub(crate) fn run(extent: &Extent) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What the row `n` of the table is about.
+/// Returns the load and the command of row `n` of the table.
 fn what(n: usize) -> (&'static Load, &'static str) {
     (&LOADS[n / COMMANDS.len()], COMMANDS[n % COMMANDS.len()])
 }
@@ -104,7 +104,7 @@ fn measure(
         .args(["-n", &requests.to_string()])
         .output()
         .map_err(|error| format!("cannot run redis-benchmark: {error}"))?;
-    // A header, then `"GET","83333.33",` and latencies.
+    // The output is a header, then a line with `"GET","83333.33",` and latencies.
     let csv = String::from_utf8_lossy(&output.stdout);
     let start = format!("\"{command}\",\"");
     let line = csv.lines().find_map(|line| line.strip_prefix(&start));
@@ -130,7 +130,7 @@ fn table(rows: &[[Vec<f64>; 3]]) -> Table {
     ]);
     for (n, [redis, library, bare]) in rows.iter().enumerate() {
         let (load, command) = what(n);
-        // Servers of the same round, because what else the machine does changes from round to round.
+        // Compare within a round, because the load of the machine changes from round to round.
         let ratios: Vec<_> = library.iter().zip(bare).map(|(l, b)| l / b).collect();
         let ratios = sorted(&ratios);
         table.add_row([
@@ -170,7 +170,7 @@ fn progress(steps: usize) -> ProgressBar {
         .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// A server as a process of its own, which ends with this value.
+/// A server process. Dropping this value ends the process.
 struct Server {
     addr: SocketAddr,
     process: Child,
@@ -186,7 +186,7 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()?;
         let stdout = process.stdout.take();
-        // From here on the process ends with this value, also if it has printed something else.
+        // Make the value now, so that an error below ends the process, too.
         let mut server = Self {
             addr: (Ipv4Addr::LOCALHOST, 0).into(),
             process,
@@ -200,7 +200,8 @@ impl Server {
 
     /// Starts `redis-server`, without saving to disk, and waits until it listens.
     fn redis() -> Result<Self, Box<dyn Error>> {
-        // It takes no port 0, so this finds a free one, which another program may take meanwhile.
+        // `redis-server` does not accept port 0, so look for a free port. Another program may take it
+        // meanwhile.
         let addr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
         let mut command = Command::new("redis-server");
         command.args([
@@ -226,7 +227,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Neither fails, except where the process has ended already.
+        // These fail only if the process has already ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

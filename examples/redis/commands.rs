@@ -1,12 +1,12 @@
-//! The commands: what each one does, and how Redis words what is wrong with it.
+//! The commands, with the error messages of Redis.
 
 use crate::resp::{Reply, number};
 use crate::store::{NO_INTEGER, Store};
 
-/// The settings that `redis-benchmark` asks for: nothing is saved here.
+/// The settings that `redis-benchmark` asks for. This server saves nothing.
 const SETTINGS: [(&str, &str); 2] = [("save", ""), ("appendonly", "no")];
 
-/// The most bytes of an unknown command that are repeated to the client.
+/// The most bytes of an unknown command that an error repeats.
 const MAX_REPEATED: usize = 64;
 
 pub(crate) fn run(command: &[u8], args: &[Vec<u8>], store: &Store) -> Reply {
@@ -23,7 +23,7 @@ pub(crate) fn run(command: &[u8], args: &[Vec<u8>], store: &Store) -> Reply {
         (b"INCR", [key]) => add(store, key, Some(1)),
         // Python's client sends this for INCR.
         (b"INCRBY", [key, amount]) => add(store, key, number(amount)),
-        // `redis-cli` asks what commands there are, to help with typing them.
+        // `redis-cli` asks for the list of commands, to complete what its user types.
         (b"COMMAND", _) => Reply::Array(Vec::new()),
         (b"CONFIG", [get, names @ ..]) if get.eq_ignore_ascii_case(b"GET") => config(names),
         (b"HELLO", []) => hello(),
@@ -37,7 +37,7 @@ pub(crate) fn run(command: &[u8], args: &[Vec<u8>], store: &Store) -> Reply {
             ))
         }
         _ => {
-            // Escaped, because a line break in an error would end the error.
+            // Escape the name, because a line break in an error would end the error.
             let name = command[..command.len().min(MAX_REPEATED)].escape_ascii();
             Reply::Error(format!("ERR unknown command '{name}'"))
         }
@@ -54,7 +54,7 @@ fn add(store: &Store, key: &[u8], amount: Option<i64>) -> Reply {
     }
 }
 
-/// Answers `CONFIG GET` with the names and values of the settings that are asked for and known.
+/// Answers `CONFIG GET` with the names and values of those settings in `names` that are known.
 fn config(names: &[Vec<u8>]) -> Reply {
     let asked = |name: &str| {
         names
@@ -69,7 +69,7 @@ fn config(names: &[Vec<u8>]) -> Reply {
     )
 }
 
-/// Answers `HELLO`, by which a client asks for a version of the protocol. This one has version 2.
+/// Answers `HELLO`, by which a client asks for a version of the protocol. This server has version 2.
 fn hello() -> Reply {
     Reply::Array(vec![
         text("server"),

@@ -6,8 +6,8 @@
 //! cargo run --release --example redis -- bench   # redis-benchmark against this and two others
 //! ```
 //!
-//! `session.rs` is the handler, for any stream. This file gives it to the library; `bare.rs`, run
-//! with `-- bare`, gives it to threads of the standard library.
+//! `session.rs` is the handler, for any stream. This file runs the handler on the library. `bare.rs`, run
+//! with `-- bare`, runs it on threads of the standard library.
 
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
@@ -25,13 +25,13 @@ use std::time::Duration;
 use socketserver::{TcpServer, from_fn};
 use store::Store;
 
-/// Where Redis listens, too.
+/// The default address, which is also that of `redis-server`.
 const ADDR: &str = "127.0.0.1:6379";
 
 /// With the largest request (`resp.rs`), this bounds the memory that connections take.
 const MAX_CONNECTIONS: usize = 1000;
 
-/// A client that reads no replies for this long is disconnected.
+/// The server closes a connection whose client has read no replies for this long.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 fn serve(addr: &str) -> Result<(), Box<dyn Error>> {

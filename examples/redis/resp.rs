@@ -1,7 +1,7 @@
-//! The protocol, RESP2: what a request and a reply look like on the wire.
+//! The protocol, RESP2: reads requests and writes replies.
 //!
-//! A request is an array of strings, such as `*2\r\n$3\r\nGET\r\n$1\r\nk\r\n`, or a line of words,
-//! which one can type into `nc`. Both are bounded, because a client may send anything.
+//! A request is an array of strings, such as `*2\r\n$3\r\nGET\r\n$1\r\nk\r\n`, or a line of words, which a
+//! user can type into `nc`. Both have a limit, because a client may send anything.
 
 use std::io::{self, BufRead, ErrorKind, Read, Take, Write};
 use std::str::FromStr;
@@ -10,13 +10,13 @@ use std::sync::Arc;
 /// The longest request, in bytes on the wire. Redis's own limit is 512 MB for each string.
 const MAX_REQUEST: u64 = 1 << 20;
 
-/// The most words in a request. Each takes memory beside its bytes, and may have none.
+/// The most words in a request. Each word takes memory beside its bytes, even if it is empty.
 const MAX_WORDS: usize = 1024;
 
-/// Reads one request: a command and its arguments, or nothing at all.
+/// Reads one request: a command and its arguments. An empty request has no words.
 ///
 /// A malformed or oversized request is an error of the kind `InvalidData`. The end of the input is
-/// `UnexpectedEof`, within a request and between two.
+/// `UnexpectedEof`, both within a request and between two requests.
 pub(crate) fn read_request(input: impl BufRead) -> io::Result<Vec<Vec<u8>>> {
     let mut input = input.take(MAX_REQUEST);
     let line = read_line(&mut input)?;
@@ -49,7 +49,7 @@ fn read_bulk(input: &mut Take<impl BufRead>) -> io::Result<Vec<u8>> {
     let Some(length) = number(length).filter(fits) else {
         return Err(invalid("invalid bulk length"));
     };
-    // Memory is taken as the bytes arrive, and not as soon as a client announces them.
+    // Allocate as the bytes arrive, and not as soon as the client announces the length.
     let mut bulk = Vec::new();
     input.by_ref().take(length).read_to_end(&mut bulk)?;
     let mut end = [0; 2];
@@ -74,7 +74,7 @@ fn read_line(input: &mut Take<impl BufRead>) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// Returns the number that these bytes are in decimal.
+/// Parses a decimal number.
 pub(crate) fn number<N: FromStr>(bytes: &[u8]) -> Option<N> {
     str::from_utf8(bytes).ok()?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! One client's connection, on any stream: reads requests, writes replies.
+//! The handler of one connection, on any stream: reads requests and writes replies.
 
 use std::io::{self, BufReader, BufWriter, ErrorKind, Read, Write};
 
@@ -6,7 +6,7 @@ use crate::commands;
 use crate::resp::{Reply, read_request};
 use crate::store::Store;
 
-/// Answers requests until the client half-closes or sends what is no request.
+/// Answers requests until the client half-closes or sends something that is not a request.
 pub(crate) fn talk(stream: impl Read + Write, store: &Store) -> io::Result<()> {
     let mut input = BufReader::new(FlushBeforeRead(BufWriter::new(stream)));
     loop {
@@ -17,7 +17,7 @@ pub(crate) fn talk(stream: impl Read + Write, store: &Store) -> io::Result<()> {
                 [] => {}
                 [command, args @ ..] => commands::run(command, args, store).write_to(output)?,
             },
-            // Where this request ends, and the next begins, is unknown. So this reply is the last.
+            // The server can't know where the next request begins, so this is the last reply.
             Err(error) if error.kind() == ErrorKind::InvalidData => {
                 Reply::Error(format!("ERR Protocol error: {error}")).write_to(output)?;
                 return output.flush();
@@ -30,8 +30,8 @@ pub(crate) fn talk(stream: impl Read + Write, store: &Store) -> io::Result<()> {
 
 /// A stream whose replies stay in a buffer until the next read of the stream.
 ///
-/// The `BufReader` on top reads when it has no more input. So the replies to all requests that
-/// arrived together leave together, in one write, and no reply waits while the client does.
+/// The `BufReader` reads from this stream when it has no more input. So one write sends the replies to all
+/// requests that arrived together, and no reply stays in the buffer while the client waits for it.
 struct FlushBeforeRead<S: Write>(BufWriter<S>);
 
 impl<S: Read + Write> Read for FlushBeforeRead<S> {

@@ -1,4 +1,4 @@
-//! The keys and their values, which all connections share.
+//! The keys and values. All connections share them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +8,7 @@ use crate::resp::number;
 /// The most memory that all entries may take. Redis calls it `maxmemory`.
 const MAX_BYTES: usize = 64 << 20;
 
-/// What an entry takes beside its key and its value, about: its place in the table, two allocations.
+/// About how much memory an entry takes beside its key and value: its place in the table, two allocations.
 const ENTRY_BYTES: usize = 128;
 
 /// The error of a command that needs a number.
@@ -19,7 +19,7 @@ pub(crate) struct Store(Mutex<Entries>);
 
 #[derive(Default)]
 struct Entries {
-    /// Values are shared, so that none is copied while the lock is held.
+    /// An `Arc` for each value, so that `get` does not copy the value while it holds the lock.
     values: HashMap<Vec<u8>, Arc<[u8]>>,
     bytes: usize,
 }
@@ -34,7 +34,7 @@ impl Store {
         self.lock().set(key, value)
     }
 
-    /// Adds to the number at this key, or to 0 if there is none, and returns the sum.
+    /// Adds to the number at this key, or to 0 if the key does not exist, and returns the sum.
     pub(crate) fn add(&self, key: &[u8], amount: i64) -> Result<i64, &'static str> {
         let mut entries = self.lock();
         let number = match entries.values.get(key) {
@@ -49,7 +49,7 @@ impl Store {
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
-        // Entries are whole even if a thread panicked while it held the lock.
+        // A thread that panicked can't have left an entry half-changed, so the poison is ignored.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

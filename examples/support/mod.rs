@@ -1,5 +1,6 @@
-//! What several examples need: look up and connect, give up in time, print. An example that is typed
-//! in needs this file, too.
+//! Functions that several examples share: look up a name, connect, give up in time, print.
+//!
+//! If you copy an example that uses them, copy this file, too.
 
 #![allow(dead_code, reason = "each example uses a part of this module")]
 
@@ -10,18 +11,18 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 use std::{env, process, thread};
 
-/// How long connecting may take, and how long the conversation after it.
+/// Time limit for connecting, and another for the conversation after it.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connects to one of the addresses.
 ///
-/// A name may have several, some of which this machine can't use. The first one that takes the
-/// connection is good. If none does, this returns the failure that says most about the server:
-/// `TcpStream::connect` would return the last one.
+/// A name may have several addresses, some of which this machine can't use. This function tries them in
+/// order. If all fail, it returns the error that says most about the server. `TcpStream::connect` would
+/// return the error of the last address.
 pub(crate) fn connect(addrs: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut failures = Vec::new();
     for addr in addrs {
-        // An address that does not answer leaves the others their share of the time.
+        // Each address gets a share of the time, so that one that does not answer can't use it all.
         let share = TIMEOUT / u32::try_from(addrs.len()).unwrap_or(u32::MAX);
         match TcpStream::connect_timeout(addr, share) {
             Ok(stream) => return Ok(stream),
@@ -58,10 +59,10 @@ pub(crate) fn resolve(server: &str) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// Rejects what is no host name, but would get an address all the same.
+/// Rejects a `host` that is not a host name, but for which `getaddrinfo(3)` would return an address.
 ///
-/// getaddrinfo(3) takes `*` for this machine, and a name that ends in a number, such as `1`, `127.1`
-/// or `0x7f.1`, for an IPv4 address in an old notation.
+/// `getaddrinfo(3)` takes `*` for this machine, and a name whose last label is a number, such as `1`,
+/// `127.1` or `0x7f.1`, for an IPv4 address in an old notation.
 pub(crate) fn check_name(host: &str) -> io::Result<()> {
     let last = host.trim_end_matches('.').rsplit('.').next();
     let is_number = last.is_some_and(|last| {
@@ -80,8 +81,8 @@ pub(crate) fn check_name(host: &str) -> io::Result<()> {
 
 /// Runs `work` on a thread of its own, and gives up on it after `time`.
 ///
-/// A timeout of the socket would be for one `read` only: a server that sends a byte now and then
-/// would never be given up on.
+/// A timeout of the socket limits each `read` only. A server that sends a byte now and then would keep
+/// the client waiting for ever.
 pub(crate) fn within<T: Send + 'static>(
     time: Duration,
     work: impl FnOnce() -> T + Send + 'static,
@@ -98,7 +99,8 @@ pub(crate) fn argument(number: usize, default: &str) -> String {
         .unwrap_or_else(|| default.to_owned())
 }
 
-/// Makes text of what a server has sent. Escapes whatever else it sent, which a terminal would obey.
+/// Converts bytes to text for a terminal. Escapes control characters, which a terminal would obey, and
+/// bytes that are not UTF-8.
 pub(crate) fn printable(bytes: &[u8]) -> String {
     let mut text = String::new();
     for part in bytes.utf8_chunks() {
@@ -116,7 +118,7 @@ pub(crate) fn printable(bytes: &[u8]) -> String {
 
 /// Prints a line. If that fails, the program ends.
 ///
-/// `println!` would panic, which is a message about the program instead of the disk that is full.
+/// `println!` would panic, with a message about the program instead of the full disk.
 pub(crate) fn print(line: impl Display) {
     printed(writeln!(io::stdout(), "{line}"));
 }
@@ -124,7 +126,7 @@ pub(crate) fn print(line: impl Display) {
 /// Ends the program if printing has failed.
 pub(crate) fn printed(result: io::Result<()>) {
     if let Err(error) = result {
-        // A closed pipe is no news: its reader, such as `head`, has all it wants.
+        // A closed pipe needs no message, because its reader, such as `head`, has read all it wants.
         if error.kind() != ErrorKind::BrokenPipe {
             complain(format_args!("cannot print: {error}"));
         }
@@ -132,7 +134,7 @@ pub(crate) fn printed(result: io::Result<()>) {
     }
 }
 
-/// Prints a line on standard error. There is nothing left to do if that fails, too.
+/// Prints a line on standard error. An error is ignored, because there is nowhere left to report it.
 pub(crate) fn complain(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! How the larger examples of servers run. `graceful.rs` has the same lines, and explains them.
+//! Runs the larger examples of servers. `graceful.rs` has the same lines, and explains them.
 
 use std::error::Error;
 

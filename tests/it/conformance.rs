@@ -56,7 +56,7 @@ fn a_server_that_loses_adds_or_changes_a_byte_fails() {
     for (server, case, verdict) in [
         // Which byte that is depends on where the first piece ended.
         (loses, "half-close", "FAIL: "),
-        (changes, "pipelined", "byte 0 is another one"),
+        (changes, "pipelined", "byte 0 is wrong"),
         (adds, "nothing", "more came back than was sent"),
     ] {
         let (code, table) = conformance(&["--only", case, &server.addr.to_string()]);
@@ -112,5 +112,5 @@ fn a_short_soak_finds_no_leak() {
         .unwrap();
     let report = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{report}");
-    assert!(report.contains("cases played, none failed"), "{report}");
+    assert!(report.contains("cases run, none failed"), "{report}");
 }

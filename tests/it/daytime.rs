@@ -96,13 +96,17 @@ fn xinetds_daytime_is_printed_as_it_came() {
     assert_eq!((code, &*stderr), (Some(0), ""));
     let (time, rest) = stdout.split_once('\n').unwrap();
     is_now(time, "%d %b %Y %H:%M:%S UTC");
-    assert!(rest.starts_with("(as it came, not in the form of NIST: Julian date \""));
+    assert!(
+        rest.starts_with(
+            "(printed as received, because it is not in NIST's format: Julian date \""
+        )
+    );
 }
 
 #[test]
 fn another_language_is_printed_as_it_came() {
     let stdout = told("Dienstag, 3. März, 10 Uhr 'früh'\r\n".as_bytes());
-    assert!(stdout.starts_with("Dienstag, 3. März, 10 Uhr 'früh'\n(as it came, "));
+    assert!(stdout.starts_with("Dienstag, 3. März, 10 Uhr 'früh'\n(printed as received, "));
 }
 
 #[test]
@@ -110,7 +114,11 @@ fn what_is_no_text_is_escaped() {
     let stdout = told(b"\x1b[2Jtea time\xff\0\r\n");
     let (answer, rest) = stdout.split_once('\n').unwrap();
     assert_eq!(answer, r"\x1b[2Jtea time\xff\x00");
-    assert!(rest.starts_with("(as it came, not in the form of NIST: Julian date \""));
+    assert!(
+        rest.starts_with(
+            "(printed as received, because it is not in NIST's format: Julian date \""
+        )
+    );
     assert!(!rest.contains('\x1b'), "{rest:?}");
 }
 
@@ -124,11 +132,14 @@ fn fails(server: &str, cause: &str) {
 #[test]
 fn an_empty_answer_and_one_without_end_are_named() {
     let empty = server(|_| Ok(()));
-    fails(&empty.addr.to_string(), "it hung up without a word");
+    fails(
+        &empty.addr.to_string(),
+        "the server closed without an answer",
+    );
     let megabyte = server(|conn| conn.write_all(&vec![b'7'; 1 << 20]));
     fails(
         &megabyte.addr.to_string(),
-        "it sends too much for the time of day",
+        "the answer is too long for a date and time",
     );
 }
 
@@ -158,7 +169,7 @@ fn a_server_that_is_not_there_is_named() {
     let deaf_addr = deaf.local_addr().unwrap().as_socket().unwrap();
     fails(
         &deaf_addr.to_string(),
-        "nobody listens there; is the server running?",
+        "no program listens there; is the server running?",
     );
     for wrong in ["[::1]", "localhost:", "localhost:65536", "::1:port"] {
         fails(wrong, "write the address as HOST, HOST:PORT or [IPV6]:PORT");

@@ -275,7 +275,7 @@ fn a_selector_that_drips_is_cut_and_a_client_that_hangs_up_hurts_nobody() {
 #[test]
 fn what_is_no_folder_is_not_served() {
     let file = env!("CARGO_BIN_EXE_echod");
-    for (place, error) in [("/nowhere", "No such file"), (file, "it is no folder")] {
+    for (place, error) in [("/nowhere", "No such file"), (file, "it is not a folder")] {
         let ended = Session::start(example("gopher").args([place, "127.0.0.1:0"])).ends();
         assert_eq!(ended.code, Some(1));
         let told = format!("cannot serve {place}: {error}");

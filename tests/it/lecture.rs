@@ -106,9 +106,9 @@ fn the_addresses_of_a_name_come_in_the_resolvers_order() {
 #[test]
 fn what_is_wrong_with_a_url_is_said_in_one_line() {
     for (url, words) in [
-        ("www.example.org", "no URL, as SCHEME://HOST"),
-        ("http://two words/", "no URL, as SCHEME://HOST"),
-        ("", "no URL, as SCHEME://HOST"),
+        ("www.example.org", "not a URL of the form SCHEME://HOST"),
+        ("http://two words/", "not a URL of the form SCHEME://HOST"),
+        ("", "not a URL of the form SCHEME://HOST"),
         ("localhost:7007", "names no host"),
         ("mailto:somebody@example.org", "names no host"),
         ("file:///etc/hosts", "names no host"),
@@ -170,7 +170,7 @@ fn well_known_ports_are_listed_with_what_they_are_for() {
     let (code, stdout, stderr) = run("ports", &[]);
     assert_eq!((code, &*stderr), (Some(0), ""));
     let host = addr.trim_end_matches(":7");
-    let row = format!("7      echo          {host:<16} sends back what it is sent");
+    let row = format!("7      echo          {host:<16} sends back what it receives");
     assert!(stdout.lines().any(|line| line == row), "{stdout}");
     assert!(!stdout.contains(&other.addr.port().to_string()));
     assert_eq!(daemon.stop().code, Some(0));

@@ -108,9 +108,9 @@ fn at_twofold(unusable: &str, name: &str, args: &[&str]) -> Option<Output> {
 fn an_address_that_refuses_tells_more_than_one_that_cannot_be_used() {
     for unusable in ["192.0.2.1", "2001:db8::1"] {
         for (name, args, refused) in [
-            ("client", vec!["twofold:7"], "nobody listens there"),
+            ("client", vec!["twofold:7"], "no program listens there"),
             ("echo_client", vec!["twofold:7"], "refused"),
-            ("daytime", vec!["twofold:7"], "nobody listens there"),
+            ("daytime", vec!["twofold:7"], "no program listens there"),
             (
                 "conformance",
                 vec!["--only", "nothing", "twofold:7"],

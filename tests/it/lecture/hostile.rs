@@ -43,7 +43,10 @@ fn the_client_gives_up_on_a_server_that_never_stops() {
     let server = TestServer::start(ChargenHandler::new);
     let (code, stdout, stderr) = run("client", &[&server.addr.to_string()]);
     assert_eq!((code, &*stdout), (Some(1), ""));
-    let expected = format!("{}: it sends more than 1048576 bytes\n", server.addr);
+    let expected = format!(
+        "{}: the server sends more than 1048576 bytes\n",
+        server.addr
+    );
     assert_eq!(stderr, expected);
 }
 
@@ -66,7 +69,10 @@ fn clients_give_up_on_a_server_that_drips() {
         scope.spawn(|| {
             let (code, stdout, stderr) = run("client", &[&addr, "hello"]);
             assert_eq!((code, &*stdout), (Some(1), ""));
-            assert_eq!(stderr, format!("{addr}: no end of the answer within 5s\n"));
+            assert_eq!(
+                stderr,
+                format!("{addr}: the answer did not end within 5s\n")
+            );
         });
         scope.spawn(|| {
             let mut client = Session::start(example("echo_client").arg(&addr));

@@ -245,8 +245,8 @@ fn a_peer_says_why_it_cannot_start_or_reach_another() {
     let bob = Peer::start("bob", &myself, &[&nobody, &myself, &echod, &ann.addr]);
     for (addr, cause) in [
         (nobody, "Connection refused"),
-        (myself, "that is myself\n"),
-        (echod, "nobody calls back; is that a peer?\n"),
+        (myself, "this is my own address\n"),
+        (echod, "no connection came back; is that a peer?\n"),
     ] {
         let line = format!("* {addr}: {cause}");
         bob.session.stderr.wait_for(&line);
