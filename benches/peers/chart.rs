@@ -1,4 +1,4 @@
-//! The chart: for each workload a row, in it each main server's rate, relative to one of them.
+//! Draws the chart: a row for each workload, with the rates of the main servers relative to one of them.
 
 use std::path::Path;
 
@@ -9,8 +9,9 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use crate::failure::{Failure, Result};
 use crate::results::Results;
 
-/// Who is drawn, and how: told apart by shape and by colour, and by the colour-blind (the palette
-/// of Okabe and Ito). More would not be told apart. The first is on top, and has its rate beside it.
+/// The servers in the chart, and their marks. Each has a shape and a colour of its own, from the palette of
+/// Okabe and Ito for colour-blind readers. More marks would be hard to tell apart. The first server is drawn
+/// on top, with its rate at the right.
 const MARKS: [Mark; 5] = [
     Mark("echod", Shape::Disc, RGBColor(213, 94, 0)),
     Mark("go", Shape::Triangle, RGBColor(0, 158, 115)),
@@ -19,10 +20,10 @@ const MARKS: [Mark; 5] = [
     Mark("tokio", Shape::Bar, RGBColor(0, 114, 178)),
 ];
 
-/// Whose rate is 1, if it was measured; otherwise the first server's.
+/// The server whose rate is 1. If it was not measured, the first server's rate is 1.
 const REFERENCE: &str = "tokio";
 
-/// Where there are lines, as far as there are rates.
+/// The rates with a vertical line, if the chart reaches that far.
 const TICKS: [f64; 10] = [0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0];
 
 const GUIDE: RGBColor = RGBColor(225, 225, 225);
@@ -48,7 +49,7 @@ enum Shape {
     Cross,
 }
 
-/// Draws the results into a file, under the name of the machine.
+/// Draws the results into a file, with a title and the description of the machine.
 pub(crate) fn draw(results: &Results, machine: &str, path: &Path) -> Result {
     let reference = results
         .contenders
@@ -97,7 +98,7 @@ fn rows(results: &Results, reference: usize) -> Vec<Row> {
     rows.collect()
 }
 
-/// Rates, logarithmically, between the edges.
+/// A logarithmic scale of rates.
 struct Scale {
     least: f64,
     most: f64,
@@ -133,7 +134,7 @@ type Painted<'a> =
 
 impl<'a> Canvas<'a> {
     fn paint(&self, rows: &[Row], title: &str, machine: &str) -> Painted<'a> {
-        // Pages are white or dark, and so is what would show through.
+        // Without a background, a dark page would show through.
         self.root.fill(&WHITE)?;
         self.text(title, (16, 24), 17, HPos::Left, TEXT)?;
         self.text(machine, (16, 46), 12, HPos::Left, TEXT)?;

@@ -10,34 +10,37 @@ use crate::workloads::Workload;
 
 const QUICK: [&str; 4] = ["pingpong-128-1", "pingpong-128-50", "connect", "bulk-1"];
 
-/// Starts each server in turn, several rounds, on the same workload, and prints medians and ratios.
+/// Runs the same workloads against each server in turn, in several rounds, and prints medians and ratios.
 ///
-/// All of it is on loopback, and every byte that comes back is compared.
+/// All traffic is on loopback. Every byte that comes back is compared.
 #[derive(Parser)]
 #[command(
     name = "peers",
     bin_name = "cargo bench --bench peers --",
     max_term_width = 100
 )]
-#[allow(clippy::struct_excessive_bools, reason = "flags are")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 pub(crate) struct Cli {
     /// Measure these servers [default: all, see --list]
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = contender)]
     contender: Vec<&'static Contender>,
 
-    /// Do these workloads, by name, or by what their names begin with [default: all, see --list]
+    /// Run the workloads with these names, or whose names begin so [default: all, see --list]
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = workloads)]
     workload: Vec<Vec<Workload>>,
 
-    /// Do it so often [default: 5, with --quick 1]
+    /// Number of rounds [default: 5, with --quick 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
 
-    /// Measure so long, after a quarter of it to warm up [default: 1, with --quick 0.3]
+    /// Seconds to measure each workload, after a quarter of that to warm up [default: 1, with --quick 0.3]
     #[arg(long, value_name = "S", value_parser = seconds)]
     seconds: Option<Duration>,
 
-    /// Do pingpong-128-1, pingpong-128-50, connect and bulk-1, once
+    /// Run pingpong-128-1, pingpong-128-50, connect and bulk-1, once
     #[arg(long)]
     quick: bool,
 
@@ -45,19 +48,19 @@ pub(crate) struct Cli {
     #[arg(long)]
     pub(crate) list: bool,
 
-    /// Write what was measured to benches/peers.svg and benches/peers/README.md
+    /// Write the results to benches/peers.svg and benches/peers/README.md
     #[arg(long, conflicts_with = "addr")]
     pub(crate) save: bool,
 
-    /// Measure a server that runs already
+    /// Measure a server that is already running
     #[arg(long, value_name = "HOST:PORT", value_parser = address, conflicts_with = "contender")]
     pub(crate) addr: Option<SocketAddr>,
 
-    /// Its process, or the first of its group, for its CPU time and memory
+    /// Process of that server, or leader of its process group, to measure CPU time and memory
     #[arg(long, requires = "addr")]
     pub(crate) pid: Option<i32>,
 
-    /// What cargo says to every benchmark.
+    /// Accepted because cargo passes it to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -75,7 +78,7 @@ impl Cli {
             .filter(move |contender| all || named(contender))
     }
 
-    /// Returns whether what it measures was asked for by name, and so must not fail.
+    /// Returns whether the user named the servers. A named server must not fail.
     pub(crate) fn has_named_contenders(&self) -> bool {
         !self.contender.is_empty() || self.addr.is_some()
     }
@@ -104,7 +107,7 @@ fn contender(name: &str) -> Result<&'static Contender, String> {
     let contender = CONTENDERS.iter().find(|contender| contender.name == name);
     contender.ok_or_else(|| {
         let names: Vec<_> = CONTENDERS.iter().map(|contender| contender.name).collect();
-        format!("there are {}", names.join(", "))
+        format!("unknown server; known servers: {}", names.join(", "))
     })
 }
 
@@ -116,16 +119,16 @@ fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number")?;
     let time = Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())?;
     if time.is_zero() {
-        return Err("nothing happens in no time".to_owned());
+        return Err("must be greater than 0".to_owned());
     }
     Ok(time)
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
     let mut addrs = text.to_socket_addrs().map_err(|error| error.to_string())?;
-    let addr = addrs.next().ok_or("the name has no address")?;
+    let addr = addrs.next().ok_or("the name resolves to no address")?;
     if addr.ip().is_loopback() {
         return Ok(addr);
     }
-    Err("not an address of loopback: a load like this is for no network".to_owned())
+    Err("not a loopback address; this load would flood a network".to_owned())
 }

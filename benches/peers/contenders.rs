@@ -1,4 +1,4 @@
-//! The servers: what each needs, how it is built, and how it is started.
+//! The contenders: how each server is built and started.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,9 +33,9 @@ enum Kind {
     },
 }
 
-/// All of them, the one that the others are held against first.
+/// All contenders. The others are compared with the first.
 pub(crate) const CONTENDERS: &[Contender] = &[
-    contender("echod", "this project's", Kind::Echod),
+    contender("echod", "this project's daemon", Kind::Echod),
     contender(
         "by-hand",
         "this library, with a handler that reads and writes",
@@ -70,7 +70,7 @@ pub(crate) const CONTENDERS: &[Contender] = &[
     ),
     contender(
         "go-iocopy",
-        "the same with io.Copy, which splices",
+        "a goroutine per connection, with io.Copy, which splices",
         Kind::Go { mode: "iocopy" },
     ),
     contender(
@@ -80,7 +80,7 @@ pub(crate) const CONTENDERS: &[Contender] = &[
     ),
     contender(
         "xinetd",
-        "its internal service, a process per connection",
+        "xinetd's internal echo, a process per connection",
         Kind::Xinetd,
     ),
     contender(
@@ -90,17 +90,13 @@ pub(crate) const CONTENDERS: &[Contender] = &[
     ),
     contender(
         "c-threads",
-        "bare C, a thread per connection",
+        "C, a thread per connection",
         Kind::C { file: "threads" },
     ),
-    contender(
-        "c-epoll",
-        "bare C, one event loop",
-        Kind::C { file: "epoll" },
-    ),
+    contender("c-epoll", "C, one event loop", Kind::C { file: "epoll" }),
     contender(
         "c-splice",
-        "bare C, a thread and a pipe per connection",
+        "C, a thread and a pipe per connection",
         Kind::C { file: "splice" },
     ),
 ];
@@ -109,23 +105,23 @@ const fn contender(name: &'static str, what: &'static str, kind: Kind) -> Conten
     Contender { name, what, kind }
 }
 
-/// Where the sources are.
+/// The folder of the contenders' sources.
 const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peers");
 
-/// Where what is made of them goes, with the servers' configuration and logs.
+/// Creates the folder for the built servers, their configuration and their logs.
 pub(crate) fn build_dir() -> Result<PathBuf> {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("peers");
     match fs::create_dir_all(&directory) {
         Ok(()) => Ok(directory),
         Err(error) => Err(Failure::new(format!(
-            "cannot make {}: {error}",
+            "cannot create {}: {error}",
             directory.display()
         ))),
     }
 }
 
 impl Contender {
-    /// Builds it. Returns what says which version it is.
+    /// Builds the server, and returns the line that says its version.
     pub(crate) fn prepare(&self, build_dir: &Path) -> Result<String> {
         let source = |file: &str| Path::new(SOURCES).join(file);
         let out = build_dir.join(self.name);
@@ -146,7 +142,7 @@ impl Contender {
             }
             Kind::Go { .. } => {
                 let mut go = Command::new("go");
-                // A file alone needs no module, wherever the project lies.
+                // Without this, `go build` might look for a module above this project.
                 go.env("GO111MODULE", "off").args(["build", "-o"]).arg(out);
                 run(go.arg(source("go/main.go")))?;
                 first_line(Command::new("go").arg("version"))
@@ -169,7 +165,7 @@ impl Contender {
         }
     }
 
-    /// Returns what starts it, once it is prepared, at a port of 127.0.0.1.
+    /// Returns the command that starts the server at a port of 127.0.0.1. Call `prepare` first.
     pub(crate) fn command(&self, build_dir: &Path, port: u16) -> Result<Command> {
         let addr = format!("127.0.0.1:{port}");
         let mut command = Command::new(build_dir.join(self.name));
@@ -212,7 +208,7 @@ impl Contender {
     }
 }
 
-/// Its own echo, without the limits that it has against misuse.
+/// Returns a configuration of xinetd's internal echo, without xinetd's rate limits.
 fn xinetd_conf(port: u16) -> String {
     format!(
         "service echo\n{{\n\
@@ -222,7 +218,7 @@ fn xinetd_conf(port: u16) -> String {
     )
 }
 
-/// Returns a cargo command for the project with this manifest, with the versions of its lock file.
+/// Returns a cargo command for the project with this manifest, with the versions in its lock file.
 fn cargo(subcommand: &str, manifest: &Path) -> Command {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args([subcommand, "--locked", "--manifest-path"]);
@@ -239,7 +235,8 @@ fn first_line(command: &mut Command) -> Result<String> {
     Ok(output.lines().next().unwrap_or_default().trim().to_owned())
 }
 
-/// Runs a tool. Returns what it said on either output: some say their version on the other one.
+/// Runs a tool, and returns its standard output and standard error, because some print their version on
+/// standard error.
 fn output(command: &mut Command) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let result = command.stdin(Stdio::null()).output();

@@ -1,21 +1,21 @@
-//! The limit on open descriptors: raised as far as allowed, and held against what a workload needs.
+//! The limit on open descriptors: raises it as far as allowed, and checks it for each workload.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::workloads::Workload;
 
-/// Besides the connections: the standard three, the poller, `/proc`, and a server's own.
+/// Descriptors beside the connections: the standard three, the poller, `/proc`, and a server's own.
 const OTHERS: usize = 100;
 
-/// Raises the soft limit to the hard one, which the servers inherit.
+/// Raises the soft limit to the hard limit. The servers inherit it.
 pub(crate) fn raise_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // If not, it is too low for some workload, and `check` says so.
+    // An error is ignored: if the limit is too low for a workload, `check` says so.
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-/// Says what is wrong if the limit is too low for `workload`.
+/// Checks that the limit is high enough for `workload`. The error says which limit it needs.
 pub(crate) fn check(workload: Workload) -> Result<(), String> {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let needed = workload.descriptors() + OTHERS;

@@ -1,4 +1,4 @@
-"""The echo of Python's socketserver: a thread for each connection."""
+"""An echo server on Python's socketserver: a thread for each connection."""
 
 import socketserver
 import sys

@@ -1,4 +1,5 @@
-/* A bare echo: all connections in one loop, level-triggered. The floor of the other design. */
+/* A minimal echo server in C: one event loop on epoll, level-triggered, for all connections. It shows the
+ * least cost of an event loop. */
 
 #define _GNU_SOURCE
 #include <errno.h>
@@ -11,7 +12,7 @@
 #define BUFFER (64 << 10)
 #define EVENTS 1024
 
-/* What the socket did not take: there is some only while it is not read from. */
+/* The server stops reading from a connection while `rest` holds bytes that the socket has not accepted. */
 struct connection {
     int fd;
     char *rest;
@@ -34,7 +35,7 @@ static void end(struct connection *c)
     free(c);
 }
 
-/* Sends. Returns how much was taken, or -1. */
+/* Returns how many bytes the socket accepted, or -1. */
 static ssize_t put(struct connection *c, const char *bytes, size_t n)
 {
     ssize_t sent = send(c->fd, bytes, n, MSG_NOSIGNAL);

@@ -1,4 +1,4 @@
-//! What went wrong, in a line.
+//! The error type of the benchmark: a line of text.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ impl Failure {
         Self(what.into())
     }
 
-    /// Returns what a system call on a connection says.
+    /// Describes an error of a system call on a connection.
     pub(crate) fn errno(operation: &str, errno: Errno) -> Self {
         match errno {
             Errno::CONNRESET | Errno::PIPE => Self::new("a reset"),

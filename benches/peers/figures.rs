@@ -1,6 +1,6 @@
-//! What a run yields: figures, each with its unit.
+//! The figures that a run yields, with their units.
 
-/// What is measured. The first of a run is its rate: more is better.
+/// A kind of figure. The first figure of a run is its rate, and a higher rate is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Figure {
     Messages,
@@ -22,7 +22,7 @@ pub(crate) enum Figure {
 }
 
 impl Figure {
-    /// Returns its name, with the unit it is shown in.
+    /// Returns the name and the unit, for the header of a table.
     pub(crate) fn header(self) -> &'static str {
         match self {
             Self::Messages => "messages/s",
@@ -44,7 +44,7 @@ impl Figure {
         }
     }
 
-    /// Writes a value of it, with the digits that mean something.
+    /// Formats a value with its significant digits.
     pub(crate) fn show(self, value: f64) -> String {
         match self {
             Self::Messages | Self::Connections | Self::SecondSyns | Self::IdleSwitches => {

@@ -1,4 +1,4 @@
-/* What the contenders in C share: a listening socket at 127.0.0.1, with a deep backlog. */
+/* Shared by the contenders in C: makes a listening socket at 127.0.0.1, with a large backlog. */
 
 #include <arpa/inet.h>
 #include <netinet/in.h>

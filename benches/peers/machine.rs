@@ -1,10 +1,10 @@
-//! The machine, in a line.
+//! Describes the machine in one line.
 
 use std::fs;
 
 use procfs::{CpuInfo, Current};
 
-/// Returns its processor, how many, and its kernel.
+/// Returns the processor model, the number of cores, and the kernel version.
 pub(crate) fn describe() -> String {
     let cpus = CpuInfo::current().ok();
     let model = cpus.as_ref().and_then(|cpus| cpus.model_name(0));

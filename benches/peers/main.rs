@@ -1,4 +1,4 @@
-//! What does an echo server make of a machine, and what do others make of it?
+//! Compares `echod` with other echo servers, the contenders.
 //!
 //! ```sh
 //! cargo bench --bench peers
@@ -6,12 +6,14 @@
 //! cargo bench --bench peers -- --addr 127.0.0.1:7007 --workload pingpong-128-50
 //! ```
 //!
-//! It starts each server in turn, several rounds, on the same workload, compares every byte that comes
-//! back, and prints medians, with the ratio of the first server's rate to each other's. A server
-//! that is not installed is left out, one that can't do a workload has no figures there, and both are
-//! named. Then the exit code is 1 if it was asked for by name, or if there are no figures at all.
+//! The benchmark starts each server in turn, in several rounds, with the same workloads. It compares every
+//! byte that comes back, and prints medians. It also prints the ratio of the first server's rate to the rate
+//! of each other server.
+//!
+//! A server that is not installed is left out. A server that fails a workload has no figures there. The
+//! benchmark names both. The exit code is then 1 if you named the server, or if there are no figures at all.
 
-#![allow(clippy::print_stdout, reason = "its output is what it is for")]
+#![allow(clippy::print_stdout, reason = "a benchmark prints its results")]
 
 mod chart;
 mod cli;
@@ -62,14 +64,14 @@ fn list() {
     for contender in CONTENDERS {
         println!("  {:14}{}", contender.name, contender.what);
     }
-    println!("workloads, of which pingpong, connect and bulk take other numbers, too:");
+    println!("workloads (pingpong, connect and bulk also accept other numbers):");
     for workload in Workload::all() {
         println!("  {:20}{}", workload.to_string(), workload.what());
     }
 }
 
 fn run(cli: &Cli) -> Result {
-    // The servers are in groups of their own, which a Ctrl-C at the terminal does not reach.
+    // Each server is in a process group of its own, so a Ctrl-C at the terminal does not reach it.
     let at_signal = || {
         server::end_running();
         process::exit(130);
@@ -92,7 +94,7 @@ fn run(cli: &Cli) -> Result {
         }
     });
     if workloads.is_empty() || subjects.is_empty() {
-        return Err(Failure::new("nothing is left to be measured"));
+        return Err(Failure::new("no server or no workload is left to measure"));
     }
     let results = measure(&subjects, &workloads, cli.rounds(), cli.time());
     println!("\n{}", report::tables(&results));
@@ -108,12 +110,12 @@ fn run(cli: &Cli) -> Result {
         runs if cli.has_named_contenders() => {
             Err(Failure::new(format!("{runs} of the workloads failed")))
         }
-        _ if results.is_empty() => Err(Failure::new("no server could do any of it")),
+        _ if results.is_empty() => Err(Failure::new("no server completed any workload")),
         _ => Ok(()),
     }
 }
 
-/// Builds what has to be built, and says which versions there are.
+/// Builds the contenders, and prints their versions.
 fn prepare(cli: &Cli) -> Result<Vec<Subject>> {
     let build_dir = contenders::build_dir()?;
     let mut subjects = Vec::new();

@@ -1,4 +1,4 @@
-//! The section of this folder's README.md that says what was measured.
+//! Writes the results into a section of README.md beside this file.
 
 use std::fmt::Write;
 use std::fs;
@@ -15,10 +15,10 @@ use crate::workloads::Workload;
 const BEGIN: &str = "<!-- peers: begin -->\n";
 const END: &str = "<!-- peers: end -->";
 
-/// How near to 1 a ratio is no difference: less than rounds differ from each other.
+/// A ratio this close to 1 is no difference, because rounds differ by more.
 const EVEN: f64 = 0.03;
 
-/// Puts the results between the markers of a file.
+/// Replaces the text between the markers of a file by the results.
 pub(crate) fn update(path: &Path, results: &Results, how: &str) -> Result {
     let failed = |error| Failure::new(format!("cannot update {}: {error}", path.display()));
     let text = fs::read_to_string(path).map_err(failed)?;
@@ -29,7 +29,7 @@ pub(crate) fn update(path: &Path, results: &Results, how: &str) -> Result {
     fs::write(path, text).map_err(failed)
 }
 
-/// Replaces what is between the markers, if they are there.
+/// Returns `text` with `section` between the markers, or `None` if a marker is missing.
 fn replace(text: &str, section: &str) -> Option<String> {
     let (before, rest) = text.split_once(BEGIN)?;
     let (_, after) = rest.split_once(END)?;
@@ -42,7 +42,8 @@ fn section(results: &Results, how: &str) -> String {
     let mut text = format!(
         "{date}, {how}.\n\n\
          ![The rates of the servers at each workload, relative to each other](../peers.svg)\n\n\
-         The rate of `{first}`, and how many times each other's it is, in bold where it is slower:\n\n\
+         The rate of `{first}`, and its ratio to the rate of each other server, in bold where `{first}` is \
+         slower:\n\n\
          {}\n",
         table(results)
     );
@@ -67,7 +68,8 @@ fn section(results: &Results, how: &str) -> String {
     text + "\n"
 }
 
-/// Names the workloads at which the first server was slower than this one, those of a kind at once.
+/// Names the workloads at which the first server was slower than `contender`. Several ping-pongs of the same
+/// size share a name.
 fn slower(results: &Results, contender: usize) -> String {
     let mut names: Vec<String> = Vec::new();
     for measured in &results.workloads {

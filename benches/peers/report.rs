@@ -4,10 +4,10 @@ use comfy_table::{CellAlignment, Table, presets};
 
 use crate::results::{Results, WorkloadResults};
 
-/// What stands where there is no figure.
+/// The cell of a table if there is no figure.
 pub(crate) const NOTHING: &str = "–";
 
-/// Returns a table for each workload, with notes on who could not do it.
+/// Returns a table for each workload, with notes on the servers that failed.
 pub(crate) fn tables(results: &Results) -> String {
     let tables = results.workloads.iter().map(|measured| {
         let table = table(&results.contenders, measured);
@@ -17,7 +17,7 @@ pub(crate) fn tables(results: &Results) -> String {
     tables.collect::<Vec<_>>().join("\n")
 }
 
-/// Returns a line for each contender that could not do this workload.
+/// Returns a line for each contender that failed this workload.
 pub(crate) fn notes(contenders: &[String], measured: &WorkloadResults) -> String {
     let cells = contenders.iter().zip(&measured.cells);
     let failures = cells.filter_map(|(contender, cell)| Some((contender, cell.failure()?)));

@@ -1,25 +1,25 @@
-//! What was measured: for each workload and contender, the figures of every round, or why there are none.
+//! The results: for each workload and contender, the figures of every round, or the error.
 
 use crate::failure::{Failure, Result};
 use crate::figures::{Figure, Figures};
 use crate::stats::{Ratio, median};
 use crate::workloads::Workload;
 
-/// All that was measured.
+/// The results of all workloads.
 pub(crate) struct Results {
-    /// Names; the others are held against the first.
+    /// The contenders' names. The others are compared with the first.
     pub(crate) contenders: Vec<String>,
     pub(crate) workloads: Vec<WorkloadResults>,
 }
 
-/// What the contenders did at a workload.
+/// The results of one workload.
 pub(crate) struct WorkloadResults {
     pub(crate) workload: Workload,
     /// In the order of the contenders.
     pub(crate) cells: Vec<Cell>,
 }
 
-/// What a contender did at a workload.
+/// The results of one contender at one workload.
 #[derive(Default)]
 pub(crate) struct Cell {
     rounds: Vec<Figures>,
@@ -38,13 +38,13 @@ impl Results {
         }
     }
 
-    /// Returns how many cells have failed.
+    /// Returns the number of failed cells.
     pub(crate) fn failures(&self) -> usize {
         let cells = self.workloads.iter().flat_map(|measured| &measured.cells);
         cells.filter(|cell| cell.failure().is_some()).count()
     }
 
-    /// Returns whether there is not a single figure.
+    /// Returns whether there are no figures at all.
     pub(crate) fn is_empty(&self) -> bool {
         self.workloads
             .iter()
@@ -53,7 +53,7 @@ impl Results {
 }
 
 impl WorkloadResults {
-    /// Returns the figures that there are, the rate first.
+    /// Returns the kinds of figures of this workload. The rate comes first.
     pub(crate) fn figures(&self) -> Vec<Figure> {
         let round = self.cells.iter().find_map(|cell| cell.rounds().first());
         round
@@ -94,7 +94,8 @@ impl Cell {
         rates.map(|(_, rate)| *rate).collect()
     }
 
-    /// Who has failed once has no figures: they would be of its better rounds.
+    /// Returns the figures of all rounds, or none if any round failed. The other rounds alone would flatter
+    /// the contender.
     fn rounds(&self) -> &[Figures] {
         match self.failure {
             None => &self.rounds,

@@ -1,5 +1,5 @@
-//! The measurement: rounds, in each every workload, at each every server in turn, so that what the
-//! machine does meanwhile meets all of them.
+//! The measurement. Each round runs every workload, and each workload runs against every server in turn. So
+//! other load on the machine affects all servers alike.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,9 +18,9 @@ use crate::workloads::Workload;
 
 /// A server to be measured.
 pub(crate) enum Subject {
-    /// It is started for each run, by what is in this directory.
+    /// Is started for each run. The path is the folder of the built servers.
     Contender(&'static Contender, PathBuf),
-    /// It runs.
+    /// Is already running.
     Running(SocketAddr, Option<Meter>),
 }
 
@@ -48,7 +48,7 @@ pub(crate) fn measure(
         for measured in &mut results.workloads {
             for (subject, cell) in subjects.iter().zip(&mut measured.cells) {
                 progress.set_message(format!("{}: {}", subject.name(), measured.workload));
-                // Who can't do it needs the patience of one round only.
+                // A server that failed once is not run again, because each failure may cost a long timeout.
                 if cell.failure().is_none() {
                     cell.add(run(subject, measured.workload, time));
                 }

@@ -1,4 +1,4 @@
-//! A server's process: started in a group of its own, and ended with all of that group.
+//! A server's process: started in a process group of its own, and killed with the whole group.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -16,20 +16,20 @@ use crate::contenders::Contender;
 use crate::failure::{Failure, Result};
 use crate::usage::Meter;
 
-/// How long a server may take until it answers, and to be gone.
+/// Time limit for a server to answer after its start, and to end after the kill.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Which group is to be ended if the program is: `None` between servers.
+/// The process group to kill if the benchmark ends. `None` while no server runs.
 static RUNNING: Mutex<Option<Pid>> = Mutex::new(None);
 
-/// A server that runs.
+/// A running server.
 pub(crate) struct Server {
     child: Child,
     pub(crate) addr: SocketAddr,
 }
 
 impl Server {
-    /// Starts it, and waits until it answers.
+    /// Starts the contender, and waits until it answers.
     pub(crate) fn start(contender: &Contender, build_dir: &Path) -> Result<Self> {
         let addr = free_address().map_err(|error| cannot("find a free port", &error))?;
         let log = build_dir.join(format!("{}.log", contender.name));
@@ -43,7 +43,7 @@ impl Server {
         let mut running = lock();
         let child = command
             .spawn()
-            .map_err(|error| cannot("start it", &error))?;
+            .map_err(|error| cannot("start the server", &error))?;
         *running = Some(Pid::from_child(&child));
         drop(running);
         let mut server = Self { child, addr };
@@ -55,10 +55,10 @@ impl Server {
         Meter::new(Pid::from_child(&self.child).as_raw_pid())
     }
 
-    /// Adds to a failure that the server is gone, if it is.
+    /// Adds the server's exit status to a failure, if the server has ended.
     pub(crate) fn explain(&mut self, failure: Failure) -> Failure {
         match self.child.try_wait() {
-            Ok(Some(status)) => Failure::new(format!("{failure}: it ended, {status}")),
+            Ok(Some(status)) => Failure::new(format!("{failure}: the server ended, {status}")),
             _ => failure,
         }
     }
@@ -69,7 +69,7 @@ impl Server {
             if let Ok(Some(status)) = self.child.try_wait() {
                 let log = log.display();
                 return Err(Failure::new(format!(
-                    "it ended at its start: {status}, see {log}"
+                    "the server ended at its start: {status}; see {log}"
                 )));
             }
             if answers(self.addr).is_ok() {
@@ -89,7 +89,7 @@ impl Drop for Server {
         let group = Pid::from_child(&self.child);
         let _ = kill_process_group(group, Signal::KILL);
         let _ = self.child.wait();
-        // What it has forked ends when it ends, and the next server is not to be disturbed by it.
+        // Wait for the forked processes, too, so that they don't disturb the next server.
         let start = Instant::now();
         while test_kill_process_group(group).is_ok() && start.elapsed() < TIMEOUT {
             thread::sleep(Duration::from_millis(1));
@@ -98,7 +98,7 @@ impl Drop for Server {
     }
 }
 
-/// Ends the server that runs, if any. For a program that is about to end.
+/// Kills the running server, if any. Call this before the benchmark ends.
 pub(crate) fn end_running() {
     if let Some(group) = lock().take() {
         let _ = kill_process_group(group, Signal::KILL);
@@ -109,7 +109,7 @@ fn lock() -> MutexGuard<'static, Option<Pid>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Not every server takes port 0, so it is asked for here, and free again for the server.
+/// Returns an address with a free port, because not every server accepts port 0.
 fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind("127.0.0.1:0")?.local_addr()
 }

@@ -1,6 +1,6 @@
-//! Medians and ratios of rounds. Pure.
+//! Medians, and ratios of rates by round. Pure.
 
-/// Returns the middle one, or the mean of the two in the middle; NaN of nothing.
+/// Returns the middle value, or the mean of the two middle values. Returns NaN if there are no values.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_by(f64::total_cmp);
@@ -12,7 +12,7 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// How a server compares with another, by rounds: what both did in the same one.
+/// The ratios of two servers' rates, each within one round.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Ratio {
     pub(crate) median: f64,
@@ -21,8 +21,8 @@ pub(crate) struct Ratio {
 }
 
 impl Ratio {
-    /// Compares the rates of one server with those of another. There is none without a round that
-    /// both were in.
+    /// Divides the rates of one server by those of another, round by round. Returns `None` if there is no
+    /// round with both servers.
     pub(crate) fn of(ours: &[f64], theirs: &[f64]) -> Option<Self> {
         let rounds = ours.iter().zip(theirs);
         let ratios: Vec<_> = rounds.map(|(ours, theirs)| ours / theirs).collect();

@@ -1,5 +1,5 @@
-/* A bare echo: a thread for each connection, which receives and sends. The floor of the design
- * that echod has. */
+/* A minimal echo server in C: a thread for each connection, which receives and sends. It shows the least
+ * cost of a thread for each connection. */
 
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -16,7 +16,7 @@ static void *serve(void *arg)
     ssize_t n;
 
     while ((n = recv(fd, buffer, sizeof buffer, 0)) > 0) {
-        /* A blocking socket takes all of it, or fails. */
+        /* A blocking socket accepts all bytes, or fails. */
         if (send(fd, buffer, n, MSG_NOSIGNAL) != n)
             break;
     }

@@ -1,4 +1,4 @@
-//! What a server takes of the machine, by `/proc`.
+//! Measures a server's CPU time and memory, by `/proc`.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::failure::{Failure, Result};
 
 const NANOSECONDS: u64 = 1_000_000_000;
 
-/// Watches a server: a process, and those of the group that it leads, for some servers fork.
+/// Measures a process and its process group, because some servers fork.
 #[derive(Clone, Copy)]
 pub(crate) struct Meter {
     pid: i32,
@@ -23,11 +23,11 @@ impl Meter {
         Self { pid }
     }
 
-    /// Returns the processor time it has used so far, with that of its children that have ended.
+    /// Returns the processor time that the server has used so far, including children that have ended.
     pub(crate) fn cpu(self) -> Result<Duration> {
         self.sum(|stat| {
-            // The clock is finer than the ticks of /proc: hundreds of processes may use less than a
-            // tick each. It has the time of threads that have ended, too.
+            // The CPU clock is finer than the ticks of /proc, and hundreds of processes may each use less
+            // than a tick. The clock also includes threads that have ended.
             let now = clock_getcpuclockid(Pid::from_raw(stat.pid)).and_then(ClockId::now);
             let ended = u64::try_from(stat.cutime + stat.cstime).ok()?;
             let ended = ended * NANOSECONDS / ticks_per_second();
@@ -36,8 +36,10 @@ impl Meter {
         .map(Duration::from_nanos)
     }
 
-    /// Returns its resident memory in bytes. A page that processes share counts once, in parts: or
-    /// a server that forks a lot would seem to take more than the machine has.
+    /// Returns the resident memory in bytes.
+    ///
+    /// A page that several processes share counts once. Otherwise a server that forks often would seem to
+    /// take more memory than the machine has.
     pub(crate) fn resident(self) -> Result<u64> {
         self.sum(|stat| {
             let parts = Process::new(stat.pid).and_then(|process| process.smaps_rollup());
@@ -45,12 +47,12 @@ impl Meter {
                 let map = maps.memory_map_rollup.into_iter().next()?;
                 map.extension.map.get("Pss").copied()
             });
-            // Those of another user's process are not shown.
+            // The kernel hides the shares (`Pss`) of another user's process.
             Some(parts.unwrap_or(stat.rss * page_size()))
         })
     }
 
-    /// Returns how often its threads have gone to sleep.
+    /// Returns how often the server's threads have gone to sleep.
     pub(crate) fn switches(self) -> Result<u64> {
         self.sum(|stat| {
             let tasks = Process::new(stat.pid).ok()?.tasks().ok()?.flatten();
@@ -63,7 +65,7 @@ impl Meter {
         let failed = |error| Failure::new(format!("cannot read /proc: {error}"));
         let mut found = None;
         for process in all_processes().map_err(failed)?.flatten() {
-            // A process that ends meanwhile is none of them any more.
+            // A process that has ended meanwhile no longer counts.
             let Ok(stat) = process.stat() else { continue };
             if (stat.pid == self.pid || stat.pgrp == self.pid)
                 && let Some(value) = value(&stat)

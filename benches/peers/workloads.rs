@@ -1,31 +1,32 @@
-//! The workloads by their names: what a client can be made to do to a server.
+//! The workloads by their names.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// How many clients there are at most: more than most servers ever see, and few enough for the
-/// ephemeral ports of one address.
+/// The clients of `storm` and `idle`, and the most that any workload may have. This is more than most
+/// servers ever have, and few enough for the ephemeral ports of one address.
 pub(crate) const CLIENTS: usize = 8000;
 
-/// A message goes out in one piece, so it must fit the smallest send buffer that Linux gives.
+/// The longest message, in bytes. The client sends a message at once, so it must fit into the smallest send
+/// buffer that Linux gives.
 const LONGEST_MESSAGE: usize = 4096;
 
 const SIZES: [usize; 3] = [128, 512, 1000];
 const CONNECTIONS: [usize; 7] = [1, 8, 50, 150, 300, 500, 1000];
 
-/// The clients of `connect`, whose name has no number.
+/// The clients of the workload `connect`, if its name has no number.
 const CONNECT_CLIENTS: usize = 8;
 
-/// What the client does.
+/// What the client does to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Workload {
     /// Messages, one in flight on each connection.
     PingPong { size: usize, connections: usize },
     /// Connect, one message, close; each client begins again at once.
     Connect { clients: usize },
-    /// Streams that send as fast as they are taken.
+    /// Streams, sent as fast as the server reads.
     Bulk { streams: usize },
-    /// One such stream, from two blocking threads instead of an event loop.
+    /// One such stream, by two blocking threads of the client instead of an event loop.
     BulkThreads,
     /// All clients connect at once.
     Storm,
@@ -34,7 +35,7 @@ pub(crate) enum Workload {
 }
 
 impl Workload {
-    /// Returns all that are measured unless others are asked for.
+    /// Returns all workloads that run by default.
     pub(crate) fn all() -> Vec<Self> {
         let ping_pong = |size| CONNECTIONS.map(|connections| Self::PingPong { size, connections });
         let mut all: Vec<_> = SIZES.into_iter().flat_map(ping_pong).collect();
@@ -52,7 +53,7 @@ impl Workload {
         all
     }
 
-    /// Returns the one with this name, or else all whose names begin with it.
+    /// Returns the workload with this name, or else all workloads whose names begin with it.
     pub(crate) fn select(name: &str) -> Result<Vec<Self>, String> {
         if let Ok(workload) = name.parse() {
             return Ok(vec![workload]);
@@ -60,7 +61,7 @@ impl Workload {
         let mut workloads = Self::all();
         workloads.retain(|workload| workload.to_string().starts_with(name));
         if workloads.is_empty() {
-            return Err("no workload has a name that is or begins like this".to_owned());
+            return Err("unknown workload; --list prints all".to_owned());
         }
         Ok(workloads)
     }
@@ -68,19 +69,19 @@ impl Workload {
     /// Returns what the client does, in a line.
     pub(crate) fn what(self) -> &'static str {
         match self {
-            Self::PingPong { .. } => "bytes and connections: one message in flight on each",
+            Self::PingPong { .. } => "BYTES-CONNECTIONS: one message in flight on each connection",
             Self::Connect { clients: 1 } => {
                 "connect, one message, close; one client, again and again"
             }
-            Self::Connect { .. } => "the same by eight clients at once, or by another number",
-            Self::Bulk { .. } => "streams, sent as fast as they are taken, by one thread",
-            Self::BulkThreads => "one stream, by a thread that writes and one that reads",
-            Self::Storm => "8000 connect at once, until all have had an echo",
-            Self::Idle => "8000 connections are silent, then speak at once",
+            Self::Connect { .. } => "connect, one message, close; eight clients, or another number",
+            Self::Bulk { .. } => "streams, sent as fast as the server reads, by one thread",
+            Self::BulkThreads => "one stream, by a thread that writes and a thread that reads",
+            Self::Storm => "8000 clients connect at once, until all have received an echo",
+            Self::Idle => "8000 clients are silent, then send at once",
         }
     }
 
-    /// Returns how many descriptors the client needs for it, and likely the server too.
+    /// Returns how many descriptors the client needs, and probably the server, too.
     pub(crate) fn descriptors(self) -> usize {
         match self {
             Self::PingPong { connections, .. } => connections,

@@ -1,4 +1,4 @@
-// Go's echo: a goroutine for each connection. The backlog is the system's largest.
+// An echo server in Go: a goroutine for each connection. Go uses the system's largest backlog.
 package main
 
 import (
@@ -33,7 +33,7 @@ func main() {
 	}
 }
 
-// byHand reads and writes, with the size of buffer that io.Copy would take.
+// byHand reads and writes, with a buffer of the same size as that of io.Copy.
 func byHand(conn net.Conn) {
 	buffer := make([]byte, 32<<10)
 	for {
@@ -47,7 +47,7 @@ func byHand(conn net.Conn) {
 	}
 }
 
-// byCopy leaves it to io.Copy, which splices from socket to socket on Linux.
+// byCopy uses io.Copy, which splices from socket to socket on Linux.
 func byCopy(conn net.Conn) {
 	io.Copy(conn, conn)
 }

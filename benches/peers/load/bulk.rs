@@ -1,4 +1,4 @@
-//! Streams: sent as fast as they are taken, and read back meanwhile.
+//! Streams: the client sends as fast as the server reads, and receives the echo meanwhile.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use rustix::io::{Errno, ioctl_fionbio};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 
-use super::clients::{connect_all, part};
+use super::clients::{connect_all, end_all};
 use super::connection::{Connection, check};
 use super::noise::{LONGEST, Noise};
 use super::poller::{Poller, TIMEOUT, silence};
@@ -18,7 +18,7 @@ use super::{Target, Window, add_resident};
 use crate::failure::{Failure, Result};
 use crate::figures::{Figure, Figures};
 
-/// What programs write at once that move a lot: a pipe's size.
+/// The most bytes of one `send`. Programs that move much data usually write the size of a pipe at once.
 const CHUNK: usize = 64 << 10;
 
 pub(super) fn run(target: &Target, streams: usize) -> Result<Figures> {
@@ -29,17 +29,17 @@ pub(super) fn run(target: &Target, streams: usize) -> Result<Figures> {
         poller.modify(connection, number, EventFlags::IN | EventFlags::OUT)?;
     }
     let mut buffer = vec![0; LONGEST];
-    let mut play = |time| play(&mut poller, &mut clients, &noise, &mut buffer, time);
-    play(target.warm_up)?;
+    let mut run_for = |time| run_for(&mut poller, &mut clients, &noise, &mut buffer, time);
+    run_for(target.warm_up)?;
     let window = Window::open(target)?;
-    let bytes = play(target.time)?;
+    let bytes = run_for(target.time)?;
     let figures = figures(window, bytes, target)?;
-    part(&mut poller, &mut clients, &noise)?;
+    end_all(&mut poller, &mut clients, &noise)?;
     Ok(figures)
 }
 
 /// Sends and receives for `time`. Returns how many bytes came back.
-fn play(
+fn run_for(
     poller: &mut Poller,
     clients: &mut [Connection],
     noise: &Noise,
@@ -54,7 +54,7 @@ fn play(
             let connection = &mut clients[number];
             if ready.contains(EventFlags::IN) {
                 match connection.receive(noise, buffer)? {
-                    Some(0) => return Err(Failure::new("the end before the client's")),
+                    Some(0) => return Err(Failure::new("a FIN before the client's")),
                     received => bytes += received.unwrap_or(0) as u64,
                 }
             }
@@ -66,7 +66,7 @@ fn play(
     Ok(bytes)
 }
 
-/// The same with one stream, by a thread that writes and one that reads.
+/// Runs one stream with a thread that writes and a thread that reads.
 pub(super) fn run_with_threads(target: &Target) -> Result<Figures> {
     let connection = connect_all(&mut Poller::new()?, target.addr, 1)?.connections;
     let socket = connection[0].as_fd();
@@ -81,7 +81,7 @@ pub(super) fn run_with_threads(target: &Target) -> Result<Figures> {
         let receiving = scope.spawn(|| {
             let result = receive_all(socket, &noise, &received);
             if result.is_err() {
-                // Or the other might wait for a server that has stopped reading.
+                // Otherwise the sending thread might wait for a server that has stopped reading.
                 let _ = shutdown(socket, Shutdown::Both);
             }
             result
@@ -101,7 +101,7 @@ pub(super) fn run_with_threads(target: &Target) -> Result<Figures> {
     })
 }
 
-/// Sends until it is told to stop, and that this was all. Returns how many bytes.
+/// Sends until `stop` is set, then half-closes. Returns the number of bytes sent.
 fn send_until(socket: BorrowedFd, noise: &Noise, stop: &AtomicBool) -> Result<u64> {
     let mut sent = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -112,7 +112,7 @@ fn send_until(socket: BorrowedFd, noise: &Noise, stop: &AtomicBool) -> Result<u6
     Ok(sent)
 }
 
-/// Receives until the end, and compares. Returns how many bytes.
+/// Receives until end of file, and compares. Returns the number of bytes received.
 fn receive_all(socket: BorrowedFd, noise: &Noise, received: &AtomicU64) -> Result<u64> {
     let mut buffer = vec![0; LONGEST];
     let mut position = 0;
@@ -124,7 +124,7 @@ fn receive_all(socket: BorrowedFd, noise: &Noise, received: &AtomicU64) -> Resul
         }
         check(noise, position, position, &buffer[..n])?;
         position += n as u64;
-        // Only a figure: nothing else is read by it.
+        // `Relaxed` is enough, because only the figures use this number.
         received.store(position, Ordering::Relaxed);
     }
 }

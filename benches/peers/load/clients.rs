@@ -1,4 +1,4 @@
-//! Many connections at once: made, silent, all speaking, and ended.
+//! Many clients at once: they connect, are silent, send, and close.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -17,20 +17,21 @@ use crate::workloads::CLIENTS;
 
 const MESSAGE: usize = 128;
 
-/// A SYN that was dropped is sent again after a second.
+/// A connection that takes longer than this needed a second SYN, which Linux sends after a second.
 const SECOND_SYN: Duration = Duration::from_millis(900);
 
-/// How many connect between two looks at who has.
-const LOOK_AFTER: usize = 128;
+/// How many clients begin to connect before the next look at which have connected.
+const BATCH: usize = 128;
 
-/// What all of them together may take, to connect or to be answered.
+/// Time limit for all clients together to connect, and to receive an echo.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// How long the silent clients are watched, and how long a server has before that to come to rest.
+/// How long the benchmark measures a server whose clients are silent.
 const WATCHED: Duration = Duration::from_secs(1);
+/// How long a server has before that to become idle.
 const REST: Duration = Duration::from_millis(500);
 
-/// How fast the clients get in: until all have connected, and until all have had an echo.
+/// Measures how fast clients connect: until all have connected, and until all have received an echo.
 pub(super) fn storm(target: &Target) -> Result<Figures> {
     let noise = Noise::new();
     let mut poller = Poller::new()?;
@@ -50,18 +51,18 @@ pub(super) fn storm(target: &Target) -> Result<Figures> {
     ];
     figures.extend(cpu.map(|each| (Figure::CpuEach, each / 1000.0)));
     add_resident(&mut figures, target)?;
-    part(&mut poller, &mut arrivals.connections, &noise)?;
+    end_all(&mut poller, &mut arrivals.connections, &noise)?;
     Ok(figures)
 }
 
-/// What silent clients cost, and how fast all of them are answered when they send.
+/// Measures what silent clients cost, and how fast the server answers all of them when they send.
 pub(super) fn idle(target: &Target) -> Result<Figures> {
     let noise = Noise::new();
     let mut poller = Poller::new()?;
     let meter = target.meter;
     let empty = meter.map(Meter::resident).transpose()?;
     let mut clients = connect_all(&mut poller, target.addr, CLIENTS)?.connections;
-    // Who has had an echo has been accepted.
+    // After an echo on each connection, the server has accepted all of them.
     exchange(&mut poller, &mut clients, &noise)?;
     thread::sleep(REST);
 
@@ -91,20 +92,20 @@ pub(super) fn idle(target: &Target) -> Result<Figures> {
     let mut figures = vec![(Figure::Messages, rate)];
     figures.push((Figure::LastEcho, answered.as_secs_f64() * 1000.0));
     figures.extend(costs);
-    part(&mut poller, &mut clients, &noise)?;
+    end_all(&mut poller, &mut clients, &noise)?;
     Ok(figures)
 }
 
-/// Connections that were made at once.
+/// Clients that connect at once.
 pub(super) struct Arrivals {
     pub(super) connections: Vec<Connection>,
-    /// How many have not connected yet.
+    /// How many clients have not connected yet.
     waiting: usize,
-    /// How many took so long that their SYN must have been sent twice.
+    /// How many clients took longer than `SECOND_SYN`.
     late: u64,
 }
 
-/// Connects `count` times, as fast as it goes, and waits until all are.
+/// Connects `count` clients as fast as possible, and waits until all have connected.
 pub(super) fn connect_all(
     poller: &mut Poller,
     server: SocketAddr,
@@ -126,15 +127,15 @@ pub(super) fn connect_all(
         poller.add(&connection, number, flags)?;
         arrivals.connections.push(connection);
         arrivals.waiting += usize::from(!connected);
-        // Or the time until it is looked at would count as the time that it took.
-        if number % LOOK_AFTER == LOOK_AFTER - 1 {
+        // Look often. Otherwise the time until the look would count as time to connect.
+        if number % BATCH == BATCH - 1 {
             let ready = poller.wait_for(Duration::ZERO)?;
-            arrivals.welcome(poller, ready)?;
+            arrivals.note_connected(poller, ready)?;
         }
     }
     while arrivals.waiting > 0 {
         let ready = poller.wait()?;
-        arrivals.welcome(poller, ready)?;
+        arrivals.note_connected(poller, ready)?;
         if start.elapsed() > DEADLINE {
             return Err(Failure::new(format!(
                 "{} of {count} had not connected after {} s",
@@ -147,11 +148,11 @@ pub(super) fn connect_all(
 }
 
 impl Arrivals {
-    fn welcome(&mut self, poller: &mut Poller, ready: usize) -> Result {
+    fn note_connected(&mut self, poller: &mut Poller, ready: usize) -> Result {
         for index in 0..ready {
             let (number, flags) = poller.ready(index);
             if !flags.contains(EventFlags::OUT) {
-                return Err(Failure::new("the end before the client's"));
+                return Err(Failure::new("a FIN before the client's"));
             }
             let connection = &self.connections[number];
             connection.connected()?;
@@ -163,7 +164,7 @@ impl Arrivals {
     }
 }
 
-/// Has each send a message, and waits until all have it back.
+/// Sends a message on each connection, and waits until all echoes have come back.
 fn exchange(poller: &mut Poller, clients: &mut [Connection], noise: &Noise) -> Result {
     let start = Instant::now();
     let mut buffer = [0; MESSAGE + 1];
@@ -189,7 +190,7 @@ fn exchange(poller: &mut Poller, clients: &mut [Connection], noise: &Noise) -> R
                     poller.remove(&clients[number])?;
                     lost += 1;
                     waiting -= usize::from(clients[number].owed() > 0);
-                    let early = || Failure::new("the end before the client's");
+                    let early = || Failure::new("a FIN before the client's");
                     why.get_or_insert_with(|| ended.err().unwrap_or_else(early));
                 }
             }
@@ -203,12 +204,12 @@ fn exchange(poller: &mut Poller, clients: &mut [Connection], noise: &Noise) -> R
     })
 }
 
-/// Waits for what each connection is owed, half-closes it, and waits for its end.
-pub(super) fn part(poller: &mut Poller, clients: &mut [Connection], noise: &Noise) -> Result {
+/// Receives the rest of each echo, half-closes, and waits for the server's FIN.
+pub(super) fn end_all(poller: &mut Poller, clients: &mut [Connection], noise: &Noise) -> Result {
     let mut buffer = vec![0; LONGEST];
     let mut left = clients.len();
     for (number, connection) in clients.iter_mut().enumerate() {
-        // One that was waiting for room to send must not wait for it any more.
+        // A connection may still wait for room to send. It must not any more.
         poller.modify(&*connection, number, EventFlags::IN)?;
         if connection.owed() == 0 {
             connection.half_close()?;
@@ -220,7 +221,7 @@ pub(super) fn part(poller: &mut Poller, clients: &mut [Connection], noise: &Nois
             let connection = &mut clients[number];
             match connection.receive(noise, &mut buffer)? {
                 Some(0) => {
-                    // Its end would stay readable.
+                    // The end of file would stay readable.
                     poller.remove(&*connection)?;
                     left -= 1;
                 }

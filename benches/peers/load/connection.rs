@@ -1,4 +1,4 @@
-//! A connection that knows what it is due.
+//! A connection that checks its echo.
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,20 +14,20 @@ use rustix::net::{
 use super::noise::Noise;
 use crate::failure::{Failure, Result};
 
-/// A connection, non-blocking: what was sent is what must come back.
+/// A non-blocking connection. The bytes that come back must be those that were sent.
 pub(super) struct Connection {
     socket: OwnedFd,
-    /// Where in the noise its stream begins.
+    /// The position in the noise at which the stream begins.
     start: u64,
     sent: u64,
     received: u64,
     half_closed: bool,
-    /// When it was begun, or sent on last.
+    /// When the client began to connect, or last sent.
     pub(super) since: Instant,
 }
 
 impl Connection {
-    /// Begins to connect. Returns whether that is done already.
+    /// Begins to connect. Also returns whether the connection is already established.
     pub(super) fn open(server: SocketAddr, number: usize) -> Result<(Self, bool)> {
         let since = Instant::now();
         let family = match server {
@@ -36,7 +36,7 @@ impl Connection {
         };
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = socket_with(family, SocketType::STREAM, flags, None)
-            .map_err(|errno| Failure::errno("make a socket", errno))?;
+            .map_err(|errno| Failure::errno("create a socket", errno))?;
         set_tcp_nodelay(&socket, true).map_err(|errno| Failure::errno("set an option", errno))?;
         let connected = match connect(&socket, &server) {
             Ok(()) => true,
@@ -54,24 +54,24 @@ impl Connection {
         Ok((connection, connected))
     }
 
-    /// Asks whether it is connected, now that it is writable.
+    /// Checks that the connection is established. Call this when the socket has become writable.
     pub(super) fn connected(&self) -> Result {
         socket_error(&self.socket)
             .and_then(|result| result)
             .map_err(|errno| Failure::errno("connect", errno))
     }
 
-    /// Sends the next `len` bytes of its stream, at once.
+    /// Sends the next `len` bytes of the stream with one call.
     pub(super) fn send_all(&mut self, noise: &Noise, len: usize) -> Result {
         match self.send(noise, len)? {
             sent if sent == len => Ok(()),
             sent => Err(Failure::new(format!(
-                "{sent} of {len} bytes fitted the socket"
+                "the send buffer had room for {sent} of {len} bytes"
             ))),
         }
     }
 
-    /// Sends of the next `len` bytes of its stream what it takes. Returns how many.
+    /// Sends as many of the next `len` bytes of the stream as the socket accepts. Returns how many.
     pub(super) fn send(&mut self, noise: &Noise, len: usize) -> Result<usize> {
         let bytes = noise.at(self.start + self.sent, len);
         let sent = match send(&self.socket, bytes, SendFlags::NOSIGNAL) {
@@ -83,7 +83,7 @@ impl Connection {
         Ok(sent)
     }
 
-    /// Receives, and compares. Returns how many bytes, or nothing if there were none yet.
+    /// Receives, and compares. Returns how many bytes, or `None` if none have arrived yet.
     pub(super) fn receive(&mut self, noise: &Noise, buffer: &mut [u8]) -> Result<Option<usize>> {
         let received = match recv(&self.socket, &mut *buffer, RecvFlags::empty()) {
             Ok((received, _)) => received,
@@ -109,7 +109,7 @@ impl Connection {
         self.sent - self.received
     }
 
-    /// Says that this was all.
+    /// Sends a FIN.
     pub(super) fn half_close(&mut self) -> Result {
         self.half_closed = true;
         shutdown(&self.socket, Shutdown::Write).map_err(|errno| Failure::errno("shut down", errno))
@@ -128,7 +128,7 @@ pub(super) fn check(noise: &Noise, position: u64, offset: u64, echo: &[u8]) -> R
     }
     let at = (0..echo.len()).find(|&at| echo[at] != due[at]).unwrap_or(0);
     Err(Failure::new(format!(
-        "byte {} is another one",
+        "byte {} is wrong",
         offset + at as u64
     )))
 }

@@ -1,4 +1,4 @@
-//! Connect, one message, close: a number of clients that each begin again at once.
+//! Connect, one message, close. Each of the clients then starts again at once.
 
 use std::time::{Duration, Instant};
 
@@ -13,17 +13,18 @@ use crate::figures::{Figure, Figures};
 
 const MESSAGE: usize = 128;
 
-/// Connections after which the load stops, even before its time. The client closes first, so each
-/// connection leaves a port in `TIME_WAIT` at the client, and Linux has 28,232 ephemeral ports for
-/// a server's address. With the 8000 clients that are allowed at most, 28,000 are used.
-const MOST: u64 = 20_000;
+/// The most connections of a run, even if its time is not over.
+///
+/// The client closes first, so each connection leaves a port in `TIME_WAIT` at the client. Linux has 28,232
+/// ephemeral ports for a server's address. With the maximum of 8000 clients, a run uses 28,000 of them.
+const MAX_CONNECTIONS: u64 = 20_000;
 
 pub(super) fn run(target: &Target, clients: usize) -> Result<Figures> {
     let mut clients = Clients::new(target, clients)?;
-    let warm_up = clients.play(target.warm_up, MOST / 4, &mut Latencies::new()?)?;
+    let warm_up = clients.run_for(target.warm_up, MAX_CONNECTIONS / 4, &mut Latencies::new()?)?;
     let mut latencies = Latencies::new()?;
     let window = Window::open(target)?;
-    let connections = clients.play(target.time, MOST - warm_up, &mut latencies)?;
+    let connections = clients.run_for(target.time, MAX_CONNECTIONS - warm_up, &mut latencies)?;
     let (rate, cpu) = window.close(connections)?;
 
     let mut figures = vec![(Figure::Connections, rate)];
@@ -38,7 +39,7 @@ struct Clients<'a> {
     poller: Poller,
     noise: Noise,
     buffer: [u8; MESSAGE + 1],
-    /// The number of the next connection, so that each has other contents.
+    /// The number of the next connection, so that each sends other bytes.
     next: usize,
     connections: Vec<Connection>,
 }
@@ -60,8 +61,8 @@ impl<'a> Clients<'a> {
         Ok(clients)
     }
 
-    /// Plays for `time`, or until there were `most`. Returns how many connections have ended.
-    fn play(&mut self, time: Duration, most: u64, latencies: &mut Latencies) -> Result<u64> {
+    /// Runs for `time`, or until `most` connections have ended. Returns how many have.
+    fn run_for(&mut self, time: Duration, most: u64, latencies: &mut Latencies) -> Result<u64> {
         let start = Instant::now();
         let mut ended = 0;
         while start.elapsed() < time && ended < most {
@@ -72,14 +73,14 @@ impl<'a> Clients<'a> {
                 }
                 latencies.record(self.connections[client].since.elapsed());
                 ended += 1;
-                // The one that it takes the place of is closed, and so forgotten by the poller.
+                // Replacing the old connection closes it, which also removes it from the epoll set.
                 self.connections[client] = self.begin(client)?;
             }
         }
         Ok(ended)
     }
 
-    /// Begins to connect, and sends at once where that is done at once, as on loopback.
+    /// Begins to connect. If `connect` succeeds at once, as on loopback, also sends the message.
     fn begin(&mut self, client: usize) -> Result<Connection> {
         let (mut connection, connected) = Connection::open(self.target.addr, self.next)?;
         self.next += 1;
@@ -93,7 +94,7 @@ impl<'a> Clients<'a> {
         Ok(connection)
     }
 
-    /// Takes the next step of a connection. Returns whether it was the last.
+    /// Takes the next step of a connection. Returns whether that was the last step.
     fn proceed(&mut self, client: usize, ready: EventFlags) -> Result<bool> {
         let connection = &mut self.connections[client];
         if ready.contains(EventFlags::OUT) {
@@ -104,7 +105,7 @@ impl<'a> Clients<'a> {
         }
         match connection.receive(&self.noise, &mut self.buffer)? {
             Some(0) if connection.half_closed() => Ok(true),
-            Some(0) => Err(Failure::new("the end before the client's")),
+            Some(0) => Err(Failure::new("a FIN before the client's")),
             Some(_) if connection.owed() == 0 => connection.half_close().map(|()| false),
             _ => Ok(false),
         }

@@ -1,7 +1,7 @@
-//! The load: a client that does a workload to a server, checks every byte, and measures.
+//! The client: runs a workload against a server, checks every byte, and measures.
 //!
-//! It shares the machine with the server, so it takes as little of it as it can: one thread on
-//! epoll, and for a message one `recv`, one comparison, one look at the clock, one `send`.
+//! The client shares the machine with the server, so it uses as little CPU time as it can. It is one thread
+//! on epoll. For each message it makes one `recv`, one comparison, one reading of the clock and one `send`.
 
 mod bulk;
 mod clients;
@@ -21,16 +21,16 @@ use crate::figures::{Figure, Figures};
 use crate::usage::Meter;
 use crate::workloads::Workload;
 
-/// A server, and for how long to load it.
+/// A server, and how long to load it.
 pub(crate) struct Target {
     pub(crate) addr: SocketAddr,
-    /// Without one there are no figures of its CPU and memory.
+    /// `None` if the process is unknown. Then there are no figures of CPU time and memory.
     pub(crate) meter: Option<Meter>,
     pub(crate) warm_up: Duration,
     pub(crate) time: Duration,
 }
 
-/// Does `workload` to the server. Returns the figures, its rate first.
+/// Runs `workload` against the server. Returns the figures, the rate first.
 pub(crate) fn run(workload: Workload, target: &Target) -> Result<Figures> {
     match workload {
         Workload::PingPong { size, connections } => ping_pong::run(target, size, connections),
@@ -42,7 +42,7 @@ pub(crate) fn run(workload: Workload, target: &Target) -> Result<Figures> {
     }
 }
 
-/// The time in which it counts.
+/// The time in which the client measures.
 struct Window {
     meter: Option<Meter>,
     cpu: Duration,
@@ -57,8 +57,8 @@ impl Window {
         Ok(Self { meter, cpu, start })
     }
 
-    /// Returns the rate at which `count` things have happened since it was opened, and the
-    /// server's CPU time for each, in nanoseconds.
+    /// Returns the rate of `count` events since the window was opened, and the server's CPU time for each, in
+    /// nanoseconds.
     fn close(self, count: u64) -> Result<(f64, Option<f64>)> {
         let elapsed = self.start.elapsed();
         let cpu = self.meter.map(Meter::cpu).transpose()?;
@@ -67,7 +67,7 @@ impl Window {
     }
 }
 
-/// Adds the memory that the server has resident now.
+/// Adds the server's current resident memory.
 fn add_resident(figures: &mut Figures, target: &Target) -> Result {
     if let Some(meter) = target.meter {
         figures.push((Figure::Resident, float(meter.resident()?) / 1e6));

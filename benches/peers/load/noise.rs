@@ -1,16 +1,18 @@
-//! The contents: one noise, at another place in it for each connection and message.
+//! The bytes that the client sends: one pseudo-random sequence. Each connection starts at another position.
 
 use fastrand::Rng;
 
-/// How long the noise is before it repeats. A prime, so that messages of any length come to every
-/// place in it, and what is lost or doubled shows unless it is a multiple of this; small enough to
-/// stay in a processor's cache.
+/// The length after which the sequence repeats, in bytes.
+///
+/// The length is a prime, so that messages of any length begin at every position in time. A server that
+/// loses or repeats bytes is found out, unless their number is a multiple of this length. The sequence is
+/// small enough to stay in a processor's cache.
 const PERIOD: usize = 65_521;
 
-/// The longest piece of it that can be had at once.
+/// The longest slice that `at` can return.
 pub(super) const LONGEST: usize = 256 << 10;
 
-/// Bytes without a pattern, without end.
+/// An endless sequence of pseudo-random bytes.
 pub(super) struct Noise(Vec<u8>);
 
 impl Noise {
@@ -27,7 +29,7 @@ impl Noise {
         &self.0[start..start + len]
     }
 
-    /// Returns where the stream of the connection with this number begins: not near another's.
+    /// Returns the start position of the connection with this number. Positions are far apart.
     pub(super) fn start(number: usize) -> u64 {
         number as u64 * 25_057
     }

@@ -1,8 +1,8 @@
-//! Messages, one in flight on each connection: the next goes out when the last is back.
+//! Messages, one in flight on each connection: the client sends the next when it has the echo of the last.
 
 use std::time::{Duration, Instant};
 
-use super::clients::{connect_all, part};
+use super::clients::{connect_all, end_all};
 use super::connection::Connection;
 use super::noise::Noise;
 use super::poller::Poller;
@@ -13,17 +13,17 @@ use crate::figures::{Figure, Figures};
 pub(super) fn run(target: &Target, size: usize, connections: usize) -> Result<Figures> {
     let mut poller = Poller::new()?;
     let mut clients = connect_all(&mut poller, target.addr, connections)?.connections;
-    let mut game = Game {
+    let mut exchange = Exchange {
         noise: Noise::new(),
-        // With room for what must not come.
+        // One byte more than the echo, to see a server that sends too much.
         buffer: vec![0; size + 1],
         size,
     };
     for connection in &mut clients {
         connection.since = Instant::now();
-        connection.send_all(&game.noise, size)?;
+        connection.send_all(&exchange.noise, size)?;
     }
-    game.play(
+    exchange.run_for(
         &mut poller,
         &mut clients,
         target.warm_up,
@@ -31,26 +31,26 @@ pub(super) fn run(target: &Target, size: usize, connections: usize) -> Result<Fi
     )?;
     let mut latencies = Latencies::new()?;
     let window = Window::open(target)?;
-    let messages = game.play(&mut poller, &mut clients, target.time, &mut latencies)?;
+    let messages = exchange.run_for(&mut poller, &mut clients, target.time, &mut latencies)?;
     let (rate, cpu) = window.close(messages)?;
 
     let mut figures = vec![(Figure::Messages, rate)];
     figures.extend(latencies.figures());
     figures.extend(cpu.map(|each| (Figure::CpuEach, each / 1000.0)));
     add_resident(&mut figures, target)?;
-    part(&mut poller, &mut clients, &game.noise)?;
+    end_all(&mut poller, &mut clients, &exchange.noise)?;
     Ok(figures)
 }
 
-struct Game {
+struct Exchange {
     noise: Noise,
     buffer: Vec<u8>,
     size: usize,
 }
 
-impl Game {
-    /// Plays for `time`. Returns how many messages came back.
-    fn play(
+impl Exchange {
+    /// Exchanges messages for `time`. Returns how many came back.
+    fn run_for(
         &mut self,
         poller: &mut Poller,
         clients: &mut [Connection],

@@ -1,4 +1,4 @@
-//! Waiting for any of many connections.
+//! Waits for any of many connections.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::failure::{Failure, Result};
 /// A server that makes no progress for this long has hung.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// As many events as one call may return: all, so that none is overtaken.
+/// The most events that one call returns. A small number would serve some connections before others.
 const EVENTS: usize = 1024;
 
 /// An epoll set.
@@ -46,7 +46,7 @@ impl Poller {
         epoll::delete(&self.epoll, fd).map_err(failed)
     }
 
-    /// Waits until something is ready. Returns how many things are.
+    /// Waits until a connection is ready. Returns how many are.
     pub(super) fn wait(&mut self) -> Result<usize> {
         match self.wait_for(TIMEOUT)? {
             0 => Err(silence()),
@@ -54,9 +54,9 @@ impl Poller {
         }
     }
 
-    /// Waits no longer than this. Returns how many things are ready.
-    pub(super) fn wait_for(&mut self, patience: Duration) -> Result<usize> {
-        let timeout = Timespec::try_from(patience).ok();
+    /// Waits at most `limit`. Returns how many connections are ready.
+    pub(super) fn wait_for(&mut self, limit: Duration) -> Result<usize> {
+        let timeout = Timespec::try_from(limit).ok();
         loop {
             match epoll::wait(&self.epoll, &mut self.events[..], timeout.as_ref()) {
                 Ok(ready) => return Ok(ready),
@@ -66,14 +66,14 @@ impl Poller {
         }
     }
 
-    /// Returns the number that a ready thing was added with, and what it is ready for.
+    /// Returns the number of a ready connection, and what it is ready for.
     pub(super) fn ready(&self, index: usize) -> (usize, EventFlags) {
         let Event { flags, data } = self.events[index];
         (usize::try_from(data.u64()).unwrap_or(usize::MAX), flags)
     }
 }
 
-/// What it is called when a server has hung.
+/// Returns the failure of a server that made no progress for `TIMEOUT`.
 pub(super) fn silence() -> Failure {
     Failure::new(format!("silence for {} s", TIMEOUT.as_secs()))
 }

@@ -1,17 +1,17 @@
-//! This library's echo by hand: a handler that reads and writes on its own thread.
+//! An echo server on this library, with a handler that reads and writes on its own thread.
 //!
-//! The library's own `EchoHandler`, which echod serves with, has shortcuts that only an echo can
-//! take. This server measures what a protocol of one's own gets.
+//! The library's own `EchoHandler`, which echod uses, has shortcuts that only an echo can take. This server
+//! shows the rates that a handler of your own can reach.
 
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 
 use socketserver::{Connection, RequestHandler, TcpServer};
 
-/// As large as monoio's here.
+/// The same size as in the server on monoio.
 const BUFFER: usize = 16 << 10;
 
-/// As echod sets it.
+/// The stack size that echod sets.
 const STACK: usize = 128 << 10;
 
 struct Echo;

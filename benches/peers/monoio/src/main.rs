@@ -1,7 +1,7 @@
-//! monoio's echo: a task for each connection, on `io_uring`.
+//! An echo server on monoio: a task for each connection, on `io_uring`.
 //!
-//! It has the structure of the echo example in monoio's repository. If the kernel refuses `io_uring`,
-//! that example takes monoio's epoll driver. This server is built without that driver, and fails.
+//! The structure is that of the echo example in monoio's repository. If the kernel refuses `io_uring`, that
+//! example uses monoio's epoll driver. This server is built without that driver, and fails.
 //!
 //! monoio's model is a thread for each processor, and a listener for each thread (`SO_REUSEPORT`).
 //! Here one thread serves, because the benchmark's client needs a processor, too. On 2 processors,
@@ -17,8 +17,8 @@ use monoio::io::{AsyncReadRent, AsyncWriteRentExt};
 use monoio::net::{ListenerOpts, TcpListener, TcpStream};
 use monoio::{IoUringDriver, RuntimeBuilder};
 
-/// Twice the example's. Each connection holds its buffer while it waits, because the kernel
-/// writes into it.
+/// Twice the size in the example. Each connection needs its buffer even while it waits, because the kernel
+/// writes into the buffer.
 const BUFFER: usize = 16 << 10;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -34,7 +34,7 @@ async fn serve(addr: SocketAddr) -> io::Result<()> {
     let listener = TcpListener::bind_with_config(addr, &options)?;
     loop {
         let (stream, _) = listener.accept().await?;
-        // A connection's error ends that connection.
+        // An error ends only its own connection.
         monoio::spawn(async { echo(stream).await.is_ok() });
     }
 }

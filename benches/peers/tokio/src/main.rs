@@ -1,7 +1,7 @@
-//! tokio's echo: a task for each connection, on its multi-threaded runtime.
+//! An echo server on tokio: a task for each connection, on the multi-threaded runtime.
 //!
-//! It has the structure of the example in tokio's repository, which has a buffer of a few KiB.
-//! That would decide every comparison of streams, so here it has 64 KiB, as echod has.
+//! The structure is that of the example in tokio's repository. That example has a buffer of a few KiB, which
+//! would decide every comparison of streams. So this server has a buffer of 64 KiB, as echod has.
 
 use std::net::SocketAddr;
 
@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = socket.listen(4096)?;
     loop {
         let (stream, _) = listener.accept().await?;
-        // A connection's error ends that connection.
+        // An error ends only its own connection.
         tokio::spawn(async { echo(stream).await.is_ok() });
     }
 }
