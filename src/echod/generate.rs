@@ -1,5 +1,5 @@
-//! `echod generate`: the manual and the shells' completions, made from the definition of the command
-//! line for whoever packages the daemon.
+//! `echod generate`: prints the manual and the shells' completions, made from the definition of the command
+//! line. Packages of the daemon contain them.
 
 mod manual;
 mod sections;
@@ -33,8 +33,9 @@ pub(crate) fn print(artifact: Artifact) -> io::Result<()> {
     stdout.flush()
 }
 
+/// Writes the completions of a shell.
 fn complete(shell: Shell, text: &mut Vec<u8>) {
-    // No value is a file, which is what shells offer otherwise.
+    // Otherwise shells would complete file names, but no value is a file.
     let without_files = |arg: Arg| match arg.get_action() {
         ArgAction::Set | ArgAction::Append => arg.value_hint(ValueHint::Other),
         _ => arg,

@@ -1,10 +1,11 @@
-//! What is said of `echod` beside its flags: below them in `--help`, and in the manual.
+//! The texts of `--help` below the flags. The manual has the same texts.
 
 use std::fmt::Write;
 
+/// A section of the help and of the manual.
 pub(crate) struct Section {
     pub(crate) title: &'static str,
-    /// Each with what it means.
+    /// Terms and their meanings.
     pub(crate) entries: &'static [(&'static str, &'static str)],
 }
 
@@ -12,24 +13,30 @@ pub(crate) const SECTIONS: &[Section] = &[
     Section {
         title: "Addresses",
         entries: &[
-            ("127.0.0.1:7007", "one address"),
+            ("127.0.0.1:7007", "an IPv4 address and a port"),
+            ("[::1]:7007", "an IPv6 address, in brackets"),
             (
                 ":7, *:7",
-                "all, IPv4 and IPv6; to a probe, those of the loopback",
+                "every address, IPv4 and IPv6; for a probe, the loopback",
             ),
-            ("localhost:echo", "a name, and a service by name"),
-            ("[::1]:7007", "IPv6, in brackets"),
+            (
+                "localhost:echo",
+                "a host name, and the name of a port in /etc/services",
+            ),
         ],
     },
     Section {
         title: "Durations",
-        entries: &[("50us, 500ms, 30s, 1h30m", "as people write them")],
+        entries: &[(
+            "50us, 500ms, 30s, 1h30m",
+            "a number with a unit: us, ms, s, m or h; only 0 needs none",
+        )],
     },
     Section {
         title: "Sizes",
         entries: &[(
             "65536, 256KiB, 1MB",
-            "in bytes, in units of 1024, in units of 1000",
+            "in bytes, in units of 1024 or in units of 1000",
         )],
     },
     Section {
@@ -37,8 +44,7 @@ pub(crate) const SECTIONS: &[Section] = &[
         entries: &[
             (
                 "10.0.0.0/8, 2001:db8::/32",
-                "networks whose connections must begin with a header, within 3s; from others, a header \
-                 is data",
+                "must send a header within 3s; from other addresses a header is data",
             ),
             (
                 "192.0.2.7",
@@ -46,8 +52,7 @@ pub(crate) const SECTIONS: &[Section] = &[
             ),
             (
                 "health checks",
-                "with LOCAL or UNKNOWN have the proxy's address; echod probe sends no header, so let it \
-                 check the proxy, or run it from an address that is not trusted",
+                "of a proxy keep the proxy's address; echod probe sends no header",
             ),
         ],
     },
@@ -56,11 +61,11 @@ pub(crate) const SECTIONS: &[Section] = &[
         entries: &[
             (
                 "listeners",
-                "take the place of --listen; FileDescriptorName= names the service, if not the echo",
+                "replace --listen; FileDescriptorName= names the service [default: echo]",
             ),
             (
                 "standard input",
-                "is served if it is a connection, as from inetd(8) or with Accept=yes",
+                "a TCP connection, from inetd(8) or with Accept=yes, is served, then echod exits",
             ),
         ],
     },
@@ -69,23 +74,32 @@ pub(crate) const SECTIONS: &[Section] = &[
         entries: &[
             (
                 "daytime",
-                "day and time, UTC, as NIST's servers send it (RFC 867)",
+                "sends day and time, UTC, in the format of NIST's servers (RFC 867)",
             ),
             (
                 "daytime-long, daytime-short",
-                "in the two forms that the RFC shows",
+                "send it in the two formats of the RFC",
             ),
-            ("time", "the seconds since 1900, in four bytes (RFC 868)"),
-            ("discard", "throws away what it receives (RFC 863)"),
-            ("chargen", "characters, until the client goes (RFC 864)"),
+            (
+                "time",
+                "sends the seconds since 1900, in four bytes (RFC 868)",
+            ),
+            ("discard", "discards what it receives (RFC 863)"),
+            (
+                "chargen",
+                "sends characters until the client closes (RFC 864)",
+            ),
             (
                 "systat",
-                "who is connected, a line for each connection (RFC 866)",
+                "lists the live connections of all services (RFC 866)",
             ),
-            ("metrics", "counters for Prometheus over HTTP, at /metrics"),
+            (
+                "metrics",
+                "shows counters to Prometheus over HTTP, at /metrics",
+            ),
             (
                 "systat, metrics",
-                "tell whoever connects, so bind them to loopback",
+                "answer every client, so bind them to a loopback address",
             ),
         ],
     },
@@ -94,28 +108,27 @@ pub(crate) const SECTIONS: &[Section] = &[
         entries: &[
             (
                 "SIGINT, SIGTERM, SIGHUP",
-                "after --shutdown-delay stop accepting, let connections end, exit",
+                "wait for --shutdown-delay, stop accepting, drain connections, exit",
             ),
             (
-                "another one",
-                "ends the delay; without or after it, aborts the connections that are left",
+                "a second one",
+                "end the delay; without or after a delay, abort the connections",
             ),
-            ("SIGUSR1", "log who is connected, as systat tells it"),
+            ("SIGUSR1", "log the live connections, as systat lists them"),
         ],
     },
     Section {
         title: "Exit status",
         entries: &[
-            ("0", "a clean stop"),
+            ("0", "clean stop"),
             (
                 "1",
-                "it could not start, or a listener failed; any failure that is not below",
+                "the start failed, a listener failed, or any failure not listed below",
             ),
             ("2", "the command line or a variable is wrong"),
             (
                 "8",
-                "the stop took longer than --drain-timeout, or was asked for twice, and connections \
-                 were aborted",
+                "connections were aborted, after --drain-timeout or at a second signal",
             ),
         ],
     },
@@ -127,19 +140,19 @@ pub(crate) const PROBE_SECTIONS: &[Section] = &[
         entries: &[
             (
                 "sent",
-                "connections that were tried: the sum of right, wrong and lost",
+                "connections tried: the sum of right, wrong and lost",
             ),
-            ("right", "the same bytes came back, and then the end"),
-            ("wrong", "other bytes came back, or more, or fewer"),
-            ("lost", "no answer: not connected, too late, or reset"),
-            ("connect", "time until the connection was established"),
+            ("right", "the same bytes came back, then the end"),
+            ("wrong", "other bytes, more or fewer came back"),
+            ("lost", "not connected, timed out, or reset"),
+            ("connect", "time to establish the connection"),
             (
                 "echo",
-                "time from the first byte that was sent to the last that came back",
+                "time from the first byte sent to the last byte received",
             ),
             (
                 "--format json",
-                "has the same names, with times in seconds; failures are counted by their text",
+                "uses these names, with times in seconds; \"failures\" counts failures by their text",
             ),
         ],
     },
@@ -149,15 +162,15 @@ pub(crate) const PROBE_SECTIONS: &[Section] = &[
             ("0", "every connection was right"),
             (
                 "1",
-                "any failure that is not below; Ctrl-C before the first probe ended",
+                "Ctrl-C before the first probe ended, or any failure not listed below",
             ),
             ("2", "the command line is wrong"),
-            ("3", "the name or the service is not known"),
+            ("3", "ADDR does not resolve: unknown host or port name"),
             ("4", "the connection was refused"),
-            ("5", "it took too long"),
+            ("5", "the connection timed out"),
             ("6", "the connection was reset"),
-            ("7", "other bytes came back, or more, or fewer"),
-            ("several", "of several failures, the highest code counts"),
+            ("7", "other bytes, more or fewer came back"),
+            ("several", "the highest code of all failures"),
         ],
     },
 ];
@@ -168,7 +181,7 @@ printf 'hello\\n' | nc -N 127.0.0.1 7007
 echod probe 127.0.0.1:7007
 ";
 
-pub(crate) const RUST_LOG: &str = "if set, decides what is logged instead of -v and -q.";
+pub(crate) const RUST_LOG: &str = "if set, chooses what is logged, instead of -v and -q.";
 
 pub(crate) const PROBE_EXAMPLES: &str = "\
 echod probe localhost:7007
@@ -179,7 +192,7 @@ echod probe localhost:7007 --connections 1000 --timeout 10s
 /// Returns what `echod --help` shows below the flags.
 pub(crate) fn daemon() -> String {
     let mut text = list(SECTIONS, EXAMPLES);
-    // A `String` takes whatever is written to it.
+    // Writing to a `String` never fails.
     let _ = write!(text, "\nRUST_LOG, {RUST_LOG}");
     text
 }
