@@ -1,4 +1,4 @@
-//! The command line: every flag, its environment variable, its default, and its help.
+//! The command line: each flag with its environment variable, default and help text.
 
 pub(crate) mod commands;
 mod source;
@@ -23,9 +23,9 @@ use source::Given;
 pub(crate) use source::log_format;
 use values::{count, duration, network, size, times};
 
-/// A TCP echo server: it sends back whatever it receives (RFC 862).
+/// TCP echo server: sends back what it receives (RFC 862)
 ///
-/// It runs in the foreground, logs to standard error, and stops at Ctrl-C.
+/// echod runs in the foreground, logs to standard error, and stops at Ctrl-C.
 #[derive(Debug, Parser)]
 #[command(
     name = "echod",
@@ -71,7 +71,7 @@ pub(crate) struct Cli {
     )]
     pub(crate) max_connections: NonZeroUsize,
 
-    /// At that limit, let new clients wait in the backlog, or accept and close them
+    /// At --max-connections, let new clients wait in the backlog, or reject them: accept and close
     #[arg(
         long,
         value_name = "WHAT",
@@ -83,12 +83,12 @@ pub(crate) struct Cli {
     pub(crate) at_limit: AtLimit,
 
     /// Maximum simultaneous connections from one IPv4 address or IPv6 /64; further ones are closed
-    /// [default: 0, no limit]
+    /// [default: 0, unlimited]
     #[arg(long, value_name = "N", env = "ECHOD_MAX_PER_SOURCE")]
     max_per_source: Option<usize>,
 
-    /// Require a header of the PROXY protocol, version 1 or 2, on each connection from these networks,
-    /// and take the client's address from it; may be given several times, or with commas
+    /// Trust proxies in these networks: require a PROXY protocol header, version 1 or 2, on each of their
+    /// connections, and take the client's address from the header; repeat it, or separate with commas
     #[arg(
         long,
         value_name = "CIDR",
@@ -110,7 +110,7 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "DUR", env = "ECHOD_MAX_LIFETIME", value_parser = duration)]
     max_lifetime: Option<Duration>,
 
-    /// On SIGTERM, go on to accept for this long before the shutdown begins: a load balancer needs time to
+    /// On SIGTERM, keep accepting for this long before the shutdown begins, so that a load balancer can
     /// notice; another signal ends the delay
     #[arg(
         long,
@@ -142,7 +142,7 @@ pub(crate) struct Cli {
     )]
     pub(crate) busy_poll: Duration,
 
-    /// Event loops per service, which carry its connections [default: one for every two processors]
+    /// Event loops per service, each on one thread [default: one for every two processors]
     #[arg(long, value_name = "N", env = "ECHOD_REACTORS", value_parser = count)]
     pub(crate) reactors: Option<NonZeroUsize>,
 
@@ -161,13 +161,13 @@ pub(crate) struct Cli {
     #[arg(long, env = "ECHOD_REUSE_PORT", value_parser = BoolishValueParser::new())]
     pub(crate) reuse_port: bool,
 
-    /// Size of the kernel's send and receive buffers of each connection: it bounds memory, and the rate
-    /// over a long path [default: 0, they grow]
+    /// Size of the kernel's send and receive buffers of each connection; bounds memory, and the rate over
+    /// a long path [default: 0, the kernel adjusts them]
     #[arg(long, value_name = "SIZE", env = "ECHOD_SOCKET_BUFFERS", value_parser = size)]
     socket_buffers: Option<usize>,
 
-    /// Send this line before the echo, with %h for the name of this machine, %l for the local address
-    /// and %p for that of the client
+    /// Send this line before the echo; %h is the name of this machine, %l the local address, %p the
+    /// client's address, %% a percent sign
     #[arg(long, value_name = "TEXT", env = "ECHOD_BANNER")]
     pub(crate) banner: Option<Banner>,
 
@@ -186,7 +186,7 @@ pub(crate) struct Cli {
     )]
     pub(crate) log_format: Format,
 
-    /// Log each connection, when it is accepted and when it has ended
+    /// Log each connection when it is accepted and when it has ended
     #[arg(short, long, action = ArgAction::Count, env = "ECHOD_VERBOSE", value_parser = times)]
     verbose: u8,
 
@@ -194,7 +194,7 @@ pub(crate) struct Cli {
     #[arg(short, long, action = ArgAction::Count, env = "ECHOD_QUIET", value_parser = times)]
     quiet: u8,
 
-    /// Which of these were given, and how.
+    /// The settings that were given, each with the flag or the variable that gave it.
     #[arg(skip)]
     pub(crate) given: Given,
 }

@@ -1,4 +1,4 @@
-//! What the daemon's program does beside serving: its subcommands, with their flags.
+//! The subcommands of `echod`, with their flags.
 
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
@@ -15,11 +15,12 @@ pub(crate) enum Command {
     /// Test the echo server at ADDR and exit
     ///
     /// A probe connects, sends random bytes, compares the echo with them, half-closes, and expects
-    /// the end of the connection. If ADDR names several addresses, the first that accepts is tested.
+    /// the end of the connection. If ADDR resolves to several addresses, the probe tests the first that
+    /// accepts. A probe reads no ECHOD_ variables.
     #[command(after_help = help::probe())]
     Probe(Probe),
 
-    /// Print the manual, or a shell's completions, and exit
+    /// Print the manual or a shell's completions, and exit
     #[command(hide = true)]
     Generate {
         /// What to print
@@ -30,7 +31,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Args)]
 pub(crate) struct Probe {
-    /// Address to test; without a host, the loopback
+    /// Address to test; without a host, this machine
     #[arg(value_name = "ADDR")]
     pub(crate) target: ListenAddr,
 
@@ -38,7 +39,7 @@ pub(crate) struct Probe {
     #[arg(short, long, value_name = "DUR", value_parser = positive, default_value = "3s")]
     pub(crate) timeout: Duration,
 
-    /// Number of probes; 0 goes on until Ctrl-C
+    /// Number of probes; 0 means until Ctrl-C
     #[arg(short, long, value_name = "N", default_value_t = 1)]
     pub(crate) count: u64,
 
@@ -50,11 +51,11 @@ pub(crate) struct Probe {
     #[arg(short, long, value_name = "SIZE", value_parser = bytes, default_value = "1024")]
     pub(crate) size: NonZeroU64,
 
-    /// Connections per probe, which are open at the same time before the first is tested
+    /// Connections per probe; all are opened before the first is tested
     #[arg(long, value_name = "N", value_parser = count, default_value = "1")]
     pub(crate) connections: NonZeroUsize,
 
-    /// Print text, or a JSON object per probe and one at the end
+    /// Print text, or one JSON object per probe and one at the end
     #[arg(
         long,
         value_name = "FORMAT",

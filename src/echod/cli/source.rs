@@ -1,4 +1,4 @@
-//! Where settings come from: the command line, else the environment.
+//! Reads the settings: from the command line, otherwise from the environment.
 
 use std::collections::HashMap;
 use std::env;
@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, Error, FromArgMa
 use super::Cli;
 use crate::logging::Format;
 
-/// The settings that were given, each with its flag or its variable.
+/// The settings that were given, each with the flag or the variable that gave it.
 #[derive(Debug, Default)]
 pub(crate) struct Given(HashMap<String, String>);
 
@@ -28,19 +28,21 @@ impl Given {
         Self(command.get_arguments().filter_map(source).collect())
     }
 
-    /// Returns how the setting with this name in [`Cli`] was given, if it was.
+    /// Returns the flag or the variable that gave a setting, by the setting's name in [`Cli`].
     pub(crate) fn name(&self, setting: &str) -> Option<&str> {
         self.0.get(setting).map(String::as_str)
     }
 }
 
 impl Cli {
-    /// Reads the command line of this process, and its environment. An empty variable is as good as
-    /// none. A subcommand has no use for the environment, which may be that of the daemon.
+    /// Reads the command line and the environment of this process.
+    ///
+    /// An empty variable counts as unset. A subcommand ignores the environment, because `echod probe` may
+    /// run in the daemon's environment.
     ///
     /// # Errors
     ///
-    /// Something is wrong, or help was asked for.
+    /// The command line or a variable is wrong, or asks for the help or the version.
     pub(crate) fn read() -> Result<Self, Error> {
         let command = if is_subcommand() {
             Self::command().mut_args(without_variable)
@@ -54,20 +56,20 @@ impl Cli {
                 Ok(cli)
             }
             Err(error) if error.use_stderr() => Err(name_variable(error)),
-            // The help shows each variable.
+            // Parse again with all variables, because the help shows each.
             Err(_) => <Self as Parser>::try_parse(),
         }
     }
 }
 
-/// Makes the error name the variable instead of the flag, if that is where the value came from.
+/// Makes an error name the variable instead of the flag, if the wrong value came from the variable.
 fn name_variable(mut error: Error) -> Error {
     let mut command = Cli::command();
     let is_flag = command.clone().mut_args(without_variable);
     if is_flag.try_get_matches().is_err() {
         return error;
     }
-    // Before that, an argument can't be displayed.
+    // Only a built command can display its arguments.
     command.build();
     let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else {
         return error;
@@ -79,7 +81,7 @@ fn name_variable(mut error: Error) -> Error {
     error
 }
 
-/// Returns the format of the log that was asked for, whatever is wrong with the rest.
+/// Returns the requested log format, even if other settings are wrong.
 pub(crate) fn log_format() -> Format {
     let lenient = |arg: Arg| match (arg.get_id().as_str(), arg.get_action()) {
         ("log_format", _) => without_empty_variable(arg),
@@ -96,7 +98,7 @@ pub(crate) fn log_format() -> Format {
         .unwrap_or(Format::Text)
 }
 
-/// Returns whether the command line begins with a subcommand, which takes no flags before its name.
+/// Returns whether the first argument is a subcommand. No flag may stand before a subcommand.
 fn is_subcommand() -> bool {
     let first = env::args_os().nth(1);
     first.is_some_and(|first| Cli::command().find_subcommand(first).is_some())

@@ -1,11 +1,11 @@
-//! What is said of a wrong command line, or of a wrong variable.
+//! Errors of the command line and of variables.
 
 use clap::Error;
 
-/// The exit code, by the convention of shells.
+/// The exit code of a usage error, as of shells' own commands.
 pub(crate) const EXIT_CODE: u8 = 2;
 
-/// Returns the cause on one line, for a log.
+/// Returns the cause of an error as one line, for the log.
 pub(crate) fn on_one_line(error: &Error) -> String {
     let text = error.to_string();
     let cause = text.split("\n\n").take_while(|paragraph| {

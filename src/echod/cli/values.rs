@@ -1,4 +1,4 @@
-//! How the values of flags and variables are read.
+//! Parses the values of flags and variables.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -8,11 +8,12 @@ use clap::builder::{BoolishValueParser, TypedValueParser};
 use jiff::SignedDuration;
 use socketserver::{Network, NetworkError};
 
+/// Parses a number above 0.
 pub(super) fn count(text: &str) -> Result<NonZeroUsize, &'static str> {
     text.parse().map_err(|_| "expected a number, 1 or more")
 }
 
-/// Reads a duration as people write it. Zero needs no unit.
+/// Parses a duration such as `1h30m`. Zero needs no unit.
 pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
     if text == "0" {
         return Ok(Duration::ZERO);
@@ -23,6 +24,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, &'static str> {
         .ok_or("expected a duration such as 500ms, 30s, 5m or 1h30m")
 }
 
+/// Parses a duration above 0.
 pub(super) fn positive(text: &str) -> Result<Duration, &'static str> {
     match duration(text)? {
         Duration::ZERO => Err("must be greater than 0"),
@@ -30,7 +32,7 @@ pub(super) fn positive(text: &str) -> Result<Duration, &'static str> {
     }
 }
 
-/// Reads a number of bytes as people write it.
+/// Parses a number of bytes, such as `256KiB`.
 pub(super) fn size(text: &str) -> Result<usize, &'static str> {
     text.parse::<ByteSize>()
         .ok()
@@ -38,12 +40,12 @@ pub(super) fn size(text: &str) -> Result<usize, &'static str> {
         .ok_or("expected a size such as 65536, 256KiB or 1MB")
 }
 
-/// Reads a network or an address. Spaces may follow a comma.
+/// Parses a network or an address. In a list, spaces may follow a comma.
 pub(super) fn network(text: &str) -> Result<Network, NetworkError> {
     text.trim().parse()
 }
 
-/// Reads how often a flag is given: a number, or whether it is at all.
+/// Parses how many times a flag is given. `true` and `yes` mean once, `false` and `no` mean never.
 pub(super) fn times(text: &str) -> Result<u8, &'static str> {
     let command = clap::Command::new("");
     let is_given = || BoolishValueParser::new().parse_ref(&command, None, text.as_ref());
