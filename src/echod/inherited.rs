@@ -1,4 +1,4 @@
-//! Sockets that were opened before this process began, by a service manager or a super-server.
+//! Sockets that this process inherited from a service manager or a super-server.
 
 use std::fs::{self, File};
 use std::net::{TcpListener, TcpStream};
@@ -19,32 +19,36 @@ use rustix::process::{Resource, getrlimit};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use socket2::{Domain, SockRef, Type};
 
-use crate::service::Service;
+use crate::service::{self, Service};
 
-/// What there was at the start. A listener on standard input (`wait` in `inetd.conf(5)`) is one of the
-/// listeners.
+/// The sockets that this process inherited. A listener on standard input (`wait` in `inetd.conf(5)`) counts
+/// among the listeners.
 #[derive(Debug)]
 pub(crate) enum Inherited {
-    /// Listeners, each for a service: none, if nobody passed any.
+    /// Listeners, each for a service. Empty if none were passed.
     Listeners(Vec<(Service, TcpListener)>),
     /// One connection, on standard input (`inetd(8)`, or `Accept=yes` in `systemd.socket(5)`).
     Connection(TcpStream),
 }
 
-/// Takes what was inherited. It changes the environment, so there must be one thread only.
+/// Takes the inherited sockets. The process must have only one thread, because this changes the environment.
 pub(crate) fn take() -> Result<Inherited, String> {
     let mut passed = passed()?;
     match kind(io::stdin()) {
         Some(Kind::TcpListener | Kind::TcpConnection) => {}
-        // Some programs, `sshd(8)` among them, give every child such a standard input in place of a pipe.
+        // `sshd(8)` and other programs give their children a Unix connection in place of a pipe.
         Some(Kind::UnixConnection) | None => return passed.serve(),
-        Some(kind) => return Err(format!("cannot serve standard input: it is {kind}")),
+        Some(kind) => {
+            return Err(format!(
+                "cannot serve standard input: it is {kind}; expected a TCP socket"
+            ));
+        }
     }
     passed.drop_if_on_stdin()?;
     take_stdin().map_err(|error| format!("cannot take the socket on standard input: {error}"))
 }
 
-/// Warns if standard input is a socket that [`take`] has left alone.
+/// Warns if standard input is a socket that [`take`] did not take.
 pub(crate) fn warn_about_stdin() {
     if let Some(kind) = kind(io::stdin()) {
         log::warn!("standard input is {kind}, and is not served; expected a TCP socket");
@@ -58,18 +62,18 @@ struct Passed {
     names: Vec<String>,
 }
 
-/// Reads what a service manager says about descriptors, if it says that to this process.
+/// Reads the variables of `sd_listen_fds(3)`, if they are meant for this process.
 fn passed() -> Result<Passed, String> {
     let none = Passed {
         descriptors: ListenFd::empty(),
         first: 3,
         names: Vec::new(),
     };
-    // Without a process it is not known to be for this one.
+    // The variables may be inherited from a parent that was the one to get the descriptors.
     if number::<u32>("LISTEN_PID", "the number of a process")? != Some(process::id()) {
         return Ok(none);
     }
-    // The number of a process may be given again, its identity is not.
+    // A process number may be used again, but the number of a pidfd is never used again.
     let identity = number::<u64>("LISTEN_PIDFDID", "the identity of a process")?;
     if identity.is_some_and(|identity| own_identity().is_some_and(|own| own != identity)) {
         return Ok(none);
@@ -77,10 +81,10 @@ fn passed() -> Result<Passed, String> {
     let Some(count) = number::<u32>("LISTEN_FDS", "a number of descriptors")? else {
         return Ok(none);
     };
-    // `listenfd` reads this one, too; systemd doesn't set it.
+    // `listenfd` reads this variable, too. systemd doesn't set it.
     let first = number::<u16>("LISTEN_FDS_FIRST_FD", "a descriptor")?.unwrap_or(3);
     let first = u32::from(first);
-    // Before anything takes memory for so many.
+    // Check this first, because the code below allocates memory for `count` descriptors.
     if let Some(closed) = (first..first.saturating_add(count)).find(|&fd| !may_be_open(fd)) {
         return Err(format!(
             "LISTEN_FDS={:?} is wrong: descriptor {closed} is not open",
@@ -108,7 +112,7 @@ fn passed() -> Result<Passed, String> {
 }
 
 impl Passed {
-    /// Takes all as listeners, each for the service that its name says.
+    /// Takes all descriptors as listeners, each for the service of its name.
     fn serve(mut self) -> Result<Inherited, String> {
         (0..self.descriptors.len())
             .map(|index| self.take_listener(index))
@@ -129,13 +133,13 @@ impl Passed {
                     wrong(&kind)
                 )),
                 Some(kind) => Err(wrong(&kind)),
-                None => Err(wrong(&"no socket")),
+                None => Err(wrong(&"not a socket")),
             },
         };
         result.map_err(|what| format!("{} {what}", self.describe(index)))
     }
 
-    /// Takes any socket, or says what it is instead.
+    /// Takes a socket of any kind, or returns what else the descriptor is.
     fn take_socket(&mut self, index: usize) -> Result<OwnedFd, &'static str> {
         for domain in [Domain::IPV4, Domain::UNIX] {
             for kind in [Type::STREAM, Type::DGRAM, Type::SEQPACKET, Type::RAW] {
@@ -152,17 +156,21 @@ impl Passed {
         Err(if is_socket {
             "a socket of another family"
         } else {
-            "no socket"
+            "not a socket"
         })
     }
 
-    /// Lets go of the connection that a service manager has passed once more, beside standard input.
+    /// Closes the descriptors that are the socket on standard input once more.
+    ///
+    /// # Errors
+    ///
+    /// A descriptor is something else. Then it is not clear which socket to serve.
     fn drop_if_on_stdin(&mut self) -> Result<(), String> {
         for index in 0..self.descriptors.len() {
             let taken = self.take_socket(index);
             if !taken.is_ok_and(|socket| is_same(io::stdin(), socket)) {
                 return Err(format!(
-                    "{} is not the socket on standard input; expected one or the other",
+                    "{} is not the socket on standard input; pass one or the other",
                     self.describe(index)
                 ));
             }
@@ -179,7 +187,7 @@ impl Passed {
     }
 }
 
-/// Reads a variable that must be a number if it is set.
+/// Reads a variable that must be a number or unset.
 fn number<N: FromStr>(variable: &str, expected: &str) -> Result<Option<N>, String> {
     let Some(value) = env::var_os(variable) else {
         return Ok(None);
@@ -193,7 +201,7 @@ fn number<N: FromStr>(variable: &str, expected: &str) -> Result<Option<N>, Strin
     }
 }
 
-/// Returns whether a descriptor is open, or may be, where the system does not say.
+/// Returns whether a descriptor is open. Without `/proc`, returns whether the limit allows its number.
 fn may_be_open(fd: u32) -> bool {
     let open = Path::new("/proc/self/fd");
     if open.exists() {
@@ -203,13 +211,13 @@ fn may_be_open(fd: u32) -> bool {
     limit.is_none_or(|limit| u64::from(fd) < limit)
 }
 
-/// Returns the identity of this process, which no other ever has: the inode number of its pidfd, since
-/// Linux 6.9 (`pidfd_open(2)`).
+/// Returns the inode number of this process's pidfd. Since Linux 6.9 no other process ever has the same one
+/// (`pidfd_open(2)`).
 #[cfg(target_os = "linux")]
 fn own_identity() -> Option<u64> {
     const PIDFS_MAGIC: u64 = 0x5049_4446;
     let own = pidfd_open(getpid(), PidfdFlags::empty()).ok()?;
-    // In older kernels all pidfds have one inode.
+    // On older kernels all pidfds share one inode.
     let is_unique = fstatfs(&own).ok()?.f_type.cast_unsigned() == PIDFS_MAGIC;
     is_unique.then(|| fstat(&own).ok().map(|stat| stat.st_ino))?
 }
@@ -219,20 +227,27 @@ fn own_identity() -> Option<u64> {
     None
 }
 
-/// Returns what `FileDescriptorName=` asks for. Without one the name is that of the socket's unit
-/// (`sd_listen_fds_with_names(3)`), and it is for the echo.
+/// Returns the service that `FileDescriptorName=` names.
+///
+/// Without that setting, systemd names the descriptor after its socket unit (`sd_listen_fds_with_names(3)`).
+/// Such a descriptor is for the echo.
 fn service(name: &str) -> Result<Service, String> {
     if matches!(name, "" | "unknown") || name.ends_with(".socket") {
         return Ok(Service::Echo);
     }
-    Service::from_str(name, false).map_err(|_| "does not have the name of a service".to_owned())
+    Service::from_str(name, false).map_err(|_| {
+        format!(
+            "is not named after a service; set FileDescriptorName= to one of: {}",
+            service::names()
+        )
+    })
 }
 
-/// What a socket is.
+/// The kind of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     TcpListener,
-    /// Also if its peer has reset it, and it has no peer any more.
+    /// A connection that its peer has reset counts, too, although `getpeername(2)` fails on it.
     TcpConnection,
     Udp,
     UnixListener,
@@ -255,7 +270,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Returns what a socket is; nothing, if it is no socket.
+/// Returns the kind of a socket, or `None` if the descriptor is not a socket.
 fn kind(fd: impl AsFd) -> Option<Kind> {
     let socket = SockRef::from(&fd);
     let kind = socket.r#type().ok()?;
@@ -276,14 +291,16 @@ fn listens(socket: impl AsFd) -> bool {
     rustix::net::sockopt::socket_acceptconn(socket).unwrap_or(false)
 }
 
-/// Apple's systems don't say (`SO_ACCEPTCONN`), but who listens has no peer.
+/// Apple's systems lack `SO_ACCEPTCONN`. A listening socket has no peer, so that tells it apart.
 #[cfg(target_vendor = "apple")]
 fn listens(socket: impl AsFd) -> bool {
     SockRef::from(&socket).peer_addr().is_err()
 }
 
-/// Takes the socket off the standard descriptors, so that it is held once, and nothing that is printed
-/// or logged gets into it.
+/// Moves the socket from the standard descriptors to a descriptor of its own.
+///
+/// Otherwise the client would get what this process prints or logs, and the connection would stay open after
+/// the server has closed its descriptor.
 fn take_stdin() -> io::Result<Inherited> {
     let null = File::options().read(true).write(true).open("/dev/null")?;
     let socket = io::stdin().as_fd().try_clone_to_owned()?;

@@ -1,5 +1,5 @@
-//! The limits of the system: descriptors are raised as far as allowed, and `--max-connections` is
-//! checked against what it needs.
+//! The limits of the system: raises the one on descriptors, and warns if `--max-connections` needs more than
+//! they allow.
 
 use std::fs;
 use std::path::Path;
@@ -14,30 +14,31 @@ pub(crate) fn raise_descriptors() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(errno) = setrlimit(Resource::Nofile, limit) {
-        log::warn!("cannot raise the descriptor limit: {errno}");
+        log::warn!(
+            "cannot raise the soft limit on descriptors (RLIMIT_NOFILE) to the hard one: {errno}"
+        );
     }
 }
 
-/// The descriptors that the library opens later: the pipes of streams, as `EchoHandler` says, and
-/// some for reactors.
-const LATER: u64 = 64 + 36;
+/// Descriptors that the library opens later: the pipes of streams (see `EchoHandler`), and those of the
+/// reactors.
+const LIBRARY_DESCRIPTORS: u64 = 64 + 36;
 
-/// What a connection may take while it is busy: its buffers, in the kernel. Idle it takes 5 KiB.
-const MEMORY_EACH: u64 = 64 * 1024;
+/// Memory of a busy connection: its buffers in the kernel. An idle one takes 5 KiB.
+const MEMORY_PER_CONNECTION: u64 = 64 * 1024;
 
-/// What the process takes beside its connections.
+/// Memory of the process without connections.
 const MEMORY_BASE: u64 = 64 * 1024 * 1024;
 
-/// The threads beside those of connections: listeners, reactors, the log, signals, notification.
+/// Threads that carry no handler: listeners, reactors, the log, signals, the notification.
 const THREADS_BASE: usize = 16;
 
-/// Warns if `connections` of each service, beside what is open now, would exceed the limit on
-/// descriptors, on threads or on memory.
+/// Warns if `connections` of each service need more descriptors, threads or memory than the system allows.
 pub(crate) fn check(connections: usize, services: &[Service]) {
     let (operators, services): (Vec<Service>, Vec<Service>) = services
         .iter()
         .partition(|service| service.is_for_operators());
-    // These have a small limit of their own.
+    // The services for operators have a small limit of their own.
     let limit_of = |service: &Service| service.max_connections(connections);
     let operators = operators.iter().map(limit_of).sum();
     check_descriptors(connections, services.len(), operators);
@@ -58,20 +59,20 @@ fn check_descriptors(connections: usize, services: usize, operators: usize) {
     let Some(limit) = getrlimit(Resource::Nofile).current else {
         return;
     };
-    let room = limit.saturating_sub((open() + operators) as u64 + LATER);
+    let room = limit.saturating_sub((open() + operators) as u64 + LIBRARY_DESCRIPTORS);
     if connections.saturating_mul(services) as u64 > room {
         let each = match services {
             1 => String::new(),
             _ => format!(" for each of {services} services"),
         };
         let rest = match room {
-            0 => "which leaves none for connections".to_owned(),
+            0 => "none is left for connections".to_owned(),
             _ => format!("beyond {room} connections new ones will wait"),
         };
         log::warn!(
             connections, limit, room;
             "--max-connections {connections}{each} does not fit under the descriptor limit of {limit}: \
-             {rest}"
+             {rest}; raise the limit (ulimit -Hn, LimitNOFILE=)"
         );
     }
 }
@@ -86,7 +87,8 @@ fn check_threads(connections: usize, services: &[String], operators: usize) {
         log::warn!(
             connections, limit;
             "--max-connections {connections} does not fit under the limit of {limit} threads, one for \
-             each connection of {names}: beyond it new ones will wait"
+             each connection of {names}: beyond it new ones will wait; raise the limit (TasksMax=, \
+             vm.max_map_count, kernel.threads-max)"
         );
     }
 }
@@ -95,37 +97,39 @@ fn check_memory(connections: usize) {
     let Some(limit) = cgroup_limit("memory.max") else {
         return;
     };
-    let needed = MEMORY_BASE.saturating_add((connections as u64).saturating_mul(MEMORY_EACH));
+    let needed =
+        MEMORY_BASE.saturating_add((connections as u64).saturating_mul(MEMORY_PER_CONNECTION));
     if needed > limit {
         let [needed_mib, limit_mib] = [needed, limit].map(|bytes| bytes / (1024 * 1024));
         log::warn!(
             connections, limit, needed;
             "{connections} busy connections may take {needed_mib} MiB, and the memory limit is \
-             {limit_mib} MiB (memory.max, MemoryMax=)"
+             {limit_mib} MiB (memory.max, MemoryMax=): raise it, or lower --max-connections"
         );
     }
 }
 
-/// Returns the lowest limit of the control groups that this process is in (`cgroups(7)`, version 2).
+/// Returns the lowest limit `name` of the control groups around this process (`cgroups(7)`, version 2).
 fn cgroup_limit(name: &str) -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     lowest_limit(Path::new("/sys/fs/cgroup"), &groups, name)
 }
 
-/// Returns the lowest limit that `name` has in the group that `groups` names, and in those around it.
+/// Returns the lowest limit `name` of a group and its ancestors. `groups` is the text of `/proc/self/cgroup`.
 fn lowest_limit(root: &Path, groups: &str, name: &str) -> Option<u64> {
     let group = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let limits = Path::new(group).ancestors().filter_map(|group| {
-        // Where there is no limit it is `max`.
+        // The file of a group without a limit has `max`, which is not a number.
         let path = root.join(group).join(name);
         fs::read_to_string(path).ok()?.trim().parse().ok()
     });
     limits.min()
 }
 
+/// Returns how many descriptors are open.
 fn open() -> usize {
-    // Listing the directory takes one itself. Where there is none, the standard three, the
-    // listener and the wake-ups are close enough.
+    // Listing the directory takes a descriptor itself. Without `/proc`, 10 is close enough: the standard
+    // streams, the listener and the wake-up pipes.
     fs::read_dir("/proc/self/fd").map_or(10, |entries| entries.count() - 1)
 }
 

@@ -1,4 +1,4 @@
-//! The listening sockets of this process: those that were passed to it, and those that it binds.
+//! The listening sockets of this process: those that it inherits, and those that it binds.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -16,7 +16,9 @@ use crate::reuse_port;
 use crate::run;
 use crate::service::Service;
 
-/// Binds everything that was asked for, or nothing. What was passed takes the place of `--listen`.
+/// Binds every address of `--listen` and `--service`, or none.
+///
+/// Listeners that were `passed` to this process take the place of `--listen`.
 pub(crate) fn bind(
     cli: &Cli,
     passed: Vec<(Service, TcpListener)>,
@@ -35,7 +37,7 @@ pub(crate) fn bind(
             resolved,
         });
     }
-    // Before the first is bound, so that the error doesn't depend on which ports are free.
+    // Check before binding. Otherwise the error would depend on which ports are free.
     if let Some(clash) = clash(&wanted) {
         return Err(Cli::command()
             .error(UsageError::ArgumentConflict, clash)
@@ -66,17 +68,17 @@ pub(crate) fn bind(
     Ok(listeners)
 }
 
-/// Says what to do about a port that takes a privilege, and about one that can't be shared.
+/// Adds to the error of a `bind(2)` what to do about it.
 fn explain(error: socketserver::Error, shares: bool) -> Box<dyn Error> {
     match error.kind() {
         ErrorKind::PermissionDenied => format!(
-            "{}; ports below {} take root, or the capability CAP_NET_BIND_SERVICE",
+            "{}; ports below {} need root or the capability CAP_NET_BIND_SERVICE",
             reason(&error),
             unprivileged_port()
         )
         .into(),
         ErrorKind::AddrInUse if shares => format!(
-            "{}; only processes of the same user share it, each with --reuse-port",
+            "{}; to share it, run both processes as the same user and with --reuse-port",
             reason(&error)
         )
         .into(),
@@ -84,7 +86,7 @@ fn explain(error: socketserver::Error, shares: bool) -> Box<dyn Error> {
     }
 }
 
-/// Returns the first port that everybody may bind.
+/// Returns the lowest port that takes no privilege to bind.
 fn unprivileged_port() -> u16 {
     fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start")
         .ok()
@@ -92,19 +94,19 @@ fn unprivileged_port() -> u16 {
         .unwrap_or(1024)
 }
 
-/// Addresses that a service is to listen on, and how they were written.
+/// An address of the command line for a service, as written and as resolved.
 struct Wanted<'c> {
     service: Service,
     addr: &'c ListenAddr,
     resolved: Vec<SocketAddr>,
 }
 
-/// Returns which two can't be listened on together: one address twice, or services that share one.
+/// Returns the first clash: an address that is given twice, or two services at one address.
 fn clash(wanted: &[Wanted<'_>]) -> Option<String> {
     for (index, one) in wanted.iter().enumerate() {
         for other in &wanted[..index] {
             for (a, b) in pairs(&one.resolved, &other.resolved) {
-                // With port 0 the system gives each a port of its own.
+                // For port 0 the system picks another port each time.
                 let is_same = a == b && a.port() != 0;
                 if is_same && one.service == other.service {
                     return Some(format!("{a} is given twice"));
@@ -129,8 +131,10 @@ fn pairs<'a>(
         .flat_map(|one| others.iter().map(move |other| (one, other)))
 }
 
-/// Returns whether a socket that listens on `one` gets the clients of `other`, too: that of `[::]`
-/// gets all, because it takes IPv4 clients, and that of `0.0.0.0` those of IPv4.
+/// Returns whether a socket that listens on `one` gets the clients of `other`, too.
+///
+/// A socket at `[::]` gets all clients of its port, because it also accepts IPv4. A socket at `0.0.0.0` gets
+/// the IPv4 clients.
 fn covers(one: &SocketAddr, other: &SocketAddr) -> bool {
     one.ip().is_unspecified()
         && one != other

@@ -1,5 +1,5 @@
-//! `echod`, a TCP echo daemon: the library's [`EchoHandler`](socketserver::EchoHandler), and its
-//! other services, with a command line, a log and signals.
+//! `echod`, a TCP echo daemon. It serves the library's [`EchoHandler`](socketserver::EchoHandler) and
+//! other small services, and adds a command line, a log and signals.
 
 mod address;
 mod banner;
@@ -40,7 +40,7 @@ use crate::probe::Failure;
 use crate::run::Handles;
 use crate::service::Service;
 
-/// The exit code of a stop at which connections had to be aborted.
+/// The exit code if the stop aborted connections.
 const ABORTED: u8 = 8;
 
 fn main() -> ExitCode {
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
             Some(Command::Probe(options)) => command(probe::run(options)),
             Some(Command::Generate { artifact }) => print(|| generate::print(*artifact)),
         },
-        // The help, or the version.
+        // `--help` or `--version`: clap returns their text as an error for standard output.
         Err(answer) if !answer.use_stderr() => print(|| answer.print()),
         Err(error) => match logging::start(LevelFilter::Error, cli::log_format()) {
             Ok(log) => fail(log, &error),
@@ -59,10 +59,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Ends what is not the daemon, with the exit code that it returned, or with that of its error.
+/// Turns the result of a subcommand into the exit code, and prints an error to standard error.
 fn command(result: Result<u8, Box<dyn Error>>) -> ExitCode {
     ExitCode::from(result.unwrap_or_else(|error| {
-        // With standard error closed nobody reads it.
+        // Ignore a failure: standard error may be closed, and there is no other place for the message.
         let _ = writeln!(io::stderr(), "echod: {}", reason(&*error));
         error
             .downcast_ref::<Failure>()
@@ -70,12 +70,13 @@ fn command(result: Result<u8, Box<dyn Error>>) -> ExitCode {
     }))
 }
 
+/// Prints to standard output, and returns the exit code.
 fn print(text: impl FnOnce() -> io::Result<()>) -> ExitCode {
     command(text().map(|()| 0).map_err(cannot_print))
 }
 
 fn daemon(cli: &Cli) -> ExitCode {
-    // Before there is a second thread.
+    // `take` changes the environment, which is safe only while this process has one thread.
     let inherited = inherited::take();
     let handles = Arc::new(Handles::default());
     let signals = signals::handle(&handles, cli.shutdown_delay);
@@ -104,13 +105,13 @@ fn daemon(cli: &Cli) -> ExitCode {
     }
 }
 
-/// Says why the daemon can't go on: in the log, and to the service manager.
+/// Reports a fatal error to the log and to the service manager, and returns the exit code.
 fn fail(log: Log, error: &(dyn Error + 'static)) -> ExitCode {
     let usage = error.downcast_ref::<clap::Error>();
     let reason = usage.map_or_else(|| reason(error), usage::on_one_line);
     systemd::failed(&reason);
     match usage {
-        // With colours, and how to go on.
+        // clap's own message has colours, and a hint on how to go on.
         Some(usage) if log.is_plain() => {
             let _ = usage.print();
         }
@@ -120,7 +121,7 @@ fn fail(log: Log, error: &(dyn Error + 'static)) -> ExitCode {
     usage.map_or(ExitCode::FAILURE, |_| ExitCode::from(usage::EXIT_CODE))
 }
 
-/// Returns an error with all that led to it, on one line.
+/// Returns an error and its sources as one line, separated by colons.
 fn reason(error: &dyn Error) -> String {
     let chain: Vec<_> = successors(Some(error), |&error| error.source())
         .map(ToString::to_string)
@@ -133,23 +134,25 @@ fn cannot_print(error: io::Error) -> Box<dyn Error> {
     format!("cannot print to standard output: {error}").into()
 }
 
-/// Returns how many connections had to be aborted.
+/// Serves until the servers have stopped, and returns how many connections the stop aborted.
 fn serve(
     cli: &Cli,
     inherited: Result<Inherited, String>,
     handles: &Arc<Handles>,
 ) -> Result<u64, Box<dyn Error>> {
     limits::raise_descriptors();
-    // So that no file system that it was started from is kept busy by it.
-    env::set_current_dir("/").map_err(|error| format!("cannot change to /: {error}"))?;
+    // A file system that holds the working directory of a process can't be unmounted.
+    env::set_current_dir("/")
+        .map_err(|error| format!("cannot change the working directory to /: {error}"))?;
     let inherited = inherited?;
     inherited::warn_about_stdin();
-    warnings::tell(cli, &inherited);
-    let is_for_one = matches!(inherited, Inherited::Connection(_));
+    warnings::log_all(cli, &inherited);
+    let has_one_connection = matches!(inherited, Inherited::Connection(_));
     let servers = run::make(cli, inherited)?;
-    // Before anybody is told of the addresses: from now on a signal has something to end.
+    // Signals stop these servers from now on. Announcing the addresses first would be a race: a signal in
+    // between would end the process without a shutdown.
     handles.set(&servers, cli.drain_timeout);
-    if !is_for_one {
+    if !has_one_connection {
         let services: Vec<_> = servers.iter().map(|(service, _)| *service).collect();
         limits::check(cli.max_connections.get(), &services);
     }
@@ -165,8 +168,8 @@ fn serve(
     })
 }
 
-/// Returns each address that is listened on, a line each, after the name of its service unless that is
-/// the echo.
+/// Returns the listening addresses, one a line. The name of the service and `=` come before each address,
+/// except those of the echo.
 fn addrs(servers: &[(Service, TcpServer)]) -> String {
     let mut addrs = String::new();
     for (service, server) in servers {
@@ -181,8 +184,11 @@ fn addrs(servers: &[(Service, TcpServer)]) -> String {
     addrs
 }
 
-/// Writes the addresses for a script to read, and ends the script's input: standard output is
-/// replaced by the null device, so that nothing that is opened later takes its number.
+/// Prints the addresses, then closes standard output, so that a script that reads the addresses sees the
+/// end of file.
+///
+/// The null device takes the place of standard output. Otherwise the next file that this process opens
+/// would get descriptor 1.
 fn print_and_close(addrs: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(addrs.as_bytes())?;

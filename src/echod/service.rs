@@ -1,4 +1,4 @@
-//! What the daemon can serve, and how it is asked for on the command line: `NAME=ADDR`.
+//! The services of the daemon, and how to parse `NAME=ADDR`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use crate::metrics::Metrics;
 use crate::run::Handles;
 use crate::systat;
 
-/// The most connections at once of a service that is for operators. Each takes a thread for as long as
-/// its request does, and so many threads fit beside those of the other services.
+/// Maximum simultaneous connections of a service for operators (`systat`, `metrics`). Each takes a thread
+/// while its request lasts, and this many threads fit beside those of the other services.
 const MAX_OPERATORS: usize = 64;
 
-/// A service. The order is that in which they are printed.
+/// A service, in the order in which the services are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Service {
     Echo,
@@ -34,8 +34,9 @@ pub(crate) enum Service {
 }
 
 impl Service {
-    /// Serves until the server has stopped. The `banner` is for the echo. Services that show what the
-    /// others do look at `all`.
+    /// Serves until the server has stopped.
+    ///
+    /// Only the echo sends the `banner`. `systat` and `metrics` read the state of `all` servers.
     pub(crate) fn serve(
         self,
         server: TcpServer,
@@ -70,22 +71,22 @@ impl Service {
 }
 
 impl Service {
-    /// Returns whether each connection keeps a thread for as long as its client likes.
+    /// Returns whether each connection keeps a thread until its client closes.
     pub(crate) fn needs_threads(self) -> bool {
         matches!(self, Self::Chargen)
     }
 
-    /// Returns whether the service shows what the others do.
+    /// Returns whether the service shows the state of the daemon, instead of serving clients.
     pub(crate) fn is_for_operators(self) -> bool {
         matches!(self, Self::Systat | Self::Metrics)
     }
 
-    /// Returns how many connections the service takes at once where others take `most`.
-    pub(crate) fn max_connections(self, most: usize) -> usize {
+    /// Returns the service's own limit of connections, where `limit` is that of `--max-connections`.
+    pub(crate) fn max_connections(self, limit: usize) -> usize {
         if self.is_for_operators() {
-            most.min(MAX_OPERATORS)
+            limit.min(MAX_OPERATORS)
         } else {
-            most
+            limit
         }
     }
 }
@@ -97,22 +98,25 @@ impl fmt::Display for Service {
     }
 }
 
-/// Reads `NAME=ADDR`.
+/// Parses `NAME=ADDR`.
 pub(crate) fn at_address(text: &str) -> Result<(Service, ListenAddr), String> {
     let (name, addr) = text
         .split_once('=')
         .ok_or("expected NAME=ADDR, as in daytime=:13")?;
     let service = Service::from_str(name, false).map_err(|_| {
-        let all: Vec<_> = Service::value_variants()
-            .iter()
-            .map(Service::to_string)
-            .collect();
-        format!(
-            "unknown service {name:?}; known services: {}",
-            all.join(", ")
-        )
+        let known = names();
+        format!("unknown service {name:?}; known services: {known}")
     })?;
     Ok((service, addr.parse()?))
+}
+
+/// Returns the names of all services, separated by commas.
+pub(crate) fn names() -> String {
+    let all: Vec<_> = Service::value_variants()
+        .iter()
+        .map(Service::to_string)
+        .collect();
+    all.join(", ")
 }
 
 #[cfg(test)]

@@ -1,5 +1,4 @@
-//! What the daemon warns of once, at its start: settings that have no effect here, and variables that
-//! it does not know.
+//! Warnings at the start: about settings without effect, and about unknown `ECHOD_` variables.
 
 use std::collections::BTreeSet;
 use std::{env, fs};
@@ -10,14 +9,17 @@ use socketserver::Builder;
 use crate::cli::Cli;
 use crate::inherited::Inherited;
 
-/// What the names of all variables begin with.
+/// The prefix of all variables.
 const PREFIX: &str = "ECHOD_";
 
-/// Names that are less alike than this, from 0 to 1, are not taken for one another: clap's own measure.
-const ALIKE: f64 = 0.7;
+/// The least similarity, from 0 to 1, of a name that is suggested instead: the value that clap uses.
+const MIN_SIMILARITY: f64 = 0.7;
 
-/// Warns, except where the daemon serves one connection: whoever connects could fill the log.
-pub(crate) fn tell(cli: &Cli, inherited: &Inherited) {
+/// Logs all warnings.
+///
+/// A process that serves one inherited connection logs none. Otherwise each client would add the same lines
+/// to the log.
+pub(crate) fn log_all(cli: &Cli, inherited: &Inherited) {
     let Inherited::Listeners(passed) = inherited else {
         return;
     };
@@ -28,7 +30,7 @@ pub(crate) fn tell(cli: &Cli, inherited: &Inherited) {
         log::warn!("{name} has no effect: the sockets that were passed to echod take its place");
     }
     let binds_nothing = !passed.is_empty() && cli.service.is_empty();
-    // `ECHOD_REUSE_PORT=false` asks for nothing.
+    // `ECHOD_REUSE_PORT=false` has no effect anyway.
     let reuse_port = cli.given.name("reuse_port").filter(|_| cli.reuse_port);
     for name in [
         cli.given.name("backlog"),
@@ -52,7 +54,7 @@ pub(crate) fn tell(cli: &Cli, inherited: &Inherited) {
         .filter(|_| cli.busy_poll > Builder::MAX_BUSY_POLL)
     {
         let (given, most) = (cli.busy_poll, Builder::MAX_BUSY_POLL);
-        log::warn!("{name} is {given:?}, but at most {most:?} has an effect");
+        log::warn!("{name} is {given:?}, above the maximum of {most:?}, which is used instead");
     }
 }
 
@@ -61,7 +63,7 @@ fn somaxconn() -> Option<u32> {
     text.trim().parse().ok()
 }
 
-/// Returns what to say of the variables that are named like this daemon's, but are not.
+/// Returns a warning for each variable with the prefix that is not a setting.
 fn unknown_variables() -> Vec<String> {
     let command = Cli::command();
     let known = command
@@ -79,30 +81,30 @@ fn unknown_variables() -> Vec<String> {
 }
 
 fn warning(name: &str, known: &BTreeSet<&str>) -> String {
-    let alike = |known: &&str| strsim::jaro(end(name), end(known));
+    let similarity = |known: &&str| strsim::jaro(without_prefix(name), without_prefix(known));
     let closest = known
         .iter()
-        .max_by(|a, b| alike(a).total_cmp(&alike(b)))
-        .filter(|known| alike(known) > ALIKE);
+        .max_by(|a, b| similarity(a).total_cmp(&similarity(b)))
+        .filter(|known| similarity(known) > MIN_SIMILARITY);
     let tip = closest.map_or_else(String::new, |known| format!("; did you mean {known}?"));
-    format!("unknown variable {name}{tip}")
+    format!("unknown variable {name} is ignored{tip}")
 }
 
-fn end(name: &str) -> &str {
+fn without_prefix(name: &str) -> &str {
     name.strip_prefix(PREFIX).unwrap_or(name)
 }
 
-/// Returns whether Kubernetes makes this variable in every container, for a service that is named
-/// echod, or begins so.
+/// Returns whether Kubernetes sets this variable in every container, because a Kubernetes service has a name
+/// that begins with "echod".
 fn is_of_kubernetes(name: &str, value: &str) -> bool {
     let is_port = |value: &str| value.parse::<u16>().is_ok();
     if name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT") {
         return true;
     }
     match name.split_once("_PORT") {
-        // As in tcp://10.0.0.1:7, which a person would not write.
+        // Such as tcp://10.0.0.1:7, which no user would set.
         Some((_, "")) => value.contains("://"),
-        // As in _7_TCP_ADDR.
+        // Such as _7_TCP_ADDR.
         Some((_, port)) => port.split('_').nth(1).is_some_and(is_port),
         None => false,
     }
@@ -140,9 +142,9 @@ mod tests {
     #[test]
     fn a_name_that_is_alike_is_told() {
         let known = BTreeSet::from(["ECHOD_LISTEN", "ECHOD_BACKLOG"]);
-        let expected = "unknown variable ECHOD_LISTN; did you mean ECHOD_LISTEN?";
+        let expected = "unknown variable ECHOD_LISTN is ignored; did you mean ECHOD_LISTEN?";
         assert_eq!(warning("ECHOD_LISTN", &known), expected);
-        let expected = "unknown variable ECHOD_PORT";
+        let expected = "unknown variable ECHOD_PORT is ignored";
         assert_eq!(warning("ECHOD_PORT", &known), expected);
     }
 }

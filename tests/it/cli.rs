@@ -129,7 +129,7 @@ fn a_port_without_permission_is_named() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(
         stderr.contains("cannot bind 127.0.0.1:7: Permission denied")
-            && stderr.contains("ports below 1024 take root, or the capability CAP_NET_BIND"),
+            && stderr.contains("ports below 1024 need root or the capability CAP_NET_BIND"),
         "{stderr}"
     );
     assert_eq!(output.status.code(), Some(1));
@@ -272,12 +272,12 @@ fn settings_without_effect_and_unknown_variables_are_told_once() {
     assert_eq!(
         warnings(&mut command),
         [
-            "unknown variable ECHOD_LISTN; did you mean ECHOD_LISTEN?".to_owned(),
+            "unknown variable ECHOD_LISTN is ignored; did you mean ECHOD_LISTEN?".to_owned(),
             format!(
                 "ECHOD_BACKLOG is {}, but the kernel takes at most {somaxconn} (net.core.somaxconn)",
                 somaxconn + 1
             ),
-            "--busy-poll is 1s, but at most 20ms has an effect".to_owned(),
+            "--busy-poll is 1s, above the maximum of 20ms, which is used instead".to_owned(),
         ]
     );
 

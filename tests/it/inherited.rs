@@ -81,16 +81,16 @@ fn a_socket_on_standard_input_that_is_not_tcp_is_refused() {
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     assert_eq!(
         refused(udp.into()),
-        "cannot serve standard input: it is a UDP socket"
+        "cannot serve standard input: it is a UDP socket; expected a TCP socket"
     );
     assert_eq!(
         refused(unix_listener("stdin").into()),
-        "cannot serve standard input: it is a listening Unix socket"
+        "cannot serve standard input: it is a listening Unix socket; expected a TCP socket"
     );
     let (datagram, _peer) = UnixDatagram::pair().unwrap();
     assert_eq!(
         refused(datagram.into()),
-        "cannot serve standard input: it is a Unix socket without a connection"
+        "cannot serve standard input: it is a Unix socket without a connection; expected a TCP socket"
     );
 }
 
@@ -128,7 +128,7 @@ fn what_is_passed_and_cannot_be_served_is_refused_with_its_number_name_and_kind(
     let file = std::fs::File::open("/dev/null").unwrap();
     assert_eq!(
         refused(file.into(), "echo"),
-        "descriptor 3 (\"echo\") is no socket; expected a listening TCP socket"
+        "descriptor 3 (\"echo\") is not a socket; expected a listening TCP socket"
     );
     let peer = listener();
     let connection = TcpStream::connect(peer.local_addr().unwrap()).unwrap();
@@ -139,7 +139,8 @@ fn what_is_passed_and_cannot_be_served_is_refused_with_its_number_name_and_kind(
     );
     assert_eq!(
         refused(listener().into(), "gopher"),
-        "descriptor 3 (\"gopher\") does not have the name of a service"
+        "descriptor 3 (\"gopher\") is not named after a service; set FileDescriptorName= to one of: echo, \
+         daytime, daytime-long, daytime-short, time, discard, chargen, systat, metrics"
     );
 }
 

@@ -63,8 +63,8 @@ fn an_address_of_a_server_that_did_not_ask_for_it_is_in_use() {
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
     let expected = format!(
-        "cannot bind {}: Address already in use (os error 98); only processes of the same user share it, \
-         each with --reuse-port\n",
+        "cannot bind {}: Address already in use (os error 98); to share it, run both processes as the same \
+         user and with --reuse-port\n",
         one.addr
     );
     assert!(said.ends_with(&expected), "{said}");

@@ -24,7 +24,7 @@ refuses() {
 refuses datagram $'ListenDatagram=127.0.0.1:1007\nFileDescriptorName=syslog' \
     'descriptor \d \("syslog"\) is a UDP socket; expected a listening TCP socket'
 refuses unknown $'ListenStream=127.0.0.1:1007\nFileDescriptorName=gopher' \
-    'descriptor \d \("gopher"\) does not have the name of a service'
+    'descriptor \d \("gopher"\) is not named after a service; set FileDescriptorName= to one of: echo, daytime, '
 refuses local $'ListenStream=/run/local.sock' \
     'descriptor \d \("local.socket"\) is a listening Unix socket; expected a listening TCP socket'
 
