@@ -1,5 +1,4 @@
-//! An address to listen on, or to connect to: as it is written on the command line, and as the
-//! system resolves it.
+//! Parses the address to listen on, or to connect to, from the command line, and resolves it.
 
 use std::fmt;
 use std::io;
@@ -10,11 +9,11 @@ use dns_lookup::{AddrInfoHints, LookupErrorKind, SockType, getaddrinfo};
 
 /// `HOST:PORT`, `:PORT` or `[IPV6]:PORT`, where PORT may be the name of a service.
 ///
-/// Parsing takes the text apart, and rejects what `getaddrinfo(3)` would take for something that
-/// nobody means. What a name stands for is up to the system (`/etc/hosts`, `/etc/services`, DNS).
+/// Parsing splits the text, and rejects forms that `getaddrinfo(3)` reads as a surprising address. The
+/// system resolves names later (`/etc/hosts`, `/etc/services`, DNS).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ListenAddr {
-    /// Empty or `*` for every address of this machine, or, to connect to, for the loopback.
+    /// Empty or `*` means every address of this machine to a listener, and the loopback to a client.
     host: String,
     service: String,
 }
@@ -26,15 +25,15 @@ impl FromStr for ListenAddr {
         // People write a space after the comma of a list.
         let text = text.trim();
         if text.contains("://") {
-            return Err("expected HOST:PORT, such as localhost:7007, but this is a URL".to_owned());
+            return Err("expected HOST:PORT, such as localhost:7007, not a URL".to_owned());
         }
         if text.starts_with(['/', '@', '.']) || text.starts_with("unix:") {
-            return Err("expected HOST:PORT: only TCP is served, no Unix socket".to_owned());
+            return Err("expected HOST:PORT: Unix sockets are not supported, only TCP".to_owned());
         }
         if is_number(text) {
             return Err(format!(
-                "expected HOST:PORT; for port {text} of this machine alone write 127.0.0.1:{text}, \
-                 for every network :{text}"
+                "expected HOST:PORT; write 127.0.0.1:{text} for this machine alone, :{text} for every \
+                 network"
             ));
         }
         let (host, service) = text
@@ -60,7 +59,7 @@ fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
-/// Checks what stands in brackets: an address, and perhaps the zone of a link (RFC 4007), as in
+/// Checks the text in brackets: an IPv6 address, with or without a zone (RFC 4007), as in
 /// `fe80::1%eth0`.
 fn check_ipv6(ip: &str) -> Result<(), String> {
     let address = ip.split_once('%').map_or(ip, |(address, _zone)| address);
@@ -73,17 +72,20 @@ fn check_ipv6(ip: &str) -> Result<(), String> {
     }
 }
 
-/// Rejects what `getaddrinfo(3)` would take for an address that nobody means.
+/// Rejects hosts that `getaddrinfo(3)` reads as a surprising address.
 ///
-/// It reads `1` as 0.0.0.1, `010.0.0.1` as 8.0.0.1, and `127.0.0.1 x` as 127.0.0.1 (`inet_aton(3)`).
+/// `getaddrinfo(3)` reads `1` as 0.0.0.1, `010.0.0.1` as 8.0.0.1, and `127.0.0.1 x` as 127.0.0.1, because
+/// it follows `inet_aton(3)`.
 fn check_host(host: &str) -> Result<(), String> {
     if host.contains([':', '[', ']']) {
         return Err("an IPv6 address needs brackets, as in [::1]:7007".to_owned());
     }
     if host.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(format!("{host:?} is not the name of a host"));
+        return Err(format!(
+            "{host:?} is not a host name: it has a space or a control character"
+        ));
     }
-    // No top-level domain begins with a digit, so that a number can't be the end of a name.
+    // No top-level domain begins with a digit. So a host whose last label does must be an IPv4 address.
     let label = host.rsplit('.').find(|label| !label.is_empty());
     let is_address = label.is_some_and(|label| label.starts_with(|c: char| c.is_ascii_digit()));
     if is_address && host.parse::<Ipv4Addr>().is_err() {
@@ -94,14 +96,14 @@ fn check_host(host: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Rejects what `getaddrinfo(3)` would take for a number that nobody means.
+/// Rejects services that `getaddrinfo(3)` reads as a surprising port.
 ///
-/// It reads `65543` and `-65529` as 7, `+7` as 7, and `*` as 0.
+/// `getaddrinfo(3)` reads `65543`, `-65529` and `+7` as 7, and `*` as 0.
 fn check_service(service: &str) -> Result<(), String> {
     if is_number(service) {
         return match service.parse::<u16>() {
             Ok(_) => Ok(()),
-            Err(_) => Err("a port is at most 65535".to_owned()),
+            Err(_) => Err(format!("port {service} is above 65535, the highest port")),
         };
     }
     let is_name = service.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -116,10 +118,10 @@ fn check_service(service: &str) -> Result<(), String> {
 }
 
 impl ListenAddr {
-    /// Resolves to every address that it means to a listener, each once.
+    /// Resolves to every address that a listener binds, each once.
     pub(crate) fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
         let Some(host) = self.host() else {
-            // The IPv6 socket takes IPv4 clients, too. The other is for systems without IPv6.
+            // The IPv6 socket accepts IPv4 clients, too. The IPv4 address is for systems without IPv6.
             let port = self.look_up(None)?[0].port();
             return Ok(vec![
                 (Ipv6Addr::UNSPECIFIED, port).into(),
@@ -129,17 +131,17 @@ impl ListenAddr {
         self.look_up(Some(host))
     }
 
-    /// Resolves to every address that it means to a client, each once.
+    /// Resolves to every address that a client may connect to, each once.
     pub(crate) fn resolve_peer(&self) -> io::Result<Vec<SocketAddr>> {
         self.look_up(self.host())
     }
 
-    /// Returns the host, if one is named.
+    /// Returns the host, unless it is empty or `*`.
     fn host(&self) -> Option<&str> {
         Some(&*self.host).filter(|host| !matches!(*host, "" | "*"))
     }
 
-    /// Looks `host` up, or, without one, the loopback.
+    /// Resolves `host`, or the loopback if `host` is `None`.
     fn look_up(&self, host: Option<&str>) -> io::Result<Vec<SocketAddr>> {
         let hints = AddrInfoHints {
             socktype: SockType::Stream.into(),
@@ -148,7 +150,7 @@ impl ListenAddr {
         let mut addrs = Vec::new();
         let infos = getaddrinfo(host, Some(&self.service), Some(hints)).map_err(|error| {
             match error.kind() {
-                // The system's own words are "Servname not supported for ai_socktype".
+                // The system's own message is "Servname not supported for ai_socktype".
                 LookupErrorKind::Service => io::Error::new(
                     io::ErrorKind::NotFound,
                     format!("no TCP service is named {:?}", self.service),
@@ -209,11 +211,11 @@ mod tests {
         for (text, hint) in [
             ("", "HOST:PORT"),
             ("7007", "127.0.0.1:7007"),
-            ("http://localhost/", "a URL"),
-            ("echo://localhost:7", "a URL"),
-            ("unix:/run/echod", "no Unix socket"),
-            ("/run/echod", "no Unix socket"),
-            ("@echod", "no Unix socket"),
+            ("http://localhost/", "not a URL"),
+            ("echo://localhost:7", "not a URL"),
+            ("unix:/run/echod", "Unix sockets are not supported"),
+            ("/run/echod", "Unix sockets are not supported"),
+            ("@echod", "Unix sockets are not supported"),
             ("localhost", "HOST:PORT"),
             ("localhost:", "HOST:PORT"),
             ("[::1]", "HOST:PORT"),
@@ -228,7 +230,7 @@ mod tests {
             ("0x7f.0.0.1:7", "\"0x7f.0.0.1\" is not an IPv4 address"),
             ("0x7f000001:7", "\"0x7f000001\" is not an IPv4 address"),
             ("127.0.0.1.:7", "\"127.0.0.1.\" is not an IPv4 address"),
-            ("127.0.0.1 x:7", "not the name of a host"),
+            ("127.0.0.1 x:7", "not a host name"),
             ("localhost:*", "\"*\" is neither a port number"),
             ("localhost:+7", "\"+7\" is neither"),
             ("localhost:-65529", "\"-65529\" is neither"),

@@ -1,4 +1,4 @@
-//! `--banner`: a line that the echo sends first, so that a client behind a balancer sees which
+//! `--banner`: a line that the echo sends first, so that a client behind a load balancer sees which
 //! instance answered.
 
 use std::io::{self, Write};
@@ -15,7 +15,7 @@ enum Piece {
     Text(String),
     /// `%h`: the name of this machine.
     Host,
-    /// `%l`: the address that the client has connected to.
+    /// `%l`: the address that the client connected to.
     Local,
     /// `%p`: the address of the client.
     Peer,
@@ -26,7 +26,7 @@ impl FromStr for Banner {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.chars().any(char::is_control) {
-            return Err("expected one line, without control characters".to_owned());
+            return Err("expected one line without control characters".to_owned());
         }
         let mut parts = text.split('%');
         let mut pieces = vec![Piece::Text(parts.next().unwrap_or_default().to_owned())];
@@ -37,7 +37,7 @@ impl FromStr for Banner {
                 Some('l') => Some(Piece::Local),
                 Some('p') => Some(Piece::Peer),
                 Some(_) => None,
-                // The second of two percent signs begins the next part.
+                // `%%`: the text was split at both signs, so the text after them is the next part.
                 None => parts.next().map(|next| Piece::Text(format!("%{next}"))),
             };
             pieces.push(piece.ok_or_else(|| {
@@ -51,7 +51,7 @@ impl FromStr for Banner {
 }
 
 impl Banner {
-    /// Sends the line, and leaves the connection to the echo.
+    /// Sends the line, then lets the server echo the rest of the connection.
     pub(crate) fn greet(&self, conn: &mut Connection) -> io::Result<()> {
         let line = self.line(conn)?;
         conn.write_all(line.as_bytes())?;
@@ -59,7 +59,7 @@ impl Banner {
         Ok(())
     }
 
-    /// Returns the line for one connection, with the line end that protocols of the Internet have.
+    /// Returns the line for one connection. It ends with CR LF, as lines of Internet protocols do.
     fn line(&self, conn: &Connection) -> io::Result<String> {
         let mut line = String::new();
         for piece in &self.0 {

@@ -1,5 +1,5 @@
-//! HTTP/1.1 (RFC 9112) as far as a scrape needs it: one request, bounded in size and in time, one
-//! response, and the end of the connection.
+//! The part of HTTP/1.1 (RFC 9112) that a scrape needs: one request, bounded in size and in time, then one
+//! response, then the end of the connection.
 
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read, Write};
@@ -10,17 +10,16 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 use socketserver::Connection;
 
-/// The most that the request line and the headers may have together. Those of Prometheus have some 300
-/// bytes.
+/// Maximum size of the request line and the headers together, in bytes. Prometheus sends about 300.
 const MAX_REQUEST: usize = 8 * 1024;
 
 const MAX_HEADERS: usize = 64;
 
-/// How long a request may take, from the accept to its last byte, and how long its response may take:
-/// less than the interval of most scrapes.
+/// Time limit of a request, from the accept to its last byte, and another one of its response. The limit is
+/// shorter than the interval of most scrapes.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A request that can be answered: a GET, or a HEAD, which gets the same response without its body.
+/// A valid GET or HEAD request. A HEAD gets the response to a GET, without the body.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Request {
     is_head: bool,
@@ -58,7 +57,7 @@ impl Response {
         }
     }
 
-    /// A short text.
+    /// Makes a response of one line of plain text.
     pub(crate) fn text(status: Status, text: &str) -> Self {
         Self::new(status, "text/plain; charset=utf-8", format!("{text}\n"))
     }
@@ -70,7 +69,7 @@ impl Response {
             body,
         } = self;
         let mut head = format!("HTTP/1.1 {status}\r\n");
-        // A `String` takes whatever is written to it.
+        // Writing to a `String` never fails.
         if let Some(date) = date() {
             let _ = write!(head, "Date: {date}\r\n");
         }
@@ -91,15 +90,16 @@ impl Response {
     }
 }
 
-/// Returns the time, unless the clock is wrong by thousands of years.
+/// Returns the time as HTTP writes it, or `None` if the clock is beyond the year 9999.
 fn date() -> Option<String> {
     let now = Timestamp::try_from(SystemTime::now()).ok()?;
     let printer = DateTimePrinter::new();
     printer.timestamp_to_rfc9110_string(&now).ok()
 }
 
-/// Reads one request, and sends what `answer` says, or says what is wrong. A client that closes without
-/// a request gets nothing.
+/// Reads one request, and sends the response that `answer` makes, or an error status.
+///
+/// A client that closes without a request gets no response.
 pub(crate) fn serve(
     mut conn: &Connection,
     answer: impl FnOnce(&Request) -> Response,
@@ -114,7 +114,9 @@ pub(crate) fn serve(
     conn.write_all(&response.bytes(is_head))
 }
 
-/// Reads a request, or finds out what is wrong with it. What follows the request is left unread.
+/// Reads a request. Returns `None` at an immediate end of input, and the error status of a bad request.
+///
+/// Bytes after the request are left unread.
 fn read(mut conn: &Connection) -> io::Result<Option<Result<Request, Status>>> {
     let mut buffer = vec![0; MAX_REQUEST];
     let mut filled = 0;
@@ -133,7 +135,7 @@ fn read(mut conn: &Connection) -> io::Result<Option<Result<Request, Status>>> {
     Ok(Some(Err(TOO_LARGE)))
 }
 
-/// Reads a request from its bytes, or returns `None` if some are still to come.
+/// Parses a request, or returns `None` while the request is incomplete.
 fn parse(bytes: &[u8]) -> Result<Option<Request>, Status> {
     let mut headers = [EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
@@ -152,7 +154,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Request>, Status> {
             .map(|header| String::from_utf8_lossy(header.value))
             .collect()
     };
-    // A client of HTTP/1.1 names the host (RFC 9112, section 3.2).
+    // HTTP/1.1 requires exactly one `Host` header, HTTP/1.0 none (RFC 9112, section 3.2).
     let expected_hosts = match request.version {
         Some(0) => 0..=1,
         _ => 1..=1,
@@ -172,7 +174,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Request>, Status> {
     }))
 }
 
-/// Returns the path of a target, which may also be a whole URL (RFC 9112, section 3.2.2).
+/// Returns the path of a request target. The target may be a whole URL (RFC 9112, section 3.2.2).
 fn path(target: &str) -> &str {
     let target = match target.split_once("://") {
         Some((scheme, rest)) if !scheme.contains('/') => {

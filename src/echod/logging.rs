@@ -1,4 +1,4 @@
-//! The log: what a line looks like, as text, as JSON, and as the journal reads it.
+//! The log: formats lines as text, as JSON, and for the journal.
 
 mod queue;
 
@@ -21,22 +21,22 @@ use queue::Queue;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// A line as people read it
+    /// Lines of text
     Text,
-    /// A JSON object a line, with a field for all that is counted
+    /// One JSON object a line, with a field for each value
     Json,
 }
 
-/// The log of the process. When it is dropped, what has been logged is written, unless standard
-/// error takes too long for it.
+/// The log of the process. Its drop writes what is queued, and gives up after 1 s if standard error is not
+/// read.
 #[must_use]
 pub(crate) struct Log {
     queue: &'static Queue,
-    /// Whether people read it as it is, and not a program.
+    /// Whether lines are text for people, neither JSON nor for the journal.
     is_plain: bool,
 }
 
-/// Starts logging at `level`, or as `RUST_LOG` says if it is set.
+/// Starts logging at `level`, or with the filter in `RUST_LOG` if that is set.
 pub(crate) fn start(level: LevelFilter, format: Format) -> io::Result<Log> {
     let queue = Queue::start()?;
     let mut builder = Builder::new();
@@ -47,7 +47,7 @@ pub(crate) fn start(level: LevelFilter, format: Format) -> io::Result<Log> {
     let wrong = set_filter(&mut builder).err();
     let is_journal = is_journal();
     match (format, is_journal) {
-        // It has a clock and a field for the level of its own.
+        // The journal records the time and the level itself.
         (Format::Text, true) => builder.format(|line, record| {
             write!(line, "{}", priority(record.level()))?;
             writeln!(line, "{}", record.args())
@@ -65,7 +65,7 @@ pub(crate) fn start(level: LevelFilter, format: Format) -> io::Result<Log> {
     }
     let print = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        // The library logs a handler's panic itself, with the peer.
+        // The library itself logs the panic of a handler, with the peer. Don't print it twice.
         let of_a_handler = |name: &str| name.ends_with("connection");
         if !thread::current().name().is_some_and(of_a_handler) {
             print(info);
@@ -77,7 +77,7 @@ pub(crate) fn start(level: LevelFilter, format: Format) -> io::Result<Log> {
     })
 }
 
-/// Returns how many lines of the log were lost so far, because nobody read them in time.
+/// Returns how many log lines were dropped so far because standard error was not read in time.
 pub(crate) fn lost_lines() -> u64 {
     queue::lost()
 }
@@ -87,10 +87,10 @@ impl Log {
         self.is_plain
     }
 
-    /// Says why the daemon could not go on, as any command would where people read it.
+    /// Writes the error that ends the process: as `echod: ...` for people, otherwise as a log line.
     pub(crate) fn fatal(mut self, reason: &str) {
         if self.is_plain {
-            // It takes whatever it is given.
+            // Writing to the queue never fails.
             let _ = self.queue.write(format!("echod: {reason}\n").as_bytes());
         } else {
             log::error!("{reason}");
@@ -104,10 +104,10 @@ impl Drop for Log {
     }
 }
 
-/// Sets what is logged to what `RUST_LOG` says, if it is set.
+/// Sets the filter in `RUST_LOG`, if that is set.
 ///
-/// The logger could read the variable itself. But it would print what is wrong there to standard
-/// error, in a form of its own, and panic where that can't be written.
+/// The logger could read the variable itself. But it would print errors in it to standard error, in another
+/// format, and would panic if standard error can't be written.
 fn set_filter(builder: &mut Builder) -> Result<(), String> {
     let Some(value) = env::var_os("RUST_LOG") else {
         return Ok(());
@@ -123,8 +123,10 @@ fn set_filter(builder: &mut Builder) -> Result<(), String> {
     Ok(())
 }
 
-/// In colour, if `RUST_LOG_STYLE` says so, or standard error is a terminal that wants it. The logger
-/// itself sees the queue.
+/// Returns whether to use colours: as `RUST_LOG_STYLE` says, otherwise if standard error is a terminal with
+/// colours.
+///
+/// The logger can't find that out itself, because it writes to the queue.
 fn style() -> WriteStyle {
     match env::var("RUST_LOG_STYLE").as_deref() {
         Ok("always") => return WriteStyle::Always,
@@ -139,8 +141,8 @@ fn style() -> WriteStyle {
 
 /// Returns whether standard error is the journal.
 ///
-/// The service manager says which stream it connected (`JOURNAL_STREAM`, `systemd.exec(5)`).
-/// Standard error may have been redirected since, and the variable inherited.
+/// systemd puts the device and the inode of the journal's stream into `JOURNAL_STREAM` (`systemd.exec(5)`).
+/// The variable alone proves nothing: a parent may have redirected standard error and passed on the variable.
 fn is_journal() -> bool {
     let Ok(stat) = rustix::fs::fstat(io::stderr()) else {
         return false;
@@ -149,7 +151,7 @@ fn is_journal() -> bool {
         .is_ok_and(|stream| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
-/// Returns what the journal takes a line's priority from (`sd-daemon(3)`).
+/// Returns the prefix that gives a line its priority in the journal (`sd-daemon(3)`).
 fn priority(level: Level) -> &'static str {
     match level {
         Level::Error => "<3>",
@@ -159,13 +161,13 @@ fn priority(level: Level) -> &'static str {
     }
 }
 
-/// Returns the time, unless the clock is wrong by thousands of years. The logger's own timestamp would
-/// panic then.
+/// Returns the time, or `None` if the clock is beyond the year 9999, which would make the logger's own
+/// timestamp panic.
 fn now() -> Option<Timestamp> {
     Timestamp::try_from(SystemTime::now()).ok()
 }
 
-/// A line as people read it, with the time if there is one.
+/// Formats a line for people. Leaves out the time if [`now`] has none.
 fn text() -> impl Fn(&mut Formatter, &Record<'_>) -> io::Result<()> {
     let [dated, undated] = [Some(TimestampPrecision::Millis), None].map(|precision| {
         let mut format = ConfigurableFormat::default();
@@ -189,7 +191,7 @@ fn write_json(line: &mut Formatter, record: &Record<'_>) -> io::Result<()> {
     fields
         .0
         .insert("message".into(), json!(record.args().to_string()));
-    // It fails only where a visitor does.
+    // It fails only if a visitor fails, and `Fields` never does.
     let _ = record.key_values().visit(&mut fields);
     serde_json::to_writer(&mut *line, &fields.0)?;
     writeln!(line)
@@ -203,7 +205,7 @@ impl<'kvs> VisitSource<'kvs> for Fields {
     fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), kv::Error> {
         let mut field = Field(Json::Null);
         value.visit(&mut field)?;
-        // A server without a name has no field for it.
+        // The library passes an absent value, such as the name of a server without one, as null.
         if !field.0.is_null() {
             self.0.insert(key.as_str().to_owned(), field.0);
         }

@@ -1,4 +1,4 @@
-//! The service `metrics`: what every service counts, for Prometheus to scrape over HTTP.
+//! The service `metrics`: shows the counters of all services to Prometheus over HTTP.
 
 mod format;
 mod list;
@@ -14,7 +14,7 @@ use crate::run::Handles;
 use format::Format;
 use list::List;
 
-/// What there is to scrape.
+/// The metrics of this process, ready to be scraped.
 pub(crate) struct Metrics {
     registry: Registry,
     handles: Arc<Handles>,
@@ -45,9 +45,9 @@ impl Metrics {
             "/ready" => Response::text(UNAVAILABLE, "stopping"),
             "/" => Response::text(
                 OK,
-                "echod: the metrics are at /metrics, and /ready says whether new clients should come",
+                "echod: metrics are at /metrics; /ready answers 200 while new clients should come, else 503",
             ),
-            _ => Response::text(NOT_FOUND, "there is nothing but /metrics and /ready"),
+            _ => Response::text(NOT_FOUND, "unknown path; known paths: /metrics, /ready"),
         }
     }
 }

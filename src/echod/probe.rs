@@ -1,5 +1,5 @@
-//! `echod probe`: a client that tests an echo server, once or again and again, for containers, load
-//! balancers, firewalls and people.
+//! `echod probe`: a client that tests an echo server, once or repeatedly, for health checks, load balancers,
+//! firewalls and people.
 
 mod exchange;
 mod failure;
@@ -24,10 +24,10 @@ pub(crate) use failure::Failure;
 use report::Report;
 use tally::Tally;
 
-/// How many connections of a probe are opened, or tested, at the same time.
+/// Maximum number of connections that a probe opens, or tests, at the same time.
 const MAX_THREADS: usize = 64;
 
-/// Probes as the options say, and prints what it finds. Returns the exit code of the worst probe.
+/// Runs all probes, prints the results, and returns the highest exit code.
 pub(crate) fn run(options: &Probe) -> Result<u8, Box<dyn Error>> {
     let target = &options.target;
     let addrs = target.resolve_peer().map_err(|error| Failure {
@@ -56,19 +56,19 @@ pub(crate) fn run(options: &Probe) -> Result<u8, Box<dyn Error>> {
     Ok(report.total.exit_code)
 }
 
-/// Lets SIGINT, SIGTERM and SIGHUP print the summary and end the process.
+/// Makes SIGINT, SIGTERM and SIGHUP print the summary and end the process.
 fn summarize_at_interrupt(report: Arc<Mutex<Report>>) -> Result<(), ctrlc::Error> {
     let mut interrupted = false;
     ctrlc::set_handler(move || {
         let report = Arc::clone(&report);
-        // On a thread of its own, so that a second signal ends a process whose standard output is
-        // full.
+        // Print on another thread. If standard output is a full pipe, that thread blocks, and a second signal
+        // must still end the process.
         let summary = thread::Builder::new().spawn(move || {
             let report = lock(&report);
             let printed = report.finish();
             process::exit(match report.total.exit_code {
                 0 if printed.is_ok() && report.total.sent() > 0 => 0,
-                // Nothing was verified, or nobody was told.
+                // No probe ended, or the summary could not be printed.
                 0 => 1,
                 code => code.into(),
             });
@@ -80,8 +80,9 @@ fn summarize_at_interrupt(report: Arc<Mutex<Report>>) -> Result<(), ctrlc::Error
     })
 }
 
-/// Opens all connections of a probe, then tests each while all are open, then ends them. Returns the
-/// last address that accepted, too.
+/// Opens all connections of one probe, then tests each while all are open, then ends them.
+///
+/// Returns the outcomes, and the last address that accepted.
 fn probe(
     addrs: &[SocketAddr],
     payload: &Payload,
@@ -123,12 +124,12 @@ fn probe(
     Ok((tally, addr))
 }
 
-/// A bar on standard error, if that is a terminal and there is something to wait for.
+/// Returns a progress bar, which shows on standard error if that is a terminal. One connection needs none.
 fn progress(connections: usize) -> ProgressBar {
     if connections == 1 {
         return ProgressBar::hidden();
     }
-    // Each connection is opened, tested and closed.
+    // Three steps for each connection: open, test, close.
     let bar = ProgressBar::new(3 * connections as u64);
     match ProgressStyle::with_template("{msg:10} {wide_bar} {percent:>3} %") {
         Ok(style) => bar.with_style(style),
@@ -136,7 +137,7 @@ fn progress(connections: usize) -> ProgressBar {
     }
 }
 
-/// Does `work` with each item, at most [`MAX_THREADS`] at the same time.
+/// Calls `work` with each item, on at most [`MAX_THREADS`] threads.
 fn in_parallel<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
     let threads = items.len().min(MAX_THREADS);
     let items = Mutex::new(items.into_iter());
@@ -145,7 +146,7 @@ fn in_parallel<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) ->
         iter::from_fn(next).map(&work).collect::<Vec<_>>()
     };
     thread::scope(|scope| {
-        // This thread works, too. If another can't be started, the work takes longer.
+        // This thread works, too. So the work gets done even if no other thread can be started.
         let started: Vec<_> = (1..threads)
             .map_while(|_| thread::Builder::new().spawn_scoped(scope, work).ok())
             .collect();

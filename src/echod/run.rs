@@ -1,5 +1,5 @@
-//! The servers of this process: made from the command line and from what was inherited, then
-//! served together. A server that ends takes the others with it.
+//! The servers of this process: makes them from the command line and the inherited sockets, then runs them
+//! together. When a server ends, it stops the others.
 
 use std::error::Error;
 use std::io;
@@ -19,10 +19,11 @@ use crate::listeners;
 use crate::service::Service;
 use crate::systemd;
 
-/// The echo and the log need some 10 KiB. The rest is for a panic's backtrace.
+/// Stack size of a connection's thread. The echo and the log need about 10 KiB; a panic's backtrace needs the
+/// rest.
 const STACK: usize = 128 * 1024;
 
-/// Makes a server of each service, with limits and counts of its own; of a connection, one server.
+/// Makes a server for each service, with its own limits and counters, or one for an inherited connection.
 pub(crate) fn make(
     cli: &Cli,
     inherited: Inherited,
@@ -32,18 +33,18 @@ pub(crate) fn make(
         Inherited::Connection(stream) => {
             return match builder(cli).from_stream(stream) {
                 Ok(server) => Ok(vec![(Service::Echo, server)]),
-                // It has gone again: there is nothing to do.
+                // The client has closed already, so there is nothing to serve.
                 Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(Vec::new()),
                 Err(error) => Err(error.into()),
             };
         }
     };
     let listeners = listeners::bind(cli, passed)?;
-    // One alone needs no name in the log.
+    // With one service, the log lines need no service name.
     let several = listeners.len() > 1;
     let server = |(service, listeners): (Service, Vec<TcpListener>)| {
-        let most = service.max_connections(cli.max_connections.get());
-        let mut builder = builder(cli).max_connections(most);
+        let limit = service.max_connections(cli.max_connections.get());
+        let mut builder = builder(cli).max_connections(limit);
         if several {
             builder = builder.name(service.to_string());
         }
@@ -70,25 +71,24 @@ pub(crate) fn builder(cli: &Cli) -> Builder {
         .socket_buffers(cli.socket_buffers())
 }
 
-/// The handles of all servers, once they listen. Empty until then.
+/// The handles of all servers. Empty until the servers listen.
 #[derive(Debug, Default)]
-pub(crate) struct Handles(OnceLock<Known>);
+pub(crate) struct Handles(OnceLock<Servers>);
 
 #[derive(Debug)]
-struct Known {
-    servers: Vec<(Service, ServerHandle)>,
+struct Servers {
+    handles: Vec<(Service, ServerHandle)>,
     drain: Duration,
     since: SystemTime,
     stopping: AtomicBool,
 }
 
 impl Handles {
-    /// Makes the servers known: from now on a signal has something to stop. `drain` is how long each
-    /// server may take to drain.
+    /// Stores the handles of the servers, so that signals can stop them. `drain` is the drain timeout.
     pub(crate) fn set(&self, servers: &[(Service, TcpServer)], drain: Duration) {
         let handle = |(service, server): &(Service, TcpServer)| (*service, server.handle());
-        self.0.get_or_init(|| Known {
-            servers: servers.iter().map(handle).collect(),
+        self.0.get_or_init(|| Servers {
+            handles: servers.iter().map(handle).collect(),
             drain,
             since: SystemTime::now(),
             stopping: AtomicBool::new(false),
@@ -96,26 +96,26 @@ impl Handles {
     }
 
     pub(crate) fn all(&self) -> &[(Service, ServerHandle)] {
-        self.0.get().map_or(&[], |known| &known.servers)
+        self.0.get().map_or(&[], |servers| &servers.handles)
     }
 
-    /// Returns when the servers were made, if they are.
+    /// Returns when the servers began to listen.
     pub(crate) fn since(&self) -> Option<SystemTime> {
-        self.0.get().map(|known| known.since)
+        self.0.get().map(|servers| servers.since)
     }
 
-    /// Returns whether new clients should come: the servers listen, and no stop was requested.
+    /// Returns whether the servers listen and no stop was requested, so that new clients should come.
     pub(crate) fn is_ready(&self) -> bool {
-        let known = self.0.get();
-        known.is_some_and(|known| !known.stopping.load(Ordering::Relaxed))
+        let servers = self.0.get();
+        servers.is_some_and(|servers| !servers.stopping.load(Ordering::Relaxed))
     }
 
-    /// Stops all servers after a delay, in which they go on to accept. The service manager is told of the
-    /// stop at once.
+    /// Stops all servers after a delay, during which they keep accepting. Notifies the service manager at
+    /// once.
     ///
     /// # Errors
     ///
-    /// The thread that waits can't be started.
+    /// The thread that waits for the delay can't be started.
     pub(crate) fn shutdown_after(self: &Arc<Self>, delay: Duration) -> io::Result<()> {
         let all = Arc::clone(self);
         thread::Builder::new()
@@ -124,19 +124,19 @@ impl Handles {
                 thread::sleep(delay);
                 all.shutdown();
             })?;
-        if let Some(known) = self.0.get() {
-            known.stopping.store(true, Ordering::Relaxed);
-            systemd::stopping(delay.saturating_add(known.drain));
+        if let Some(servers) = self.0.get() {
+            servers.stopping.store(true, Ordering::Relaxed);
+            systemd::stopping(delay.saturating_add(servers.drain));
         }
         log::info!("stopping in {delay:?}; until then new clients are served");
         Ok(())
     }
 
     pub(crate) fn shutdown(&self) {
-        if let Some(known) = self.0.get() {
-            known.stopping.store(true, Ordering::Relaxed);
+        if let Some(servers) = self.0.get() {
+            servers.stopping.store(true, Ordering::Relaxed);
             self.all().iter().for_each(|(_, server)| server.shutdown());
-            systemd::stopping(known.drain);
+            systemd::stopping(servers.drain);
         }
     }
 
@@ -146,17 +146,19 @@ impl Handles {
     }
 }
 
-/// Stops all servers when it is dropped: also where one has panicked.
-struct StopsAll<'h>(&'h Handles);
+/// Stops all servers when dropped, so that a server that ends, even by a panic, stops the others.
+struct StopAllOnDrop<'h>(&'h Handles);
 
-impl Drop for StopsAll<'_> {
+impl Drop for StopAllOnDrop<'_> {
     fn drop(&mut self) {
         self.0.shutdown();
     }
 }
 
-/// Serves until all have stopped, each on a thread of its own but the first. Calls `announce` once
-/// nothing but that can fail any more. Returns how many connections had to be aborted.
+/// Serves until all servers have stopped, and returns how many connections were aborted.
+///
+/// The first server runs on this thread, each other one on a thread of its own. Calls `announce` once
+/// everything else that can fail at the start has succeeded.
 pub(crate) fn serve(
     servers: Vec<(Service, TcpServer)>,
     banner: Option<&Banner>,
@@ -164,7 +166,7 @@ pub(crate) fn serve(
     announce: impl FnOnce() -> Result<(), Box<dyn Error>>,
 ) -> Result<u64, Box<dyn Error>> {
     let run = |(service, server): (Service, TcpServer)| {
-        let _others = StopsAll(handles);
+        let _others = StopAllOnDrop(handles);
         service.serve(server, banner, handles)
     };
     let mut servers = servers.into_iter();

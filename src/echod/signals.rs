@@ -1,6 +1,6 @@
-//! Signals: those that stop the daemon, one that asks what it does, and those that must not stop it.
+//! Signals: those that stop the daemon, SIGUSR1, which logs the connections, and those that must not stop it.
 //!
-//! A process inherits which signals are blocked and which are ignored (`execve(2)`).
+//! A process inherits from its parent which signals are blocked and which are ignored (`execve(2)`).
 
 use std::fs;
 use std::sync::Arc;
@@ -13,12 +13,13 @@ use nix::sys::signal::{SigSet, Signal};
 use crate::run::Handles;
 use crate::systat;
 
-/// Lets SIGINT, SIGTERM and SIGHUP stop the servers after this delay, and another one do the next step at
-/// once: stop accepting, or abort the connections. Lets SIGUSR1 log the live connections.
+/// Makes SIGINT, SIGTERM and SIGHUP stop the servers after this delay, and SIGUSR1 log the connections.
 ///
-/// The daemon does this early, so that there is no moment in which a signal has another effect: as
-/// long as nothing is served, there is nothing to end. There must be one thread only, because the
-/// threads that start later inherit its mask.
+/// Another stop signal takes the next step at once: it ends the delay, or aborts the connections.
+///
+/// The daemon calls this first, so that a signal during the start has the same effect: while no server
+/// runs, the process just exits. The process must have only one thread, because threads that start later
+/// inherit the signal mask.
 pub(crate) fn handle(handles: &Arc<Handles>, delay: Duration) -> Result<(), String> {
     set_mask().map_err(|error| format!("cannot set the signal mask: {error}"))?;
     stop_servers(Arc::clone(handles), delay)?;
@@ -29,11 +30,11 @@ fn no_thread(error: &io::Error) -> String {
     format!("cannot start the thread for signals: {error}")
 }
 
-/// What the last signal has begun.
+/// The step that the last signal began.
 #[derive(Clone, Copy)]
 enum Step {
     Serve,
-    /// Goes on to accept until a time is over.
+    /// The servers keep accepting until the delay is over.
     Delay,
     Drain,
 }
@@ -57,14 +58,16 @@ fn stop_servers(handles: Arc<Handles>, delay: Duration) -> Result<(), String> {
         };
     })
     .map_err(|error| match error {
-        // Its own text does not say what the error was.
+        // The crate's own message lacks the system's error.
         ctrlc::Error::System(cause) => no_thread(&cause),
         other => format!("cannot handle signals: {other}"),
     })
 }
 
-/// Logs the live connections at each SIGUSR1. The signal is blocked in every thread, and this one takes it
-/// from the kernel (`sigwait(3)`), so that no handler runs and nothing is interrupted.
+/// Logs the live connections at each SIGUSR1.
+///
+/// Every thread blocks the signal, and one thread waits for it with `sigwait(3)`. So the signal interrupts no
+/// system call.
 fn log_connections(handles: Arc<Handles>) -> io::Result<()> {
     let mut reports = SigSet::empty();
     reports.add(Signal::SIGUSR1);
@@ -78,19 +81,19 @@ fn log_connections(handles: Arc<Handles>) -> io::Result<()> {
         .map(drop)
 }
 
-/// Blocks and unblocks signals, whatever the parent has left blocked.
+/// Sets the signal mask, whatever the parent has blocked.
 fn set_mask() -> Result<(), Errno> {
     let mut unblocked = SigSet::empty();
     unblocked.extend([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
     let mut blocked = SigSet::empty();
-    // A log file at the limit of `RLIMIT_FSIZE` would end the daemon. With the signal blocked the
-    // write fails, as on a full disk.
+    // A log file that reaches `RLIMIT_FSIZE` would kill the daemon. With SIGXFSZ blocked the write fails, as
+    // on a full disk.
     blocked.add(Signal::SIGXFSZ);
-    // A thread waits for it. Even where it was ignored, the kernel keeps it for that thread.
+    // One thread waits for SIGUSR1. The kernel keeps a blocked signal pending even if the parent ignored it.
     blocked.add(Signal::SIGUSR1);
     if ignores(Signal::SIGHUP) {
-        // By `nohup(1)`. The handler of all three takes the place of "ignored", but not of "blocked".
-        // An ignored SIGINT does stop the daemon, because shells ignore it for every background job.
+        // `nohup(1)` ignores SIGHUP. The handler replaces "ignored", so block the signal instead. An ignored
+        // SIGINT does stop the daemon, because shells ignore SIGINT in every background job.
         unblocked.remove(Signal::SIGHUP);
         blocked.add(Signal::SIGHUP);
     }
@@ -98,7 +101,7 @@ fn set_mask() -> Result<(), Errno> {
     blocked.thread_block()
 }
 
-/// Returns whether a signal is ignored (`SigIgn`, `proc_pid_status(5)`), as far as the system says.
+/// Returns whether the parent ignored a signal (`SigIgn`, `proc_pid_status(5)`). Without `/proc`, returns no.
 fn ignores(signal: Signal) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

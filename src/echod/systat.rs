@@ -1,5 +1,5 @@
-//! Who is connected (RFC 866, active users): a line for each live connection of every service, for a
-//! person at a terminal, or once to the log.
+//! Lists the live connections of all services: to a client of `systat` (RFC 866, active users), or to the
+//! log.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -13,21 +13,21 @@ use socketserver::{Connection, Stage};
 use crate::run::Handles;
 use crate::service::Service;
 
-/// The most connections of one service that a client is told of.
+/// Maximum connections per service in the list that a client gets.
 const MAX_LINES: usize = 1000;
 
-/// The most connections of one service that are logged: a tenth of what the log holds for a slow reader,
-/// with all services.
+/// Maximum connections per service that are logged. With all services these fill a tenth of the log's queue,
+/// so that a slow reader loses no line.
 const MAX_LOGGED: usize = 100;
 
-/// How long a client may take to read its list.
+/// Time limit for sending the list to a client.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What is said of one connection.
+/// A line of the list: one connection.
 #[derive(Debug)]
 struct Entry {
     peer: SocketAddr,
-    /// Unknown if the connection has ended meanwhile.
+    /// `None` if the connection has ended since.
     local: Option<SocketAddr>,
     age: Duration,
     bytes_in: u64,
@@ -40,22 +40,21 @@ struct Entry {
 struct List {
     service: Service,
     entries: Vec<Entry>,
-    /// How many connections there are beyond these.
+    /// The number of further connections.
     more: usize,
 }
 
-/// Sends the list of connections, that of the client included. What the client sends is dropped with its
-/// connection.
+/// Sends the list of connections, including the client's own. Ignores input of the client.
 pub(crate) fn send(mut conn: &Connection, handles: &Handles) -> io::Result<()> {
     conn.set_deadline(Instant::now() + TIMEOUT);
     conn.write_all(table(&lists(handles, MAX_LINES)).as_bytes())
 }
 
-/// Logs the live connections: a line for each, after one with how many each service has.
+/// Logs the live connections: the number per service, then a line for each.
 pub(crate) fn log(handles: &Handles) {
     let lists = lists(handles, MAX_LOGGED);
     if lists.is_empty() {
-        return log::info!("connections: none, because nothing is served yet");
+        return log::info!("connections: none, because no server runs yet");
     }
     let counts: Vec<_> = lists
         .iter()
@@ -91,13 +90,14 @@ pub(crate) fn log(handles: &Handles) {
     }
 }
 
-fn lists(handles: &Handles, most: usize) -> Vec<List> {
+/// Returns a list for each service, with at most `max` connections.
+fn lists(handles: &Handles, max: usize) -> Vec<List> {
     let list = |(service, server): &(Service, socketserver::ServerHandle)| {
         let mut connections = server.connections();
-        // Some may end while this list is made.
+        // Connections may end while this list is made.
         connections.retain(|conn| conn.stage() != Stage::Ended);
-        let more = connections.len().saturating_sub(most);
-        let entries = connections.iter().take(most).map(|conn| Entry {
+        let more = connections.len().saturating_sub(max);
+        let entries = connections.iter().take(max).map(|conn| Entry {
             peer: conn.peer_addr(),
             local: conn.local_addr().ok(),
             age: conn.age(),
@@ -121,7 +121,7 @@ impl Entry {
     }
 }
 
-/// Returns a time in whole seconds, as in `1h5m3s`.
+/// Formats a time in whole seconds, as in `1h5m3s`.
 fn in_seconds(age: Duration) -> String {
     let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
     SpanPrinter::new()
@@ -130,7 +130,7 @@ fn in_seconds(age: Duration) -> String {
         .duration_to_string(&SignedDuration::from_secs(seconds))
 }
 
-/// Returns the lists as lines with aligned columns. A line ends as lines on the network do: CR LF.
+/// Formats the lists as lines with aligned columns. Each line ends with CR LF, as in Internet protocols.
 fn table(lists: &[List]) -> String {
     let mut rows =
         vec![["SERVICE", "PEER", "LOCAL", "AGE", "IN", "OUT", "STATE"].map(str::to_owned)];
@@ -156,7 +156,7 @@ fn table(lists: &[List]) -> String {
     let [service, peer, local, age, bytes_in, bytes_out, _] = widths;
     let mut table = String::new();
     for [a, b, c, d, e, f, state] in &rows {
-        // A `String` takes whatever is written to it.
+        // Writing to a `String` never fails.
         let _ = write!(
             table,
             "{a:service$}  {b:peer$}  {c:local$}  {d:>age$}  {e:>bytes_in$}  {f:>bytes_out$}  {state}\r\n"

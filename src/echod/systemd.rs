@@ -1,8 +1,7 @@
-//! What the service manager is told: ready, how it goes, alive, stopping (`sd_notify(3)`).
+//! Notifies the service manager: ready, status, watchdog, stopping (`sd_notify(3)`).
 //!
-//! One thread sends. The manager may have stopped reading, and its socket then blocks the sender
-//! once the queue of the socket is full. No other thread waits for that, except at the end of the
-//! process, for a bounded time.
+//! One thread sends. If the manager stops reading and the queue of its socket is full, that thread blocks. No
+//! other thread waits for it, except at the end of the process, for at most 1 s.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
@@ -16,27 +15,27 @@ use socketserver::ServerHandle;
 
 use crate::run::Handles;
 
-/// How often the status is brought up to date, if no watchdog asks for more.
+/// How often the status is updated, unless the watchdog needs a shorter interval.
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The shortest interval at which the watchdog is fed: a smaller `WATCHDOG_USEC` would keep a
-/// processor busy.
+/// The shortest watchdog interval. A tiny `WATCHDOG_USEC` would keep a processor busy.
 const MIN_INTERVAL: Duration = Duration::from_millis(10);
 
-/// How long the end of the process waits for a manager that does not read.
+/// Time limit for the last messages to a manager that does not read.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// To the thread that sends, once it has started.
+/// The queue to the thread that sends. Unset until that thread has started.
 static QUEUE: OnceLock<Sender<Event>> = OnceLock::new();
 
 enum Event {
     Send(String),
-    /// Drops the sender once everything before this event has been sent.
+    /// Drops its `Sender` once all earlier events have been sent, which wakes [`finish`].
     End(#[expect(dead_code, reason = "only its drop matters")] Sender<()>),
 }
 
-/// Says that all servers listen, and from now on how they do. Does nothing without a service
-/// manager.
+/// Notifies the manager that all servers listen, and starts the thread that keeps it informed.
+///
+/// Does nothing without a service manager.
 pub(crate) fn ready(handles: &Arc<Handles>) -> io::Result<()> {
     if env::var_os("NOTIFY_SOCKET").is_none() {
         return Ok(());
@@ -45,15 +44,15 @@ pub(crate) fn ready(handles: &Arc<Handles>) -> io::Result<()> {
     let handles = Arc::clone(handles);
     thread::Builder::new()
         .name("notify".to_owned())
-        .spawn(move || keep_informed(&events, &handles))?;
+        .spawn(move || notify(&events, &handles))?;
     QUEUE.get_or_init(|| queue);
     Ok(())
 }
 
-/// Says that the servers stop, and may take as long as `drain` for it. Never blocks.
+/// Notifies the manager that the servers stop within `drain`. Never blocks.
 pub(crate) fn stopping(drain: Duration) {
-    // Above what an abort takes. The manager would kill what needs longer than it was told of. A
-    // larger number than this stands for "infinity", which the manager ignores.
+    // The manager kills a service that needs longer than it announced. So add more than an abort takes. The
+    // manager takes a number above this maximum for "infinity", and ignores it.
     let longest = drain.saturating_add(Duration::from_secs(10)).as_micros();
     let longest = longest.min(u128::from(u64::MAX / 2));
     if let Some(queue) = QUEUE.get() {
@@ -63,14 +62,17 @@ pub(crate) fn stopping(drain: Duration) {
     }
 }
 
-/// Says why the daemon ends: the journal may not get to know in time which unit's line it had.
+/// Puts the error that ends the daemon into the status of the unit.
+///
+/// The journal alone is not enough: if the process ends too soon, the journal can't tell which unit wrote the
+/// line.
 pub(crate) fn failed(reason: &str) {
-    // Each line is an assignment.
+    // A newline would begin the next assignment.
     let message = format!("STATUS={}", reason.replace('\n', " "));
-    // Nothing is left to tell if the manager is gone.
+    // Ignore a failure: the manager may be gone.
     let _ = match QUEUE.get() {
         Some(queue) => queue.send(Event::Send(message)).map_err(io::Error::other),
-        // The start has failed before there was a thread. This one has nothing else to do.
+        // The start failed before the thread was started, so this thread may wait for the manager.
         None => send(&message, Some(END_TIMEOUT)),
     };
 }
@@ -84,11 +86,10 @@ pub(crate) fn finish() {
     }
 }
 
-/// Sends what is queued, feeds the watchdog for as long as every listener loop turns, and reports the
-/// status.
-fn keep_informed(events: &Receiver<Event>, handles: &Handles) {
+/// Sends queued messages and the status, and feeds the watchdog while every server responds.
+fn notify(events: &Receiver<Event>, handles: &Handles) {
     let watchdog = watchdog();
-    // Twice as often as it must be (`sd_watchdog_enabled(3)`).
+    // Feed the watchdog twice per timeout, as `sd_watchdog_enabled(3)` recommends.
     let interval = watchdog.map_or(STATUS_INTERVAL, |limit| {
         (limit / 2).clamp(MIN_INTERVAL, STATUS_INTERVAL)
     });
@@ -117,7 +118,8 @@ fn keep_informed(events: &Receiver<Event>, handles: &Handles) {
     }
 }
 
-/// Adds up over all servers, except those that only operators use: scrapes are not what the daemon is for.
+/// Returns the status: connections of all services, except those for operators, whose scrapes would hide the
+/// clients.
 fn status(handles: &Handles) -> String {
     let (mut now, mut served, mut rejected) = (0, 0, 0);
     let servers = handles.all().iter();
@@ -129,9 +131,9 @@ fn status(handles: &Handles) -> String {
     format!("connections: {now} now, {served} served, {rejected} rejected")
 }
 
-/// Returns how often the manager expects a sign of life, if it expects any of this process.
+/// Returns the watchdog timeout, if the manager expects this process to feed the watchdog.
 fn watchdog() -> Option<Duration> {
-    // The watchdog of another process, such as a parent that has passed on its environment.
+    // The variables may be inherited from a parent whose watchdog they describe.
     if env::var("WATCHDOG_PID").is_ok_and(|pid| pid.parse() != Ok(process::id())) {
         return None;
     }
@@ -140,21 +142,22 @@ fn watchdog() -> Option<Duration> {
     match micros {
         None | Some(0) => {
             let limit = limit.to_string_lossy();
-            log::warn!("WATCHDOG_USEC={limit:?} is ignored: expected a number above 0");
+            log::warn!(
+                "WATCHDOG_USEC={limit:?} is ignored: expected a number of microseconds above 0"
+            );
             None
         }
         Some(micros) => Some(Duration::from_micros(micros)),
     }
 }
 
-/// Sends a message, and waits for at most `timeout` if the manager does not read. Does nothing
-/// without a manager.
+/// Sends a message, and waits at most `timeout` if the manager does not read. Does nothing without a manager.
 fn send(message: &str, timeout: Option<Duration>) -> io::Result<()> {
     let Some(path) = env::var_os("NOTIFY_SOCKET") else {
         return Ok(());
     };
     let mut path = path.into_vec();
-    // An abstract socket (`unix(7)`).
+    // `@` stands for the null byte that begins the name of an abstract socket (`unix(7)`).
     if let Some(first @ b'@') = path.first_mut() {
         *first = 0;
     }

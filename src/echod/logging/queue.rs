@@ -1,7 +1,7 @@
-//! Lines on their way to standard error, so that who logs never waits for who reads.
+//! The queue of log lines on their way to standard error, so that logging never blocks the echo.
 //!
-//! A terminal that is held, or a pipe that nobody empties, would stop a thread that writes to it.
-//! Here only one thread writes, and when too much waits for it, lines are dropped, and counted.
+//! A terminal that is stopped (Ctrl-S), or a full pipe, blocks a thread that writes to it. So only one thread
+//! writes. If too many lines wait for that thread, further ones are dropped and counted.
 
 use std::io::{self, ErrorKind, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,25 +11,25 @@ use std::{mem, thread};
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-/// How much may wait: some ten thousand lines.
-const MOST: usize = 1024 * 1024;
+/// Maximum size of the waiting lines, in bytes: about 10,000 lines.
+const MAX_WAITING: usize = 1024 * 1024;
 
-/// How long the end of the process may be held up by a reader that is slow.
+/// Time limit for writing the remaining lines when the process ends.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-/// All lines that did not fit so far.
+/// Lines dropped since the process began.
 static LOST: AtomicU64 = AtomicU64::new(0);
 
-/// Returns how many lines of the log were lost so far.
+/// Returns how many log lines were dropped so far.
 pub(super) fn lost() -> u64 {
-    // Relaxed is enough: the count publishes nothing else.
+    // Relaxed is enough, because the count orders no other memory.
     LOST.load(Ordering::Relaxed)
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
-    /// Told when there is something to write, and when all of it has been.
+    /// Notified when a line is added, and when all lines have been written.
     changed: Condvar,
 }
 
@@ -37,14 +37,15 @@ pub(super) struct Queue {
 struct State {
     waiting: Vec<u8>,
     is_writing: bool,
-    /// Lines that did not fit.
+    /// Lines dropped since the last warning about it.
     lost: u64,
-    /// Whether that is being said: this fits always, or it would be lost itself, and the count.
+    /// Whether the warning about dropped lines is being logged. It is added even to a full queue. Otherwise
+    /// the warning itself would be dropped.
     is_reporting: bool,
 }
 
 impl Queue {
-    /// Starts the thread that writes. It lives as long as the process, and so does the queue.
+    /// Makes the queue and starts the thread that writes. Both live until the process ends.
     pub(super) fn start() -> io::Result<&'static Self> {
         let queue: &'static Self = Box::leak(Box::default());
         thread::Builder::new()
@@ -53,6 +54,7 @@ impl Queue {
         Ok(queue)
     }
 
+    /// Writes lines as they come, for ever.
     fn write_all_to(&self, stderr: &mut (impl Write + std::os::fd::AsFd)) {
         loop {
             let mut state = self.lock();
@@ -74,10 +76,10 @@ impl Queue {
         }
     }
 
-    /// Waits until everything is written.
+    /// Waits until everything is written, at most [`TIMEOUT`].
     pub(super) fn flush(&self) {
         let state = self.lock();
-        // Late is lost: there is nobody to tell.
+        // On timeout the remaining lines are lost; there is no one left to report to.
         let _ = self.changed.wait_timeout_while(state, TIMEOUT, |state| {
             state.is_writing || !state.waiting.is_empty()
         });
@@ -94,11 +96,11 @@ impl Queue {
     }
 }
 
-/// Takes a line at a time.
+/// Adds one line to the queue with each write.
 impl Write for &'static Queue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut state = self.lock();
-        if state.waiting.len() + line.len() > MOST && !state.is_reporting {
+        if state.waiting.len() + line.len() > MAX_WAITING && !state.is_reporting {
             state.lost += 1;
             LOST.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -113,13 +115,13 @@ impl Write for &'static Queue {
     }
 }
 
-/// Writes as much as can be written: with standard error closed there is nobody to tell.
+/// Writes all lines, or gives up if standard error is closed or broken.
 fn write_whole(stderr: &mut (impl Write + std::os::fd::AsFd), mut lines: &[u8]) {
     while !lines.is_empty() {
         match stderr.write(lines) {
             Ok(n) => lines = &lines[n..],
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // Whoever shares it has made it so.
+            // Another process that shares standard error made it non-blocking.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let _ = poll(&mut [PollFd::new(stderr, PollFlags::OUT)], None);
             }

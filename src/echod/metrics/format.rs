@@ -1,10 +1,10 @@
-//! In which text format the metrics are sent.
+//! Chooses the text format of the metrics, and encodes them.
 
 use mediatype::{MediaType, MediaTypeList, Name, ReadParams};
 use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::registry::Registry;
 
-/// A text format.
+/// A text format of metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
     /// Prometheus' own, version 0.0.4.
@@ -14,12 +14,13 @@ pub(super) enum Format {
 }
 
 impl Format {
-    /// Returns the format that an `Accept` header asks for (RFC 9110, section 12.5.1): `OpenMetrics` where
-    /// the client names it and likes nothing better. What asks for neither, a browser or `curl` for
-    /// example, gets Prometheus' own.
+    /// Returns the format that an `Accept` header asks for (RFC 9110, section 12.5.1).
+    ///
+    /// That is `OpenMetrics` if the client names it and prefers no other format. A client that names neither
+    /// format, such as a browser or `curl`, gets Prometheus' own.
     pub(super) fn of(accept: &str) -> Self {
         let (mut open_metrics, mut prometheus) = (0.0_f32, 0.0_f32);
-        // Neither names nor what follows them here depends on the case.
+        // Media types, their parameters' names, and the values that matter here ignore case.
         let accept = accept.to_ascii_lowercase();
         for range in MediaTypeList::new(&accept).flatten() {
             let version = parameter(&range, "version");
@@ -49,7 +50,7 @@ impl Format {
 
     pub(super) fn text(self, metrics: &Registry) -> String {
         let mut text = String::new();
-        // It fails only where the string does, or a collector, and neither does.
+        // It fails only if the string or a collector fails, and neither does.
         let _ = match self {
             Self::Prometheus => prometheus_text::encode(&mut text, metrics),
             Self::OpenMetrics => text::encode(&mut text, metrics),
@@ -58,12 +59,13 @@ impl Format {
     }
 }
 
+/// Returns a parameter of a media range, without quotes.
 fn parameter(range: &MediaType<'_>, name: &str) -> Option<String> {
     let value = range.get_param(Name::new(name)?)?;
     Some(value.unquoted_str().into_owned())
 }
 
-/// Returns how much a range is liked. What is no number counts as not at all.
+/// Returns the quality value of a media range: 1 by default, 0 if it is not a number.
 fn quality(range: &MediaType<'_>) -> f32 {
     parameter(range, "q").map_or(1.0, |q| q.parse().unwrap_or(0.0))
 }

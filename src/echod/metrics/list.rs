@@ -1,7 +1,7 @@
-//! The list of metrics: their names, what they mean, and where their values come from.
+//! The list of metrics: their names, their help texts, and where their values come from.
 //!
-//! Names follow the conventions of Prometheus: a prefix, base units, `_total` for what only grows. That
-//! last suffix is added where the text is made.
+//! Names follow the conventions of Prometheus: a prefix, base units, and `_total` for counters. The encoder
+//! appends `_total`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,11 +20,11 @@ use crate::run::Handles;
 
 type Label = (&'static str, String);
 
-/// The values of a metric, each with a label of its own if there are several.
+/// The values of a metric. Several values have a label each.
 type Values = Vec<(Option<Label>, u64)>;
 
 /// A metric that every service has.
-struct OfService {
+struct ServiceMetric {
     kind: MetricType,
     name: &'static str,
     unit: Option<Unit>,
@@ -32,44 +32,44 @@ struct OfService {
     values: fn(&ServerStatus) -> Values,
 }
 
-const OF_SERVICES: &[OfService] = &[
-    OfService {
+const SERVICE_METRICS: &[ServiceMetric] = &[
+    ServiceMetric {
         kind: Gauge,
         name: "echod_connections",
         unit: None,
-        help: "Live connections, by how far they have come: with a handler's thread, in a reactor \
-               without a thread, or closing.",
+        help: "Live connections by state: in a handler with its thread, in a reactor without a thread, \
+               or closing.",
         values: |status| {
             let stages = [Stage::Handler, Stage::Reactor, Stage::Closing];
             by("state", stages, |stage| status.live_in(stage) as u64)
         },
     },
-    OfService {
+    ServiceMetric {
         kind: Gauge,
         name: "echod_max_connections",
         unit: None,
-        help: "The limit of live connections.",
+        help: "Maximum simultaneous connections.",
         values: |status| one(status.max_connections()),
     },
-    OfService {
+    ServiceMetric {
         kind: Gauge,
         name: "echod_max_connections_per_source",
         unit: None,
-        help: "The limit of live connections of one IPv4 address or IPv6 /64, if there is one.",
+        help: "Maximum simultaneous connections from one IPv4 address or IPv6 /64, if limited.",
         values: |status| status.max_per_source().map_or_else(Vec::new, one),
     },
-    OfService {
+    ServiceMetric {
         kind: Counter,
         name: "echod_connections_accepted",
         unit: None,
-        help: "Connections that were accepted to be served.",
+        help: "Connections accepted to be served.",
         values: |status| count(status.totals().connections()),
     },
-    OfService {
+    ServiceMetric {
         kind: Counter,
         name: "echod_connections_rejected",
         unit: None,
-        help: "Connections that were accepted only to be closed, by the limit that was reached.",
+        help: "Connections accepted only to be closed, by the limit that was reached.",
         values: |status| {
             let totals = status.totals();
             let per_source = totals.rejected_per_source();
@@ -82,11 +82,11 @@ const OF_SERVICES: &[OfService] = &[
             })
         },
     },
-    OfService {
+    ServiceMetric {
         kind: Counter,
         name: "echod_connections_closed",
         unit: None,
-        help: "Connections that have ended, by the reason that the log has.",
+        help: "Connections that have ended, by the reason in the log.",
         values: |status| {
             let reasons = CloseReason::all().filter(|reason| *reason != CloseReason::Limit);
             by("reason", reasons, |reason| {
@@ -94,47 +94,47 @@ const OF_SERVICES: &[OfService] = &[
             })
         },
     },
-    OfService {
+    ServiceMetric {
         kind: Counter,
         name: "echod_connections_aborted",
         unit: None,
-        help: "Connections that were reset before the client had everything, by a stop for example.",
+        help: "Connections that echod reset before the client had everything, for example at a stop.",
         values: |status| count(status.totals().aborted()),
     },
-    OfService {
+    ServiceMetric {
         kind: Counter,
         name: "echod_received",
         unit: Some(Unit::Bytes),
-        help: "Bytes received, also those of live connections.",
+        help: "Bytes received, including those of live connections.",
         values: |status| count(status.totals().bytes_in()),
     },
-    OfService {
+    ServiceMetric {
         kind: Counter,
         name: "echod_sent",
         unit: Some(Unit::Bytes),
-        help: "Bytes handed to the kernel to be sent, also those of live connections.",
+        help: "Bytes handed to the kernel to be sent, including those of live connections.",
         values: |status| count(status.totals().bytes_out()),
     },
-    OfService {
+    ServiceMetric {
         kind: Gauge,
         name: "echod_threads",
         unit: None,
-        help: "Threads for handlers, idle ones included.",
+        help: "Threads for handlers, including idle ones.",
         values: |status| one(status.threads()),
     },
-    OfService {
+    ServiceMetric {
         kind: Gauge,
         name: "echod_reactors",
         unit: None,
-        help: "Event loops that run, each on a thread of its own.",
+        help: "Running event loops, each on a thread of its own.",
         values: |status| one(status.reactors()),
     },
-    OfService {
+    ServiceMetric {
         kind: Counter,
         name: "echod_shortages",
         unit: None,
-        help: "Pauses because something was short, each of 5 ms to 1 s, by what it was. New clients \
-               wait meanwhile.",
+        help: "Pauses of accepting, 5 ms to 1 s each, by the resource that ran out. New clients wait \
+               meanwhile.",
         values: |status| {
             let resources = [
                 Resource::Descriptors,
@@ -186,14 +186,14 @@ impl Collector for List {
             .iter()
             .map(|(service, server)| (service.to_string(), server.status()))
             .collect();
-        for metric in OF_SERVICES {
+        for metric in SERVICE_METRICS {
             let samples = servers.iter().flat_map(|(service, status)| {
                 (metric.values)(status).into_iter().map(|(label, value)| {
                     let service = ("service", service.clone());
                     ([service].into_iter().chain(label).collect(), value)
                 })
             });
-            let OfService {
+            let ServiceMetric {
                 kind,
                 name,
                 ref unit,
@@ -206,20 +206,20 @@ impl Collector for List {
             Gauge,
             "echod_max_threads",
             None,
-            "The bound on the threads for handlers of all services.",
+            "Maximum threads for handlers, of all services together.",
             TcpServer::max_threads() as u64,
         )?;
         family.one(
             Counter,
             "echod_log_lines_lost",
             None,
-            "Lines of the log that were lost, because nobody read standard error in time.",
+            "Log lines dropped because standard error was not read in time.",
             logging::lost_lines(),
         )?;
         family.build_info()?;
         let since = self.0.since().and_then(seconds);
         if let Some(since) = since {
-            let help = "When the process started, in seconds since 1970.";
+            let help = "Start time of the process, in seconds since 1970.";
             family.one(
                 Gauge,
                 "process_start_time",
@@ -228,7 +228,7 @@ impl Collector for List {
                 since,
             )?;
         }
-        family.of_process()
+        family.process()
     }
 }
 
@@ -238,7 +238,7 @@ fn seconds(time: SystemTime) -> Option<f64> {
     Some(since.as_secs_f64())
 }
 
-/// What writes metrics: each a description, then its samples.
+/// Writes metrics: for each a description, then its samples.
 struct Families<'f, 'e>(&'f mut DescriptorEncoder<'e>);
 
 impl Families<'_, '_> {
@@ -281,10 +281,10 @@ impl Families<'_, '_> {
         family.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])
     }
 
-    /// Writes what Prometheus' own clients tell of a process, under their names. What can't be read is
-    /// left out.
+    /// Writes the metrics of a process that Prometheus' own clients have, under the same names. Leaves out
+    /// those that can't be read.
     #[cfg(target_os = "linux")]
-    fn of_process(&mut self) -> fmt::Result {
+    fn process(&mut self) -> fmt::Result {
         use std::time::Duration;
 
         use procfs::process::{LimitValue, Process};
@@ -295,15 +295,15 @@ impl Families<'_, '_> {
         if let Ok(stat) = process.stat() {
             let milliseconds = (stat.utime + stat.stime) * 1000 / procfs::ticks_per_second();
             let cpu = Duration::from_millis(milliseconds).as_secs_f64();
-            let help = "Time on processors, of the user and of the system.";
+            let help = "CPU time of user and system.";
             self.one(Counter, "process_cpu", Some(&Unit::Seconds), help, cpu)?;
             let bytes = Some(&Unit::Bytes);
-            let help = "Virtual memory.";
+            let help = "Virtual memory size.";
             self.one(Gauge, "process_virtual_memory", bytes, help, stat.vsize)?;
-            let help = "Resident memory.";
+            let help = "Resident memory size.";
             let resident = stat.rss * procfs::page_size();
             self.one(Gauge, "process_resident_memory", bytes, help, resident)?;
-            let help = "All threads of the process.";
+            let help = "Threads of the process.";
             self.one(
                 Gauge,
                 "process_threads",
@@ -313,20 +313,20 @@ impl Families<'_, '_> {
             )?;
         }
         if let Ok(open) = process.fd_count() {
-            let help = "Open descriptors.";
+            let help = "Open file descriptors.";
             self.one(Gauge, "process_open_fds", None, help, open as u64)?;
         }
         if let Ok(limits) = process.limits()
             && let LimitValue::Value(max) = limits.max_open_files.soft_limit
         {
-            let help = "The limit of open descriptors.";
+            let help = "Maximum open file descriptors.";
             self.one(Gauge, "process_max_fds", None, help, max)?;
         }
         Ok(())
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn of_process(&mut self) -> fmt::Result {
+    fn process(&mut self) -> fmt::Result {
         Ok(())
     }
 }

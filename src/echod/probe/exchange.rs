@@ -10,10 +10,10 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::failure::{Cause, Failure};
 
-/// The most bytes that one system call sends or receives.
+/// Maximum bytes that one system call sends or receives.
 const CHUNK: usize = 16 * 1024;
 
-/// A time limit, from now on.
+/// A time limit with its start.
 struct Deadline {
     started: Instant,
     timeout: Duration,
@@ -25,8 +25,9 @@ impl Deadline {
         Self { started, timeout }
     }
 
-    /// Returns the time that is left: a microsecond or more, because `setsockopt(2)` rounds less to
-    /// "no timeout".
+    /// Returns the remaining time, at least a microsecond.
+    ///
+    /// Less would be rounded to 0, which means "no timeout" to `setsockopt(2)`.
     fn left(&self) -> io::Result<Duration> {
         self.timeout
             .checked_sub(self.started.elapsed())
@@ -35,10 +36,10 @@ impl Deadline {
     }
 }
 
-/// The random bytes from which every connection of a probe takes what it sends.
+/// The random bytes that the connections of a probe send.
 ///
-/// Each connection starts at another offset, so that a server that mixes up two connections is found
-/// out. A connection sends the block again and again, so that its memory does not grow with `size`.
+/// Each connection starts at another offset in the block, which exposes a server that mixes up two
+/// connections. A connection repeats the block, so that the memory of the probe does not grow with `size`.
 pub(super) struct Payload {
     block: Vec<u8>,
     size: u64,
@@ -51,7 +52,7 @@ impl Payload {
         Self { block, size }
     }
 
-    /// Returns the next bytes after `position` on a connection that starts at `start`.
+    /// Returns the bytes at `position` of a connection that starts at the offset `start` of the block.
     fn bytes_at(&self, start: usize, position: u64) -> &[u8] {
         let len = self.block.len() as u64;
         let offset = (start as u64 + position % len) % len;
@@ -71,15 +72,18 @@ pub(super) struct Connection<'p> {
     pub(super) addr: SocketAddr,
     stream: TcpStream,
     payload: &'p Payload,
-    /// Where in the block of the payload this connection starts.
+    /// The offset in the block of the payload at which this connection starts.
     start: usize,
-    /// The time that is left for all that this connection still does.
+    /// The remaining time for the rest of this connection.
     left: Duration,
 }
 
 impl<'p> Connection<'p> {
-    /// Connects to the first of `addrs` that accepts, and returns how long that took. Otherwise returns
-    /// the most telling failure.
+    /// Connects to the first of `addrs` that accepts, and returns how long that took.
+    ///
+    /// # Errors
+    ///
+    /// No address accepts. Then this is the failure that says most about the server.
     pub(super) fn open(
         addrs: &[SocketAddr],
         payload: &'p Payload,
@@ -88,7 +92,7 @@ impl<'p> Connection<'p> {
         let deadline = Deadline::after(timeout);
         let mut failures = Vec::new();
         for (tried, &addr) in addrs.iter().enumerate() {
-            // An address that does not answer leaves the others their share of the time.
+            // Divide the time. Otherwise an address that does not answer would leave none for the others.
             let untried = u32::try_from(addrs.len() - tried).unwrap_or(u32::MAX);
             let started = Instant::now();
             let connected = deadline
@@ -112,15 +116,15 @@ impl<'p> Connection<'p> {
                 }),
             }
         }
-        // The first of those that tell as much, because the system sorts addresses by preference.
+        // `min_by_key` returns the first of equals, and the system sorts addresses by preference.
         let most_telling = failures
             .into_iter()
             .min_by_key(|failure| match failure.cause {
-                // The peer has answered.
+                // The peer answered.
                 Cause::Refused | Cause::Reset => 0,
-                // The address is reachable as far as this machine knows.
+                // This machine has a route to the address.
                 Cause::TimedOut => 1,
-                // This machine can't use the address: it may have no IPv6, say.
+                // This machine can't use the address, for example because it has no IPv6.
                 _ => 2,
             });
         Err(most_telling.unwrap_or_else(|| Failure {
@@ -138,10 +142,10 @@ impl<'p> Connection<'p> {
         Ok(deadline.started.elapsed())
     }
 
-    /// Half-closes, and expects the end.
+    /// Half-closes, and expects the server to close.
     ///
-    /// The half-close comes last, because some forwarders take it for a close: they drop what is still
-    /// on its way.
+    /// The half-close comes after the echo. Some TCP forwarders close at a half-close, and drop data on the
+    /// way.
     pub(super) fn finish(self) -> Result<(), Failure> {
         let deadline = Deadline::after(self.left);
         self.expect_end(&deadline)
@@ -155,7 +159,9 @@ impl<'p> Connection<'p> {
         }
     }
 
-    /// Reads while it sends, so that the payload may be larger than all buffers on the way.
+    /// Sends the payload and compares the echo with it.
+    ///
+    /// It reads while it sends. Otherwise a payload larger than all buffers on the way would deadlock.
     fn compare(&self, deadline: &Deadline) -> Result<(), Cause> {
         let size = self.payload.size;
         let (mut sent, mut received) = (0, 0);
@@ -191,6 +197,7 @@ impl<'p> Connection<'p> {
         Ok(())
     }
 
+    /// Half-closes, and waits for the end of the connection.
     fn expect_end(&self, deadline: &Deadline) -> Result<(), Cause> {
         self.stream.shutdown(Shutdown::Write)?;
         loop {
@@ -212,10 +219,10 @@ impl<'p> Connection<'p> {
     }
 }
 
-/// Refuses a connection of a socket with itself, which would echo.
+/// Turns a connection of a socket with itself, which would echo, into "connection refused".
 ///
-/// TCP lets a socket connect to its own port (RFC 9293, 3.5: simultaneous open). The kernel may
-/// give it just the port that nobody listens on.
+/// TCP lets a socket connect to its own port (RFC 9293, 3.5: simultaneous open). That happens if no socket
+/// listens on the port, and the kernel picks the same port for the client.
 fn not_to_itself(stream: TcpStream) -> io::Result<TcpStream> {
     if stream.local_addr()? == stream.peer_addr()? {
         return Err(ErrorKind::ConnectionRefused.into());
@@ -223,10 +230,10 @@ fn not_to_itself(stream: TcpStream) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Waits until the socket is ready, or fails at the deadline.
+/// Waits until the socket is ready. Fails with `TimedOut` at the deadline.
 fn wait(stream: &TcpStream, events: PollFlags, deadline: &Deadline) -> io::Result<()> {
     loop {
-        // A timeout of more seconds than this can express is none.
+        // `None`, no timeout, if the seconds don't fit a `Timespec`.
         let left = Timespec::try_from(deadline.left()?).ok();
         match poll(&mut [PollFd::new(stream, events)], left.as_ref()) {
             Ok(0) | Err(Errno::INTR) => {}
@@ -236,7 +243,7 @@ fn wait(stream: &TcpStream, events: PollFlags, deadline: &Deadline) -> io::Resul
     }
 }
 
-/// Returns how many bytes the socket took, without waiting.
+/// Sends without blocking, and returns how many bytes the socket took.
 fn try_send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     match send(stream, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
         Ok(len) => Ok(len),
@@ -245,7 +252,8 @@ fn try_send(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// Returns what has arrived, without waiting: an empty slice at the end of the connection.
+/// Receives without blocking. Returns `None` if no bytes have arrived, and an empty slice at the end of the
+/// connection.
 fn try_receive<'b>(stream: &TcpStream, buffer: &'b mut [u8]) -> io::Result<Option<&'b [u8]>> {
     match recv(stream, &mut *buffer, RecvFlags::DONTWAIT) {
         Ok((len, _)) => Ok(Some(&buffer[..len])),

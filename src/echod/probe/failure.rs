@@ -1,4 +1,4 @@
-//! Why a probe failed: what was tried, the cause, and the exit code of each cause.
+//! The failures of a probe, with their causes and exit codes.
 
 use std::error::Error;
 use std::fmt;
@@ -26,8 +26,8 @@ impl From<io::Error> for Cause {
         match error.kind() {
             ErrorKind::ConnectionRefused => Self::Refused,
             ErrorKind::TimedOut => Self::TimedOut,
-            // The first system call after a reset reports the reset. Those after it report that the
-            // socket is not connected.
+            // Only the first system call after a reset fails with `ECONNRESET`. Later ones fail with `EPIPE`
+            // or `ENOTCONN`.
             ErrorKind::ConnectionReset
             | ErrorKind::ConnectionAborted
             | ErrorKind::BrokenPipe
@@ -38,12 +38,12 @@ impl From<io::Error> for Cause {
 }
 
 impl Failure {
-    /// Returns whether the server answered with something else than the echo.
+    /// Returns whether the server answered, but not with the echo.
     pub(super) fn is_wrong_echo(&self) -> bool {
         matches!(self.cause, Cause::Wrong(_))
     }
 
-    /// Returns the exit code. Of several failures, the highest code counts.
+    /// Returns the exit code of this failure. The probe exits with the highest code of all failures.
     pub(crate) fn exit_code(&self) -> u8 {
         match self.cause {
             Cause::Other(_) => 1,

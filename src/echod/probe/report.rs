@@ -1,4 +1,4 @@
-//! What `echod probe` prints: lines for people, or a JSON object a line.
+//! Prints the results of `echod probe`: as text, or as one JSON object a line.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -9,10 +9,10 @@ use serde_json::json;
 use super::tally::Tally;
 use crate::cli::commands::{Format, Probe};
 
-/// Prints each probe as it ends, and what all of them found.
+/// Prints each probe when it ends, and the summary.
 pub(super) struct Report {
     format: Format,
-    /// Whether there is one probe of one connection, which needs neither a number nor a summary.
+    /// Whether there is only one probe, of one connection. Such a probe needs no number and no summary.
     pub(super) is_single: bool,
     connections: usize,
     size: u64,
@@ -32,7 +32,7 @@ impl Report {
         }
     }
 
-    /// Counts and prints a probe that has ended. `addr` is the last address that accepted.
+    /// Adds a finished probe to the total, and prints it. `addr` is the last address that accepted.
     pub(super) fn add(&mut self, probe: &Tally, addr: Option<SocketAddr>) -> io::Result<()> {
         self.probes += 1;
         self.total.add(probe);
@@ -53,7 +53,7 @@ impl Report {
                 } else if probe.exit_code == 0 {
                     writeln!(out, "{text}")?;
                 } else {
-                    // As every command does. With standard error closed nobody reads it.
+                    // Ignore a failure: standard error may be closed.
                     let _ = writeln!(io::stderr(), "echod: {text}");
                 }
             }
@@ -80,7 +80,7 @@ impl Report {
         format!("{addr} echoes {size} bytes: {}", times.join(", "))
     }
 
-    /// Prints what all probes found, unless the line of the only one has said it.
+    /// Prints the summary, unless the line of the only probe has said everything.
     pub(super) fn finish(&self) -> io::Result<()> {
         if self.is_single {
             return Ok(());

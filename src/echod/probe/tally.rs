@@ -1,4 +1,4 @@
-//! What probes have found: counts, times, and why connections failed.
+//! The results of probes: counts, times, and the failures by their text.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::failure::Failure;
 
-/// The most failures that are told apart. Further ones are only counted.
+/// Maximum number of different failures. Further ones are counted as "other failures".
 const MAX_FAILURES: usize = 20;
 
 /// The outcomes of the connections of one probe, or of all.
@@ -41,7 +41,7 @@ impl Tally {
         self.right + self.wrong + self.lost
     }
 
-    /// Counts the failures among `outcomes`, and maps the rest.
+    /// Counts the failures among `outcomes`, and maps the successes with `count`.
     pub(super) fn successes<T, R>(
         &mut self,
         outcomes: Vec<Result<T, Failure>>,
@@ -88,7 +88,7 @@ impl Tally {
         }
     }
 
-    /// Counts failures with the same text.
+    /// Adds `count` to the failures with this text.
     fn count_alike(&mut self, text: String, count: u64) {
         let is_known = self.failures.contains_key(&text);
         let text = if is_known || self.failures.len() < MAX_FAILURES {
@@ -99,12 +99,12 @@ impl Tally {
         *self.failures.entry(text).or_default() += count;
     }
 
-    /// Returns the failures, each with how many connections it ended.
+    /// Returns the failures, each with the number of its connections.
     pub(super) fn failures(&self) -> impl Iterator<Item = (&str, u64)> {
         self.failures.iter().map(|(text, &count)| (&**text, count))
     }
 
-    /// Returns the times, each with its name.
+    /// Returns the times with their names.
     pub(super) fn times(&self) -> [(&'static str, &Times); 2] {
         [("connect", &self.connect), ("echo", &self.echo)]
     }
@@ -133,27 +133,27 @@ impl fmt::Display for Tally {
     }
 }
 
-/// How long something took, each time.
+/// A histogram of times.
 pub(super) struct Times(Histogram<u64>);
 
 impl Times {
-    /// Keeps three digits of each time.
+    /// Makes a histogram with a precision of three digits.
     fn new() -> Result<Self, CreationError> {
         Histogram::new(3).map(Self)
     }
 
     fn record(&mut self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        // It fails only for a histogram that can't grow.
+        // It fails only for a histogram with a fixed maximum.
         let _ = self.0.record(nanos);
     }
 
     fn add(&mut self, other: &Self) {
-        // It fails only for a histogram that can't grow.
+        // It fails only for a histogram with a fixed maximum.
         let _ = self.0.add(&other.0);
     }
 
-    /// Returns the least, the median, the 99th percentile and the most, unless nothing was timed.
+    /// Returns the minimum, the median, the 99th percentile and the maximum, or `None` without times.
     pub(super) fn quantiles(&self) -> Option<[(&'static str, Duration); 4]> {
         let at = |quantile| Duration::from_nanos(self.0.value_at_quantile(quantile));
         (!self.0.is_empty()).then(|| {
@@ -166,7 +166,7 @@ impl Times {
         })
     }
 
-    /// Returns the same in seconds, or null.
+    /// Returns the quantiles in seconds, or null without times.
     fn fields(&self) -> Value {
         self.quantiles().map_or(Value::Null, |quantiles| {
             quantiles
