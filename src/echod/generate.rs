@@ -40,6 +40,25 @@ fn complete(shell: Shell, text: &mut Vec<u8>) {
         ArgAction::Set | ArgAction::Append => arg.value_hint(ValueHint::Other),
         _ => arg,
     };
-    let mut command = Cli::command().mut_args(without_files);
+    let mut command = Cli::command()
+        .mut_args(without_files)
+        .mut_subcommands(|command| command.mut_args(without_files));
     clap_complete::generate(shell, &mut command, "echod", text);
+    if shell == Shell::Fish {
+        offer_values_in_fish(text);
+    }
+}
+
+/// Makes fish complete the value of a flag before a subcommand.
+///
+/// While the value is missing, `argparse` fails in the generated condition. clap's script then takes the
+/// condition for false, and fish offers file names.
+fn offer_values_in_fish(text: &mut Vec<u8>) {
+    let script = String::from_utf8_lossy(text);
+    *text = script
+        .replace(
+            "2>/dev/null\n    or return\n",
+            "2>/dev/null\n    or return 0\n",
+        )
+        .into_bytes();
 }
