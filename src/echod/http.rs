@@ -257,7 +257,7 @@ mod tests {
     }
 
     proptest! {
-        /// However a request is split, it is the same one, and nothing that follows it matters.
+        /// A request is complete at its blank line, and not before. Bytes after it don't matter.
         #[test]
         fn a_request_is_whole_at_its_blank_line_and_not_before(tail in vec(any::<u8>(), 0..50)) {
             let bytes = b"GET /metrics?x HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -268,7 +268,7 @@ mod tests {
             prop_assert_eq!(parse(&whole), Ok(Some(request("/metrics"))));
         }
 
-        /// Whatever is sent, it is a request, the beginning of one, or wrong.
+        /// Any bytes are a request, the beginning of a request, or an error.
         #[test]
         fn no_bytes_make_it_panic(bytes in vec(any::<u8>(), 0..200)) {
             let _ = parse(&bytes);

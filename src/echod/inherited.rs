@@ -69,7 +69,7 @@ fn passed() -> Result<Passed, String> {
         first: 3,
         names: Vec::new(),
     };
-    // The variables may be inherited from a parent that was the one to get the descriptors.
+    // A parent may have passed on variables that describe its own descriptors.
     if number::<u32>("LISTEN_PID", "the number of a process")? != Some(process::id()) {
         return Ok(none);
     }

@@ -27,8 +27,7 @@ pub(crate) enum Format {
     Json,
 }
 
-/// The log of the process. Its drop writes what is queued, and gives up after 1 s if standard error is not
-/// read.
+/// The log of the process. Dropping it writes the queued lines, for at most 1 s.
 #[must_use]
 pub(crate) struct Log {
     queue: &'static Queue,

@@ -2,7 +2,7 @@
 
 use clap::Error;
 
-/// The exit code of a usage error, as of shells' own commands.
+/// The exit code of a usage error: 2, as by convention.
 pub(crate) const EXIT_CODE: u8 = 2;
 
 /// Returns the cause of an error as one line, for the log.
