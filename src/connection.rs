@@ -291,8 +291,8 @@ impl Connection {
     ///   20 ms.
     ///
     /// Don't change the timeouts, `SO_LINGER` or the blocking mode, because the connection sets them itself.
-    /// Don't read or write through the stream: the bytes would not be counted, no timeout would apply, the
-    /// handler would not notice a shutdown before the connection is aborted, and a read may fail after
+    /// Don't read or write through the stream. The bytes would not be counted, and no timeout would apply.
+    /// The handler would not notice a shutdown before the connection is aborted, and a read may fail after
     /// 20 ms. Instead of [`shutdown`](TcpStream::shutdown) call [`shutdown_write`](Self::shutdown_write) or
     /// [`abort`](Self::abort). Don't duplicate the stream with [`try_clone`](TcpStream::try_clone), because
     /// the peer may see no end of file until the duplicate is closed, too.

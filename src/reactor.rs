@@ -1,9 +1,9 @@
 //! The reactors of a server, which carry connections whose handlers are done.
 //!
-//! A thread is for the handler; the reactor is for the rest. Three kinds of connections move here,
-//! without a thread of their own: one that its handler has left to the server, one whose close has to
-//! wait for its peer, and a rejected one. Each reactor is one thread with one `epoll(7)` set. It runs
-//! no code of users and moves no streams. Hooks and streams run on threads of the server.
+//! A thread is for the handler; the reactor is for the rest. A connection moves here, without a thread
+//! of its own, if its handler has left it to the server, if its close has to wait for the peer, or if
+//! it was rejected. Each reactor is one thread with one `epoll(7)` set. A reactor runs no code of users
+//! and moves no streams. Threads of the server run the hooks and move the streams.
 
 pub(crate) mod carried;
 #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -9,8 +9,8 @@
 //! passed without another silence.
 //!
 //! The reads of a connection use this, and so does the loop of a reactor. Whatever a peer does, the
-//! waste is bounded: at most one busy-poll per message, each at most as long as the
-//! [setting](crate::Builder::busy_poll), or four tries if those take longer.
+//! waste is at most one busy-poll per message. Each takes at most as long as the
+//! [setting](crate::Builder::busy_poll), or as four tries if those take longer.
 
 use std::io::{self, ErrorKind};
 use std::sync::LazyLock;

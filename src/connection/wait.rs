@@ -26,10 +26,9 @@ impl Connection {
     /// Waits for input, for a [wake-up](crate::ConnectionHandle::wake) from another thread, or for the server
     /// to end the connection, but at most for `timeout` (`poll(2)`). `None` means no limit.
     ///
-    /// So one handler can serve its client, other threads that have something for this client, a shutdown
-    /// and a timer, without a second thread and without asking again and again. Once the server ends the
-    /// connection, every wait returns [`Closing`](Wait::Closing) at once. Reads then return the input that
-    /// had arrived, and end of file after it.
+    /// So one handler, on one thread, can react to its client, to other threads, to a shutdown and to a
+    /// timer. Once the server ends the connection, every wait returns [`Closing`](Wait::Closing) at once.
+    /// Reads then return the input that had arrived, and end of file after it.
     ///
     /// If both input and wake-ups keep coming, waits return them in turn. A wait first checks the deadline
     /// and, if there is no input, the idle timeout, so that wake-ups can't delay either. If a wait fails,

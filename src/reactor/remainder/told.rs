@@ -125,7 +125,7 @@ impl Remainder {
     /// Notes whether the FIN could be sent.
     pub(crate) fn fin_sent(&mut self, sent: bool, moment: &Moment<'_>) {
         self.ready.input = false;
-        // If the server ends the connection of a silent peer, don't linger: the peer may stay silent for
+        // Don't linger if the server ends the connection of a silent peer. The peer may stay silent for
         // ever, and what it sends from now on comes too late.
         self.stage = if !sent || (self.silent && self.delivered) {
             Stage::Closed
