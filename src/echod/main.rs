@@ -193,7 +193,9 @@ fn print_and_close(addrs: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(addrs.as_bytes())?;
     stdout.flush()?;
-    let null = File::options().write(true).open("/dev/null")?;
+    let null = File::options().write(true).open("/dev/null");
+    let null = null
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot open /dev/null: {error}")))?;
     rustix::stdio::dup2_stdout(null)?;
     Ok(())
 }

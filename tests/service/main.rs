@@ -10,6 +10,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod container;
 mod package;
 #[allow(
     dead_code,
