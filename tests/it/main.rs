@@ -42,6 +42,8 @@ mod inherited;
 mod lecture;
 mod limits;
 mod log;
+#[cfg(target_os = "linux")]
+mod managers;
 mod metrics;
 mod notify;
 mod packaging;

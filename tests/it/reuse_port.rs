@@ -2,18 +2,17 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::mem;
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::{mem, thread};
 
 use rustix::process::{Pid, Signal, kill_process};
 use socketserver::{EchoHandler, TcpServer};
 
 use crate::support::{
-    Daemon, TIMEOUT, TestServer, connect, eventually, exchange, field, finish, in_own_network,
-    noise, ping, read_to_end,
+    Daemon, TestServer, connect, eventually, exchange, field, finish, in_own_network, ping,
+    read_to_end, while_clients_come,
 };
 
 /// Starts a process that shares its address, on a free port.
@@ -157,38 +156,11 @@ const DELAY: &str = "--shutdown-delay=200ms";
 fn a_restart_refuses_and_resets_nobody() {
     let mut daemon = first(&[DELAY]);
     let addr = daemon.addr;
-    let (is_over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let client = |seed| {
-        let mut rng = fastrand::Rng::with_seed(seed);
-        while !is_over.load(Ordering::Relaxed) {
-            let message = noise(rng.u64(..), rng.usize(1..5000));
-            let echo = try_exchange(addr, &message)?;
-            // A client that has not sent everything when the drain begins gets the end early.
-            assert!(message.starts_with(&echo), "not an echo");
-            served.fetch_add(1, Ordering::Relaxed);
-        }
-        io::Result::Ok(())
-    };
-    thread::scope(|scope| {
-        let client = &client;
-        let clients = [0, 1, 2, 3].map(|seed| scope.spawn(move || client(seed)));
+    while_clients_come(addr, || {
         for _ in 0..10 {
             let new = second(&daemon, &[DELAY]);
             stop(mem::replace(&mut daemon, new));
         }
-        is_over.store(true, Ordering::Relaxed);
-        for client in clients {
-            client.join().unwrap().unwrap();
-        }
     });
-    assert!(served.into_inner() > 100, "there was hardly a client");
     stop(daemon);
-}
-
-fn try_exchange(addr: SocketAddr, message: &[u8]) -> io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect(addr)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.write_all(message)?;
-    stream.shutdown(Shutdown::Write)?;
-    read_to_end(&stream)
 }

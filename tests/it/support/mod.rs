@@ -1,5 +1,6 @@
 //! What the tests share: servers and daemons that end with their test, clients that don't hang.
 
+mod comers;
 mod daemon;
 mod haproxy;
 mod lines;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
+pub(crate) use comers::while_clients_come;
 pub(crate) use daemon::{Daemon, finish};
 pub(crate) use haproxy::Haproxy;
 pub(crate) use lines::{Lines, field, logged};
