@@ -1,4 +1,4 @@
-//! A server that stops cleanly, with a log, Ctrl-C, and the totals. Copy this into a server of your own.
+//! A server that stops cleanly, with a log, Ctrl-C, and the totals.
 //!
 //! ```sh
 //! RUST_LOG=debug cargo run --example graceful
@@ -7,6 +7,9 @@
 //!
 //! After the first Ctrl-C the server accepts no new connections, and those that it has get 10 s to end.
 //! A second Ctrl-C aborts them. SIGTERM, which service managers and `kill` send, does the same.
+//!
+//! A server of your own needs `cargo add env_logger` and `cargo add ctrlc --features termination`. Without that
+//! feature SIGTERM ends the process at once. [support](support) only reads the address and prints.
 
 mod support;
 

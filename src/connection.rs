@@ -43,7 +43,7 @@ use rest::Wish;
 /// of a handler can read through a [`BufReader`](std::io::BufReader) while another writes.
 ///
 /// A read returns end of file (0 bytes) when the peer has half-closed. The server ends a connection if
-/// a shutdown or a [close](ConnectionHandle::close) was requested, or when the
+/// a shutdown or a [close](crate::ConnectionHandle::close) was requested, or when the
 /// [lifetime](crate::Builder::max_lifetime) of the connection is over. Reads then return the input that
 /// had arrived by that time, and end of file after that.
 ///

@@ -186,7 +186,7 @@ pub(crate) struct Cli {
     )]
     pub(crate) log_format: Format,
 
-    /// Log each connection when it is accepted and when it has ended
+    /// Log each connection when it is accepted and when it has ended, with the reason (see the manual)
     #[arg(short, long, action = ArgAction::Count, env = "ECHOD_VERBOSE", value_parser = times)]
     verbose: u8,
 

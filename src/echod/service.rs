@@ -140,8 +140,8 @@ mod tests {
             ("daytime=", "HOST:PORT"),
             ("daytime=13", "HOST:PORT"),
             (
-                "qotd=:17",
-                "unknown service \"qotd\"; known services: echo, daytime, ",
+                "gopher=:70",
+                "unknown service \"gopher\"; known services: echo, daytime, ",
             ),
             ("=:13", "unknown service \"\""),
         ] {

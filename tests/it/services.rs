@@ -141,8 +141,8 @@ fn what_is_no_service_is_bad_usage() {
         ("daytime", "expected NAME=ADDR"),
         ("daytime=1313", "expected HOST:PORT"),
         (
-            "qotd=:1717",
-            "unknown service \"qotd\"; known services: echo, daytime, ",
+            "gopher=:1717",
+            "unknown service \"gopher\"; known services: echo, daytime, ",
         ),
         (
             "time=:3737,discard=127.0.0.1:3737",

@@ -212,7 +212,7 @@ pub(super) const MANUAL_SECTIONS: &[Section] = &[
                 "levels",
                 "error: a listener failed, a handler panicked. warning: a limit was reached, a resource ran \
                  out, a setting has no effect, connections were aborted. info: start, stop, totals. debug \
-                 (-v): two lines for each connection",
+                 (-v): two lines for each connection, and one, without id, for each that is rejected",
             ),
             (
                 "first line of a connection",
@@ -233,7 +233,7 @@ pub(super) const MANUAL_SECTIONS: &[Section] = &[
             ("bytes_in, bytes_out", "bytes received and bytes sent"),
             (
                 "duration",
-                "seconds from accept to close, including the wait for the client's FIN",
+                "seconds from accept to close, including the wait of up to 2 s for the client's FIN",
             ),
             ("reason", "why the connection ended: see REASONS"),
             (
@@ -342,7 +342,7 @@ pub(super) const MANUAL_SECTIONS: &[Section] = &[
                 "another port",
                 "systemctl edit echod.socket, with the lines [Socket], ListenStream= and \
                  ListenStream=7777; then systemctl stop echod.service and systemctl restart \
-                 echod.socket. For echod-standalone.service set ECHOD_LISTEN=:7777",
+                 echod.socket. For echod-standalone.service set ECHOD_LISTEN=:7777 and restart it",
             ),
             (
                 "sockets for other services",
