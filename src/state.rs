@@ -193,7 +193,7 @@ impl ServerState {
 
     /// Logs the line of a connection that has ended, and calls the hook. Catches and logs a panic of the
     /// hook.
-    pub(crate) fn tell_closed(&self, closed: &ClosedConnection) {
+    pub(crate) fn report_closed(&self, closed: &ClosedConnection) {
         log_close(&self.prefix, closed);
         if let Some(CloseHook(hook)) = &self.close_hook
             && let Err(message) = catch(|| hook(closed))

@@ -100,7 +100,7 @@ impl Connection {
         let is_first = slot.finish(&record, reason);
         let closed = ClosedConnection::new(&record, reason.unless_aborted(&record));
         if is_first {
-            slot.state().tell_closed(&closed);
+            slot.state().report_closed(&closed);
         }
         drop(slot);
         closed

@@ -65,7 +65,7 @@ impl Connection {
     pub fn is_closing(&self) -> bool {
         let closing = self.should_close();
         if closing {
-            self.update_progress(Progress::tell);
+            self.update_progress(Progress::inform_handler);
         }
         closing
     }

@@ -8,10 +8,10 @@ pub(crate) enum Progress {
     /// Neither side has ended the connection.
     Open,
     /// The handler knows, from `is_closing` or `wait`, that the server ends the connection.
-    Told,
+    HandlerInformed,
     /// A read has noticed that the server ends the connection. Of the input that had arrived by then,
-    /// `unread` bytes are still to be read. `told`: the handler knows, as in [`Told`](Self::Told).
-    Draining { unread: u64, told: bool },
+    /// `unread` bytes are still to be read. `informed`: the handler knows, as in [`HandlerInformed`](Self::HandlerInformed).
+    Draining { unread: u64, informed: bool },
     /// The connection has ended. `silent`: the server ended the connection, and the peer sent nothing
     /// within the drain grace.
     Ended { reason: CloseReason, silent: bool },
@@ -41,11 +41,11 @@ impl Progress {
     }
 
     /// Notes that the handler knows that the server ends the connection.
-    pub(crate) fn tell(&mut self) {
+    pub(crate) fn inform_handler(&mut self) {
         match self {
-            Self::Open => *self = Self::Told,
-            Self::Draining { told, .. } => *told = true,
-            Self::Told | Self::Ended { .. } => {}
+            Self::Open => *self = Self::HandlerInformed,
+            Self::Draining { informed, .. } => *informed = true,
+            Self::HandlerInformed | Self::Ended { .. } => {}
         }
     }
 
@@ -55,7 +55,7 @@ impl Progress {
         if !matches!(self, Self::Draining { .. }) {
             *self = Self::Draining {
                 unread: arrived,
-                told: *self == Self::Told,
+                informed: *self == Self::HandlerInformed,
             };
         }
     }
@@ -70,7 +70,7 @@ impl Progress {
                 reason: CloseReason::Idle | CloseReason::Stalled | CloseReason::Deadline,
                 ..
             } => *self = Self::Open,
-            Self::Open | Self::Told | Self::Ended { .. } => {}
+            Self::Open | Self::HandlerInformed | Self::Ended { .. } => {}
         }
     }
 
@@ -78,8 +78,11 @@ impl Progress {
     /// current reason for ending the connection.
     pub(crate) fn reason(self, why: CloseReason) -> CloseReason {
         match self {
-            Self::Open | Self::Draining { told: false, .. } => CloseReason::Done,
-            Self::Told | Self::Draining { told: true, .. } => why,
+            Self::Open
+            | Self::Draining {
+                informed: false, ..
+            } => CloseReason::Done,
+            Self::HandlerInformed | Self::Draining { informed: true, .. } => why,
             Self::Ended { reason, .. } => reason,
         }
     }
@@ -123,15 +126,15 @@ mod tests {
     }
 
     #[test]
-    fn a_handler_that_reads_on_after_being_told_of_the_end_ends_for_the_servers_reason() {
+    fn a_handler_that_reads_on_and_knows_of_the_end_ends_for_the_servers_reason() {
         let mut progress = Progress::Open;
         progress.drain(1);
         assert_eq!(progress.reason(WHY), CloseReason::Done);
-        progress.tell();
+        progress.inform_handler();
         progress.received(1);
         assert_eq!(progress.reason(WHY), WHY);
         let mut progress = Progress::Open;
-        progress.tell();
+        progress.inform_handler();
         progress.drain(1);
         assert_eq!(progress.reason(WHY), WHY);
     }
@@ -145,12 +148,12 @@ mod tests {
     }
 
     #[test]
-    fn a_handler_that_was_told_of_the_end_ends_for_the_servers_reason() {
+    fn a_handler_that_knows_of_the_end_ends_for_the_servers_reason() {
         let mut progress = Progress::Open;
-        progress.tell();
+        progress.inform_handler();
         assert_eq!(progress.reason(WHY), WHY);
         progress.end(CloseReason::Panic);
-        progress.tell();
+        progress.inform_handler();
         assert_eq!(progress.reason(WHY), CloseReason::Panic);
     }
 }

@@ -135,7 +135,7 @@ impl Connection {
     ) -> io::Result<usize> {
         loop {
             match self.progress() {
-                Progress::Ended { reason, .. } if reason.is_the_servers() => return Ok(0),
+                Progress::Ended { reason, .. } if reason.is_by_server() => return Ok(0),
                 Progress::Draining { unread: 0, .. } => {
                     self.end(self.reason_to_close());
                     return Ok(0);
@@ -144,7 +144,7 @@ impl Connection {
                     let most = usize::try_from(unread).unwrap_or(usize::MAX);
                     return self.receive_once(|| attempt(most));
                 }
-                Progress::Open | Progress::Told | Progress::Ended { .. } => {}
+                Progress::Open | Progress::HandlerInformed | Progress::Ended { .. } => {}
             }
             if !self.wait_for(PollFlags::IN, DRAIN_GRACE) {
                 let why = self.reason_to_close();

@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_alike_is_told() {
+    fn the_warning_of_an_unknown_name_has_the_closest_known_one() {
         let known = BTreeSet::from(["ECHOD_LISTEN", "ECHOD_BACKLOG"]);
         let expected = "unknown variable ECHOD_LISTN is ignored; did you mean ECHOD_LISTEN?";
         assert_eq!(warning("ECHOD_LISTN", &known), expected);

@@ -49,21 +49,21 @@ impl Carried {
         // The outer option: whether the server may go on with the connection. The inner option: how much of
         // the input that had arrived is unread, if a read has noticed that the server ends the connection.
         let left = match progress {
-            Progress::Open | Progress::Told => Some(None),
+            Progress::Open | Progress::HandlerInformed => Some(None),
             Progress::Draining { unread, .. } => Some(Some(unread)),
             Progress::Ended { reason, .. } => match reason {
                 CloseReason::Eof
                 | CloseReason::Idle
                 | CloseReason::Stalled
                 | CloseReason::Deadline => Some(None),
-                reason if reason.is_the_servers() => Some(Some(0)),
+                reason if reason.is_by_server() => Some(Some(0)),
                 _ => None,
             },
         };
         // A handler that knew of the end and only wrote has not looked for input. If none arrives within the
         // drain grace, the close need not linger. So drop input for that long.
         let wish = match progress {
-            Progress::Told => wish.or(Some(Wish {
+            Progress::HandlerInformed => wish.or(Some(Wish {
                 rest: Rest::Discard,
                 unread: Vec::new(),
             })),

@@ -18,7 +18,7 @@
 //!                    what is due to it            peer's FIN
 //! ```
 
-mod told;
+mod outcomes;
 
 use std::time::{Duration, Instant};
 

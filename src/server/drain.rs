@@ -53,7 +53,7 @@ pub(super) fn drain(state: &ServerState, crew: &Crew) -> Result<(), Error> {
     // Log and count every connection now, because the handlers that are left may never return.
     for record in state.finish_all() {
         let reason = CloseReason::Shutdown.unless_aborted(&record);
-        state.tell_closed(&ClosedConnection::new(&record, reason));
+        state.report_closed(&ClosedConnection::new(&record, reason));
     }
     Ok(())
 }

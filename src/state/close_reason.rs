@@ -93,7 +93,7 @@ impl CloseReason {
     }
 
     /// Returns whether the server asked the connection to end, so that reads return end of file.
-    pub(crate) fn is_the_servers(self) -> bool {
+    pub(crate) fn is_by_server(self) -> bool {
         matches!(self, Self::Lifetime | Self::Closed | Self::Shutdown)
     }
 }

@@ -128,7 +128,7 @@ impl Hooks {
     pub(crate) fn report(&self, conn: &Connection, failure: &HandlerError) {
         let ended = match conn.progress() {
             Progress::Ended { reason, .. } => Some(reason),
-            Progress::Open | Progress::Told | Progress::Draining { .. } => None,
+            Progress::Open | Progress::HandlerInformed | Progress::Draining { .. } => None,
         };
         match (failure, ended) {
             (HandlerError::Panic(_), _) => conn.end(CloseReason::Panic),

@@ -25,7 +25,7 @@ mod tests {
     use crate::cli::Cli;
 
     #[test]
-    fn a_wrong_flag_and_a_wrong_value_are_told_on_one_line() {
+    fn a_wrong_flag_and_a_wrong_value_are_reported_on_one_line() {
         for (arg, expected) in [
             (
                 "--idle-timeout=soon",

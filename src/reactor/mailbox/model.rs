@@ -64,11 +64,11 @@ struct Kernel {
     under_way: BTreeMap<u64, Option<Instant>>,
     /// The connections that the loop has taken.
     taken: BTreeSet<u64>,
-    /// The connections that the loop has told of the stop.
-    told: BTreeSet<u64>,
+    /// The connections that the loop has informed of the stop.
+    informed: BTreeSet<u64>,
     /// The connections that the mailbox has returned.
     returned: BTreeSet<u64>,
-    /// Whether the loop has told all its connections of the stop.
+    /// Whether the loop has informed all its connections of the stop.
     loop_stopped: bool,
 }
 
@@ -136,14 +136,14 @@ impl Reactor {
             }
         };
         for (number, alarm) in &kernel.under_way {
-            assert!(!kernel.loop_stopped, "{number} is not told of the stop");
+            assert!(!kernel.loop_stopped, "{number} is not informed of the stop");
             if let Some(alarm) = alarm {
                 let sleeps_past = until.is_none_or(|until| until > *alarm);
                 assert!(!sleeps_past, "the alarm of {number} is overslept");
             }
         }
         if kernel.loop_stopped {
-            assert_eq!(kernel.told, kernel.taken);
+            assert_eq!(kernel.informed, kernel.taken);
         }
     }
 }
@@ -200,7 +200,7 @@ impl Loop {
                 assert!(kernel.under_way.remove(&number).is_some());
                 assert!(kernel.taken.insert(number), "{number} comes twice");
                 if opened.stopped {
-                    kernel.told.insert(number);
+                    kernel.informed.insert(number);
                 }
             });
         }
@@ -212,8 +212,8 @@ impl Loop {
         self.reactor.change(|kernel| {
             kernel.stopped = false;
             kernel.loop_stopped = true;
-            kernel.told = mem::take(&mut kernel.taken);
-            kernel.taken = kernel.told.clone();
+            kernel.informed = mem::take(&mut kernel.taken);
+            kernel.taken = kernel.informed.clone();
         });
     }
 }

@@ -164,7 +164,7 @@ fn begin() -> impl Strategy<Value = Begin> {
             Begin::Arrived { unread, left, there }
         }),
         1 => (unread(), reason(), any::<bool>()).prop_map(|(reply, reason, silent)| {
-            let silent = silent && reason.is_the_servers();
+            let silent = silent && reason.is_by_server();
             Begin::Close { reply, reason, silent }
         }),
     ]

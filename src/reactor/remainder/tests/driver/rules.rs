@@ -56,7 +56,7 @@ impl Run<'_> {
             CloseReason::Lifetime => assert!(now >= self.lifetime_end().unwrap()),
             other => panic!("the machine has made up {other:?}"),
         }
-        if reason.is_the_servers() && self.owed.is_empty() {
+        if reason.is_by_server() && self.owed.is_empty() {
             let over = self.over().unwrap();
             assert!(self.world.is_stopped() == (reason == CloseReason::Shutdown));
             // Wake-ups in the meantime must not delay the end.
@@ -199,7 +199,7 @@ impl Run<'_> {
             Begin::Close { silent, .. } => silent,
             Begin::Arrived { .. } => false,
             Begin::Carry { .. } => {
-                self.remainder.reason().is_the_servers()
+                self.remainder.reason().is_by_server()
                     && self.owed.is_empty()
                     && !self.received_after_over
                     && !self.misled
