@@ -13,7 +13,7 @@ exec {first}>&- {second}>&- {third}>&-
 # Warnings, and only those.
 [ "$(journalctl -q -u echod -p warning --no-pager -o cat)" = "limit of 2 connections reached; new ones wait in the backlog; the most: 2 from 127.0.0.1" ]
 # What happened to whom.
-eventually in_the_journal echod.service 'peer=127.0.0.1:\d+ bytes_in=6 bytes_out=6 duration=[\d.]+ reason=eof'
+eventually in_the_journal echod.service 'peer=127.0.0.1:\d+ local=127.0.0.1:7 bytes_in=6 bytes_out=6 duration=[\d.]+ reason=eof'
 ! in_the_journal echod.service reason= -p info || fail "a connection is no news"
 # The journal has a clock and a level of its own.
 eventually in_the_journal echod.service listening
