@@ -163,7 +163,7 @@ fn write_examples(page: &mut Roff, examples: &str) {
     page.control("nh", []);
 }
 
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 8] = [
     (
         "/etc/default/echod",
         "the environment of both services, with every variable and its default",
@@ -171,6 +171,10 @@ const FILES: [(&str, &str); 7] = [
     (
         "/usr/share/doc/echod/README.md",
         "running echod as a service, another port, a restart without systemd",
+    ),
+    (
+        "/usr/share/doc/echod/access.md",
+        "who may connect: limits in the kernel, by systemd and nftables",
     ),
     (
         "/usr/share/doc/echod/haproxy.md",
