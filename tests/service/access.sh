@@ -1,4 +1,4 @@
-# As systemd/access.md says: the drop-in that it shows.
+# Uses the drop-in that systemd/access.md shows.
 page=/usr/share/doc/echod/access.md
 drop_in() {
     sed -n '/^```ini$/,/^```$/ { /^```/d; p }' $page
@@ -13,7 +13,7 @@ for addr in 2001:db8::7/128 2001:db9::9/128; do
     ip address add $addr dev lo nodad
 done
 
-# What a client of an address gets within a time.
+# Prints what a client with this source address receives within a time.
 echo_from() {
     local server=127.0.0.1
     [[ $1 != *:* ]] || server=::1
@@ -24,14 +24,14 @@ served() {
         [ "$(echo_from "$addr" 20)" = hello ] || fail "$addr is not served"
     done
 }
-# Nothing tells a client that it is shut out.
+# A client that is shut out gets no answer at all.
 shut_out() {
     for addr in "$@"; do
         [ -z "$(echo_from "$addr" 1)" ] || fail "$addr is served"
     done
 }
 
-# From the reload on it holds, also for who is connected.
+# The drop-in takes effect at the reload, also for connected clients.
 systemctl start echod.socket
 served $inside $outside
 exec {client}<>/dev/tcp/198.51.100.9/7
@@ -53,7 +53,7 @@ systemctl restart echod.service
 shut_out $outside
 exec {client}>&-
 
-# It has no effect on a socket that another unit makes.
+# The drop-in has no effect on a socket that another unit makes.
 mkdir -p /etc/systemd/system/echod.service.d
 mv /etc/systemd/system/echod.socket.d/access.conf /etc/systemd/system/echod.service.d/
 sed -i 's/\[Socket]/[Service]/' /etc/systemd/system/echod.service.d/access.conf
@@ -61,13 +61,13 @@ systemctl daemon-reload
 systemctl restart echod.service
 served $inside $outside
 
-# One network, until the next boot.
+# Shut out one network until the next boot.
 systemctl set-property --runtime echod.socket IPAddressDeny=198.51.100.0/24
 served $inside 2001:db9::9
 shut_out 198.51.100.9
 systemctl stop echod.socket echod.service
 
-# Alone the service makes the socket.
+# The standalone service makes the socket itself.
 mkdir -p /etc/systemd/system/echod-standalone.service.d
 mv /etc/systemd/system/echod.service.d/access.conf /etc/systemd/system/echod-standalone.service.d/
 systemctl daemon-reload

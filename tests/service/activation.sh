@@ -9,7 +9,7 @@ for addr in 127.0.0.1:7 '[::1]:7'; do
     [ "$(property echod.service MainPID)" = "$pid" ] || fail "it was started twice"
 done
 
-# No privilege at all, and none to be had.
+# The daemon has no privilege, and can't get any.
 grep -q '^NoNewPrivs:.1$' "/proc/$pid/status"
 [ "$(grep -c '^Cap[A-Z][a-z]*:.0000000000000000$' "/proc/$pid/status")" = 5 ]
 [ "$(stat -c %u "/proc/$pid")" != 0 ]

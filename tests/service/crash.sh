@@ -7,7 +7,7 @@ for signal in KILL ABRT ILL; do
     pid=$(property echod.service MainPID)
     kill -$signal "$pid"
     eventually ended
-    # Who comes now waits in the backlog.
+    # A client that connects now waits in the backlog.
     echod probe 127.0.0.1:7 --timeout 20s
 done
 [ "$(property echod.service NRestarts)" = 3 ]

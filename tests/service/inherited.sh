@@ -2,7 +2,7 @@ socket() {
     printf '[Socket]\nService=echod.service\n%s\n' "$2" > "/run/systemd/system/$1.socket"
 }
 
-# Told apart by their names: two for the echo, of which one has the name that it has without.
+# The daemon tells sockets apart by their names. One echo socket has the default name.
 socket other 'ListenStream=127.0.0.1:1007'
 systemctl daemon-reload
 systemctl start echod.socket other.socket
@@ -10,7 +10,7 @@ echoes 127.0.0.1:7
 echoes 127.0.0.1:1007
 systemctl stop echod.socket other.socket echod.service
 
-# What can't be served is named, with the reason.
+# The daemon names a socket that it can't serve, with the reason.
 refuses() {
     socket "$1" "$2"
     systemctl daemon-reload
@@ -28,7 +28,7 @@ refuses unknown $'ListenStream=127.0.0.1:1007\nFileDescriptorName=gopher' \
 refuses local $'ListenStream=/run/local.sock' \
     'descriptor \d \("local.socket"\) is a listening Unix socket; expected a listening TCP socket'
 
-# Accept=yes: a process for each connection, which ends with it.
+# Accept=yes starts a process for each connection. The process ends with the connection.
 cat > /run/systemd/system/each.socket <<'CONF'
 [Socket]
 ListenStream=127.0.0.1:1007
@@ -42,7 +42,7 @@ StandardError=inherit
 CONF
 systemctl daemon-reload
 systemctl start each.socket
-# Neither what it prints nor what it logs gets into the connection.
+# The daemon's output and log must not get into the connection.
 for _ in {1..20}; do
     echoes 127.0.0.1:1007
 done
@@ -51,7 +51,7 @@ none_left() {
 }
 eventually none_left
 
-# Nor does one who has reset it leave anything: no server of its own, no unit that has failed.
+# A client that resets the connection leaves nothing behind: no process, and no failed unit.
 perl -MSocket -e '
     for (1 .. 40) {
         socket(my $client, AF_INET, SOCK_STREAM, 0) or die $!;
@@ -62,7 +62,7 @@ perl -MSocket -e '
 echoes 127.0.0.1:1007
 eventually none_left
 
-# Without its being on standard input, it is one that does not listen.
+# If the connection is not on standard input, the daemon rejects it as a socket that does not listen.
 sed -i '/^Standard/d' /run/systemd/system/each@.service
 systemctl daemon-reload
 ! echoes 127.0.0.1:1007 2> /dev/null

@@ -1,7 +1,7 @@
-# What the scripts share. Each runs as root in a box of its own, with echod and its units installed.
+# Shared by the scripts. Each script runs as root in a box of its own, with echod and its units installed.
 set -euo pipefail
 
-# Shows what the services have said when a script fails: at which line, bash says.
+# If a script fails, print the line and the log of the services.
 trap 'echo "failed: $0, line $LINENO: $BASH_COMMAND" >&2; journalctl -q -u "e*" --no-pager | tail -30 >&2' ERR
 set -E
 
@@ -10,7 +10,7 @@ fail() {
     return 1
 }
 
-# Waits until a command succeeds, and fails if it doesn't in 20 s.
+# Waits until a command succeeds, and fails after 20 s.
 eventually() {
     local deadline=$((SECONDS + 20))
     until "$@"; do
@@ -19,7 +19,7 @@ eventually() {
     done
 }
 
-# Changes settings of a unit, from standard input.
+# Changes settings of unit $1, from standard input.
 override() {
     mkdir -p "/run/systemd/system/$1.d"
     cat > "/run/systemd/system/$1.d/test.conf"
@@ -30,8 +30,7 @@ property() {
     systemctl show -P "$2" "$1"
 }
 
-# Opens a connection to port 7 that stays open, as the descriptor that variable $1 names, and sees it
-# echo.
+# Opens a connection to port 7, stores its descriptor in the variable $1, and checks that it echoes.
 connect() {
     exec {fd}<>/dev/tcp/127.0.0.1/7
     echo hello >&"$fd"
@@ -44,7 +43,7 @@ echoes() {
     echod probe "$1" --timeout 20s > /dev/null
 }
 
-# Whether what unit $1 has logged matches $2; more arguments are options.
+# Returns whether the log of unit $1 has a line that matches $2. More arguments are options of journalctl.
 in_the_journal() {
     journalctl -q -u "$1" --no-pager -g "${@:2}" > /dev/null
 }

@@ -1,7 +1,7 @@
-//! The daemon as a service: on a real systemd, which each test boots in namespaces of its own.
+//! The daemon as a service on a real systemd, which each test boots in namespaces.
 //!
-//! What an operator would type is in the scripts beside this file; `box.sh` boots, and `lib.sh` is
-//! what the scripts share.
+//! The scripts beside this file do what an operator would type. `box.sh` boots systemd, and `lib.sh` has what
+//! the scripts share.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,12 +27,12 @@ use support::{available, skip};
 
 const PROJECT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// What `box.sh` says where there can't be a box.
+/// The exit status of `box.sh` if this machine can't run a box.
 const IMPOSSIBLE: i32 = 77;
 
-/// Runs one of the scripts as root of a machine that has the daemon and its units.
+/// Runs a script as root on a machine with the daemon and its units.
 fn in_a_box(script: &str) {
-    // The clients of the scripts.
+    // The scripts use these programs.
     if !available(&["nc", "perl", "nsenter", "setpriv", "ip"]) {
         return;
     }
@@ -47,7 +47,7 @@ fn in_a_box(script: &str) {
     boot(script, &copies);
 }
 
-/// Runs one of the scripts as root of a machine that has copies of these files, each `from:to`.
+/// Runs a script as root on a machine with copies of these files, each `from:to`.
 fn boot(script: &str, copies: &[String]) {
     let tests = format!("{PROJECT}/tests/service:/usr/share/tests");
     let output = Command::new("bash")
@@ -70,23 +70,23 @@ fn boot(script: &str, copies: &[String]) {
     );
     match output.status.code() {
         Some(0) => {}
-        Some(IMPOSSIBLE) => skip(&format!("for want of a systemd: {said}")),
+        Some(IMPOSSIBLE) => skip(&format!("no systemd can run here: {said}")),
         code => panic!("{script}: {code:?}\n{said}"),
     }
 }
 
 #[test]
-fn the_first_connection_starts_it_and_it_has_no_privilege() {
+fn the_first_connection_starts_the_daemon_without_privileges() {
     in_a_box("activation.sh");
 }
 
 #[test]
-fn alone_it_is_ready_once_all_listen_or_fails_with_the_reason() {
+fn the_standalone_service_is_ready_once_all_listen_or_fails_with_the_reason() {
     in_a_box("standalone.sh");
 }
 
 #[test]
-fn restarts_refuse_reset_and_lose_nobody() {
+fn restarts_refuse_reset_and_lose_no_client() {
     in_a_box("restart.sh");
 }
 
@@ -116,17 +116,17 @@ fn operators_see_what_it_does() {
 }
 
 #[test]
-fn the_journal_knows_warnings_from_the_rest() {
+fn the_journal_has_the_priority_of_warnings() {
     in_a_box("journal.sh");
 }
 
 #[test]
-fn inherited_sockets_are_told_apart() {
+fn inherited_sockets_are_told_apart_by_their_names() {
     in_a_box("inherited.sh");
 }
 
 #[test]
-fn it_can_neither_write_nor_run_nor_reach_anything() {
+fn the_daemon_can_neither_write_nor_run_nor_reach_anything() {
     in_a_box("sandbox.sh");
 }
 
@@ -141,6 +141,6 @@ fn where_splice_is_forbidden_streams_are_copied() {
 }
 
 #[test]
-fn a_wrong_setting_is_told_and_its_mending_is_enough() {
+fn a_wrong_setting_is_reported_and_correcting_it_is_enough() {
     in_a_box("settings.sh");
 }

@@ -1,4 +1,4 @@
-# As systemd/monitoring.md says: sockets of their own for what has no network.
+# As systemd/monitoring.md says, services of a daemon without network access get sockets of their own.
 for service in metrics=127.0.0.1:9007 systat=127.0.0.1:1011; do
     cat > "/etc/systemd/system/echod-${service%%=*}.socket" <<CONF
 [Socket]
@@ -28,12 +28,12 @@ exec {client}>&-
 connect client
 scraped 'echod_connections\{service="echo",state="reactor"\} 1'
 scraped 'echod_received_bytes_total\{service="echo"\} 6'
-# What it tells of the process it reads in /proc, of which it sees little in its sandbox.
+# The daemon reads these metrics of its process in /proc, of which it sees little in its sandbox.
 for name in cpu_seconds_total resident_memory_bytes open_fds max_fds threads start_time_seconds; do
     scraped "process_$name [0-9.]+" || fail "no process_$name"
 done
 listed '^echo  *127.0.0.1:[0-9]*  127.0.0.1:7 .* reactor'
-# Scrapes are not among the connections of the status.
+# The status does not count scrapes.
 status_is() {
     [ "$(property echod.service StatusText)" = "$1" ]
 }
@@ -43,7 +43,7 @@ eventually in_the_journal echod.service 'service=echo peer=127.0.0.1:\d+ local=1
 systemctl is-active echod.service
 systemctl stop echod.service echod.socket echod-metrics.socket echod-systat.socket
 
-# Alone it binds them itself.
+# The standalone service binds these addresses itself.
 echo ECHOD_SERVICE=metrics=127.0.0.1:9007,systat=127.0.0.1:1011 > /etc/default/echod
 systemctl start echod-standalone
 scraped 'echod_max_connections\{service="metrics"\} 64'

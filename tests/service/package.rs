@@ -1,4 +1,4 @@
-//! The package: built as the README says, and what becomes of it on a machine.
+//! The package: built as the README says, and installed, upgraded and removed on a machine.
 
 use std::fs;
 use std::process::Command;
@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use crate::support::available;
 use crate::{PROJECT, boot};
 
-/// Two of them, which differ in their version only.
+/// Two packages, which differ only in their versions.
 static PACKAGES: LazyLock<[String; 2]> = LazyLock::new(|| ["0.1.0-1", "0.1.0-2"].map(build));
 
 fn build(version: &str) -> String {
@@ -36,12 +36,12 @@ fn build(version: &str) -> String {
 }
 
 #[test]
-fn nothing_is_wrong_with_it_for_lintian() {
+fn lintian_finds_nothing_wrong_with_the_package() {
     if !available(&["cargo-deb", "lintian"]) {
         return;
     }
     let output = Command::new("lintian")
-        // It is not for Debian's own archive.
+        // The package is not for Debian's own archive.
         .args(["--suppress-tags", "initial-upload-closes-no-bugs"])
         .args(["--fail-on", "error,warning"])
         .arg(&PACKAGES[0])
@@ -51,7 +51,7 @@ fn nothing_is_wrong_with_it_for_lintian() {
 }
 
 #[test]
-fn it_is_installed_upgraded_removed_and_purged() {
+fn the_package_is_installed_upgraded_removed_and_purged() {
     if !available(&["cargo-deb", "dpkg", "nc"]) {
         return;
     }

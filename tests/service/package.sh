@@ -1,6 +1,6 @@
-# The life of the package on a machine: /root/old.deb, and /root/new.deb, which upgrades it.
+# Installs, upgrades and removes the package: /root/old.deb, and /root/new.deb, which upgrades it.
 
-# In a container's image it forbids to start and stop services.
+# In a container image, this file forbids starting and stopping services.
 rm -f /usr/sbin/policy-rc.d
 
 inactive() {
@@ -18,7 +18,7 @@ traces() {
     find /etc /run /usr /var/lib -xdev -iname '*echod*' ! -path '/var/lib/dpkg/*' | sort
 }
 
-# Installing it neither enables nor starts anything.
+# Installing the package neither enables nor starts anything.
 before=$(traces)
 dpkg --install /root/old.deb
 inactive echod.service echod.socket echod-standalone.service
@@ -26,13 +26,13 @@ enabled_is echod.socket disabled
 enabled_is echod-standalone.service disabled
 closed
 
-# Once it is asked for, the first connection starts it.
+# After the socket is enabled, the first connection starts the daemon.
 systemctl enable --now echod.socket
 inactive echod.service
 echoes 127.0.0.1:7
 systemctl is-active echod.service echod.socket
 
-# An upgrade replaces the process, not its socket: nobody is turned away.
+# An upgrade replaces the process but not its socket, so no client is refused.
 echo ECHOD_VERBOSE=1 >> /etc/default/echod
 pid=$(property echod.service MainPID)
 since=$(property echod.socket ActiveEnterTimestampMonotonic)
@@ -54,13 +54,13 @@ wait $!
 [ "$(property echod.socket ActiveEnterTimestampMonotonic)" = "$since" ]
 [ "$(tail -n 1 /etc/default/echod)" = ECHOD_VERBOSE=1 ]
 
-# What does not run is not started.
+# An upgrade does not start a daemon that is not running.
 systemctl stop echod.service
 dpkg --install /root/old.deb
 inactive echod.service echod-standalone.service
 systemctl is-active echod.socket
 
-# Alone, it is restarted by an upgrade, too.
+# An upgrade also restarts the standalone service.
 systemctl start echod-standalone.service
 pid=$(property echod-standalone.service MainPID)
 dpkg --install /root/new.deb
@@ -70,19 +70,19 @@ inactive echod.service echod.socket
 systemctl start echod.socket
 echoes 127.0.0.1:7
 
-# Removing it stops everything, and keeps what was configured.
+# Removing the package stops everything, and keeps the configuration.
 dpkg --remove echod
 inactive echod.service echod.socket echod-standalone.service
 closed
 [ "$(tail -n 1 /etc/default/echod)" = ECHOD_VERBOSE=1 ]
 
-# Installed again it is enabled, as it was.
+# Installed again, the socket is enabled as before.
 dpkg --install /root/new.deb
 enabled_is echod.socket enabled
 systemctl start echod.socket
 echoes 127.0.0.1:7
 
-# Purging it leaves nothing.
+# Purging the package leaves nothing.
 dpkg --purge echod
 closed
 [ "$(traces)" = "$before" ]

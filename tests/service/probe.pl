@@ -1,4 +1,4 @@
-# Stands in for the daemon in its sandbox: it answers its one client with what it could do there.
+# Runs in place of the daemon in its sandbox, and tells its one client what it could do there.
 use strict;
 use warnings;
 use Socket;
@@ -22,7 +22,7 @@ my %families = (
 for my $name (sort keys %families) {
     try("socket $name", socket(my $socket, $families{$name}, SOCK_DGRAM, 0));
 }
-# The one that it needs.
+# The daemon needs this one.
 try("socket unix", socket(my $unix, AF_UNIX, SOCK_DGRAM, 0));
 
 my $shell = fork();
@@ -33,7 +33,7 @@ if (defined $shell && $shell == 0) {
 waitpid($shell, 0) if defined $shell;
 try("run a shell", defined $shell && $? == 0);
 
-# Numbers of x86_64: mount, ptrace(PTRACE_TRACEME), unshare(CLONE_NEWUSER), setuid(0), bpf.
+# System call numbers of x86_64: mount, ptrace(PTRACE_TRACEME), unshare(CLONE_NEWUSER), setuid(0), bpf.
 my %calls = (mount => [165, 0, 0, 0, 0, 0], ptrace => [101, 0, 0, 0, 0], unshare => [272, 0x10000000],
     setuid => [105, 0], bpf => [321, 0, 0, 0]);
 for my $name (sort keys %calls) {

@@ -1,6 +1,6 @@
 systemctl enable --now echod.socket
 
-# Who is connected gets what is due, then the end.
+# At a restart, a connected client gets what is due, then end of file.
 connect before
 echo "due" >&"$before"
 

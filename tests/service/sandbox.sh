@@ -1,4 +1,4 @@
-# In place of the daemon, in the sandbox that the unit makes, something that tries to get out.
+# Runs a program that tries to escape, in place of the daemon, in the sandbox of the unit.
 override echod.service <<'CONF'
 [Service]
 Type=exec

@@ -1,5 +1,5 @@
-# A mistake in the settings: the reason is where an operator looks, and once it is mended the port works
-# again without a hand.
+# If a setting is wrong, the status and the journal say why. After the setting is corrected, the port works
+# again without further action.
 mkdir -p /etc/default
 echo ECHOD_MAX_CONNECTIONS=lots > /etc/default/echod
 systemctl enable --now echod.socket
@@ -10,7 +10,7 @@ has_failed() {
     [ "$(property echod.service NRestarts)" -ge 1 ]
 }
 eventually has_failed
-# Each start clears it.
+# Each start clears the status text, so wait for it.
 is_told() {
     [ "$(property echod.service StatusText)" = "$reason" ]
 }
@@ -19,10 +19,10 @@ in_the_journal echod.service "^$reason\$" -p err
 [ "$(property echod.socket ActiveState)" = active ]
 
 echo ECHOD_MAX_CONNECTIONS=100 > /etc/default/echod
-# It has waited in the backlog.
+# The client has waited in the backlog.
 wait $client
 
-# A start that fails for any other reason.
+# The start fails for another reason.
 override echod.service <<'CONF'
 [Service]
 ExecStart=
@@ -36,13 +36,13 @@ rm /run/systemd/system/echod.service.d/test.conf
 systemctl daemon-reload
 wait $client
 
-# In the format that was asked for.
+# The error is in the configured format.
 printf '%s\n' ECHOD_LOG_FORMAT=json ECHOD_IDLE_TIMEOUT=soon > /etc/default/echod
 ! systemctl restart echod.service 2> /dev/null || fail "it started"
 in_the_journal echod.service '^{"level":"ERROR","message":"invalid value .soon. for .ECHOD_IDLE_TIMEOUT.: .*}$' -p err
 systemctl stop echod.service
 
-# What the settings need is compared with what the unit allows, where the kernel has these limits in
+# The daemon compares what its settings need with the limits of the unit, if the kernel has these limits in
 # control groups of version 2.
 if grep -q 'memory.*pids' /sys/fs/cgroup/cgroup.controllers; then
     printf '%s\n' ECHOD_MAX_CONNECTIONS=5000 ECHOD_SERVICE=chargen=127.0.0.1:19 > /etc/default/echod

@@ -4,7 +4,7 @@ SystemCallFilter=~splice
 CONF
 systemctl enable --now echod.socket
 
-# A stream, long enough for the daemon to want to splice it.
+# The stream is so long that the daemon would splice it.
 head -c 30000000 /dev/urandom > /run/sent
 exec {stream}<> /dev/tcp/127.0.0.1/7
 cat /run/sent >&"$stream" &

@@ -1,7 +1,7 @@
 override echod.service <<'CONF'
 [Service]
 Environment=ECHOD_MAX_CONNECTIONS=2 ECHOD_AT_LIMIT=reject
-# It brings the status up to date twice in that time.
+# The daemon updates its status twice in this time.
 WatchdogSec=4s
 CONF
 systemctl enable --now echod.socket

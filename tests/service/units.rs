@@ -1,4 +1,4 @@
-//! What the units say.
+//! The contents of the units.
 
 use std::collections::BTreeSet;
 
@@ -10,12 +10,12 @@ const ACTIVATED: &str = include_str!("../../systemd/echod.service");
 const STANDALONE: &str = include_str!("../../systemd/echod-standalone.service");
 
 #[test]
-fn they_are_verified_and_rated() {
+fn the_units_are_verified_and_rated() {
     in_a_box("units.sh");
 }
 
 #[test]
-fn their_limits_are_for_the_default_of_connections() {
+fn the_limits_of_the_units_fit_the_default_of_connections() {
     for unit in [ACTIVATED, STANDALONE] {
         let number = |name: &str| -> usize {
             let line = unit.lines().find_map(|line| line.strip_prefix(name));
@@ -25,16 +25,16 @@ fn their_limits_are_for_the_default_of_connections() {
         assert!(unit.contains(&format!(
             "ECHOD_MAX_CONNECTIONS={connections} of one service"
         )));
-        // Only the moving of streams takes threads, at most 32, and accepting a burst.
+        // Only moving streams takes threads, at most 32, and so does accepting many clients at once.
         assert_eq!(number("TasksMax="), 256);
-        // 64 KiB each: 16 to a mebibyte.
+        // Each connection has 64 KiB, so 16 have a mebibyte.
         assert_eq!(number("MemoryMax="), 64 + connections / 16);
     }
 }
 
-/// Units can't include each other.
+/// A unit can't include another, so this compares them.
 #[test]
-fn they_differ_only_in_what_it_takes_to_bind() {
+fn the_units_differ_only_in_what_binding_takes() {
     let lines = |unit: &'static str| -> BTreeSet<&str> {
         unit.lines().filter(|line| !line.starts_with('#')).collect()
     };

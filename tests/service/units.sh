@@ -1,5 +1,5 @@
 units=(/lib/systemd/system/echod.service /lib/systemd/system/echod.socket /lib/systemd/system/echod-standalone.service)
-# A page that the units name is looked for, too.
+# systemd-analyze also looks for the manual page that the units name.
 mkdir -p /usr/share/man/man8
 [ -e /usr/share/man/man8/echod.8 ] || echo '.TH ECHOD 8' > /usr/share/man/man8/echod.8
 said=$(systemd-analyze verify "${units[@]}" 2>&1)

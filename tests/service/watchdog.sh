@@ -6,7 +6,7 @@ TimeoutAbortSec=2s
 CONF
 systemctl enable --now echod.socket
 
-# A loop that turns is let live, idle or at its limit.
+# A daemon whose accept loop runs is not killed, idle or at its limit.
 connect inside
 pid=$(property echod.service MainPID)
 fed() {
@@ -19,15 +19,15 @@ done
 [ "$(property echod.service MainPID)" = "$pid" ]
 exec {inside}>&-
 
-# One that does not is killed, and started again: here a tracer stops it, and only it, so that the
-# thread that feeds the watchdog goes on. (101 is ptrace(2) on x86_64.)
+# A daemon whose accept loop hangs is killed and restarted. Here a tracer stops only the thread of the loop,
+# so that the thread that feeds the watchdog goes on. (101 is ptrace(2) on x86_64.)
 perl -e '
-    # A number, and not a pointer to its digits.
+    # Adding 0 makes a number of the argument. Otherwise syscall would pass a pointer to a string.
     my ($attach, $pid) = (16, shift() + 0);
     syscall(101, $attach, $pid, 0, 0) == 0 or die "ptrace: $!";
     $| = 1;
     print "stopped\n";
-    # The tracer lives until it is killed, or its tracee is.
+    # The tracer runs until it is killed, or until the process that it traces has ended.
     waitpid($pid, 0x40000000) while -e "/proc/$pid";
 ' "$pid" > /run/tracer &
 tracer=$!
