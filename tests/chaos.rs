@@ -1,8 +1,7 @@
-//! A thousand short lives of servers whose threads pause at random in the midst of a hand-over.
+//! Runs a thousand short-lived servers whose threads pause at random points of a hand-over.
 //!
-//! A round is made up from its seed: limits, timeouts, handlers, clients, and a stop at any time.
-//! Threads take turns as they like, so a seed repeats the plan, and not the schedule. Repeat a
-//! round that failed with
+//! A seed decides the plan of a round: limits, timeouts, handlers, clients, and the time of the stop. The
+//! threads run in any order, so a seed repeats the plan but not the schedule. To repeat a failed round:
 //! `CHAOS_SEED=N CHAOS_ROUNDS=1 cargo test --features chaos --test chaos`.
 
 #![allow(
@@ -28,19 +27,19 @@ use std::time::{Duration, Instant};
 
 use socketserver::{EchoHandler, TcpServer};
 
-/// Longer than anything takes on a busy machine. What takes longer hangs.
+/// Time limit for every step. Even on a busy machine no step takes that long, unless it hangs.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Rounds that are played at the same time. Each mostly waits.
+/// The number of rounds at the same time. Each mostly waits.
 const PLAYERS: usize = 6;
 
-/// After so many rounds nothing may be left of them.
+/// After this many rounds, nothing may be left of them.
 const BATCH: u64 = 100;
 
-/// What a handler that is to panic says, and what is not worth a line of output.
+/// The message of an intended panic, which the panic hook does not print.
 const PANIC: &str = "as the client wished";
 
-/// Waits for the other test, which counts the threads of the process, too.
+/// Waits for the other test, which also counts the threads of the process.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -58,7 +57,7 @@ fn a_thousand_rounds_lose_no_byte_and_leave_no_thread_and_no_descriptor() {
     }));
     let given = std::env::var("CHAOS_SEED").ok();
     let first = given.map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
-    // The first server starts what stays, such as the descriptors of the standard library.
+    // The first server opens what stays open, such as descriptors of the standard library.
     check(round::play(first), first);
     let descriptors = count_descriptors();
     let given = std::env::var("CHAOS_ROUNDS").ok();
@@ -98,7 +97,7 @@ fn a_listener_that_fails_leaves_no_thread() {
     let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     client.write_all(b"x").unwrap();
     client.read_exact(&mut [0]).unwrap();
-    // Another process that shares the listener shuts it down.
+    // This acts as another process that shares the listener and shuts it down.
     let socket = socket2::SockRef::from(&listener);
     socket.shutdown(Shutdown::Read).unwrap();
     drop(client);
@@ -114,7 +113,7 @@ fn check(round: Result<(), String>, seed: u64) {
     }
 }
 
-/// Counts the threads of servers that have one of these names.
+/// Counts the threads of servers with one of these names.
 fn count_threads(names: &[&str]) -> usize {
     let tasks = fs::read_dir("/proc/self/task").unwrap();
     let names_of_all =

@@ -1,4 +1,4 @@
-//! The clients of a round, and what each of them is due.
+//! The clients of a round, and what each of them must receive.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -12,10 +12,10 @@ use crate::TIMEOUT;
 
 pub(crate) const GREETING: &[u8] = b"hello\n";
 
-/// What a client asks of the handler by its first byte.
+/// What the first byte of a client asks the handler to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
-    /// Nothing: the server has the echo handler.
+    /// Nothing, because the server has the echo handler.
     None,
     /// Leave the echo to the server.
     Echo,
@@ -23,7 +23,7 @@ pub(crate) enum Wish {
     BlockingEcho,
     /// Greet, then leave the echo to the server.
     GreetedEcho,
-    /// Echo whatever a wait finds.
+    /// Echo the input that waits report.
     WaitingEcho,
     Panic,
     Return,
@@ -39,7 +39,7 @@ enum Behaviour {
     Reset,
     /// Sends something and half-closes.
     HalfClose,
-    /// Sends nothing but its wish.
+    /// Sends only its wish.
     Silent,
 }
 
@@ -48,14 +48,14 @@ pub(crate) struct Client {
     wish: Wish,
     behaviour: Behaviour,
     payload: Vec<u8>,
-    /// How long after the start of the round the client comes.
+    /// When the client connects, after the start of the round.
     comes: Duration,
 }
 
-/// What a client has seen.
+/// The result of a client.
 #[derive(Debug)]
 pub(crate) struct Report {
-    /// How many bytes the client may have sent at most.
+    /// The most bytes that the client may have sent.
     pub(crate) sent: u64,
     pub(crate) received: u64,
 }
@@ -75,7 +75,7 @@ impl Wish {
 }
 
 impl Client {
-    /// Makes up a client. `wishes`: whether the handler reads a wish. `ends`: whether the client
+    /// Returns a random client. `wishes` says whether the handler reads a wish, and `ends` whether the client
     /// ends by itself.
     pub(crate) fn new(rng: &mut Rng, wishes: bool, ends: bool) -> Self {
         let all = [
@@ -121,8 +121,8 @@ impl Client {
         }
     }
 
-    /// Plays the client to the end of its connection. `stopped` is set before the server is
-    /// asked to stop, `is_cut_short` if the server has limits that may end the connection.
+    /// Runs the client until its connection ends. `stopped` is set before the server is asked to stop.
+    /// `is_cut_short` says whether the server has limits that may end the connection.
     pub(crate) fn play(
         &self,
         addr: SocketAddr,
@@ -140,7 +140,7 @@ impl Client {
         let stream = match TcpStream::connect_timeout(&addr, TIMEOUT) {
             Ok(stream) => stream,
             Err(error) if is_end(&error) && has_stopped() => return Ok(report),
-            // An abort may be faster than the end of the handshake here.
+            // An abort may arrive before `connect` returns.
             Err(error) if error.kind() == ErrorKind::ConnectionReset && is_cut_short => {
                 return Ok(report);
             }
@@ -165,7 +165,7 @@ impl Client {
             || matches!(self.wish, Wish::Panic | Wish::Return)
             || is_cut_short
             || (rejects && received.is_empty());
-        // What the client saw must have happened before the stop, so look at that last.
+        // The client's observations must have happened before the stop, so check for the stop last.
         if !may_be_less && !has_stopped() && (!is_clean || received != due) {
             let (got, due) = (received.len(), due.len());
             return Err(format!(
@@ -193,7 +193,7 @@ impl Client {
             Behaviour::Flood => {
                 return thread::scope(|scope| {
                     scope.spawn(|| {
-                        // The reader finds out what is wrong.
+                        // An error is ignored, because the reader finds out the cause.
                         let _ = (&*stream).write_all(&self.payload);
                         let _ = stream.shutdown(Shutdown::Write);
                     });
@@ -214,7 +214,7 @@ impl Client {
         stream.read_to_end(received).map(drop)
     }
 
-    /// Everything that may come back.
+    /// Returns all bytes that may come back.
     fn due(&self) -> Vec<u8> {
         match self.wish {
             Wish::None | Wish::Echo | Wish::BlockingEcho | Wish::WaitingEcho => {
@@ -238,7 +238,7 @@ impl std::fmt::Display for Client {
     }
 }
 
-/// Reads exactly this much, unless the connection ends before.
+/// Reads exactly this many bytes, unless the connection ends before.
 fn read_some(mut stream: &TcpStream, received: &mut Vec<u8>, n: usize) -> io::Result<()> {
     let mut left = n;
     let mut buffer = [0; 1024];
@@ -254,7 +254,7 @@ fn read_some(mut stream: &TcpStream, received: &mut Vec<u8>, n: usize) -> io::Re
     Ok(())
 }
 
-/// Returns whether an error is the end of a connection, and not that of the client's patience.
+/// Returns whether an error means the end of the connection, and not a timeout of the client.
 fn is_end(error: &io::Error) -> bool {
     matches!(
         error.kind(),

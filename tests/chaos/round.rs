@@ -16,10 +16,10 @@ use socketserver::{
 use crate::client::{Client, GREETING, Report, Wish};
 use crate::{PANIC, TIMEOUT};
 
-/// One address of 127.0.0.0/8 for each round.
+/// The next address of 127.0.0.0/8. Each round takes one.
 static ADDRESSES: AtomicU32 = AtomicU32::new(1);
 
-/// Does what the client wishes by its first byte.
+/// Does what the first byte of the client asks for.
 struct Wishes;
 
 impl RequestHandler for Wishes {
@@ -52,7 +52,7 @@ impl RequestHandler for Wishes {
     }
 }
 
-/// Echoes what waits find, and what had arrived at the end.
+/// Echoes the input that waits report, and what had arrived at the end.
 fn echo_by_waits(conn: &mut Connection) -> io::Result<()> {
     let mut buffer = [0; 4096];
     loop {
@@ -99,7 +99,7 @@ const STOPS: [Stop; 5] = [
     Stop::GracefulThenNow,
 ];
 
-/// Plays a round.
+/// Runs a round.
 pub(crate) fn play(seed: u64) -> Result<(), String> {
     let mut rng = Rng::with_seed(seed);
     let rejects = rng.bool();
@@ -110,10 +110,10 @@ pub(crate) fn play(seed: u64) -> Result<(), String> {
         may_end[index].then(|| Duration::from_millis(rng.u64(20..200)))
     };
     let (idle, write, lifetime) = (short(0), short(1), short(2));
-    // Interference cuts connections short, as limits do.
+    // Interference can end connections early, as limits can.
     let are_done = AtomicBool::new(rng.u8(0..4) > 0);
     let is_cut_short = !are_done.load(Ordering::Relaxed) || may_end.contains(&true);
-    // Nobody needs a drain timeout beyond the patience, unless a wake-up is lost.
+    // No client needs a longer drain timeout than `TIMEOUT`, unless a wake-up is lost.
     let drain = if rng.bool() {
         Duration::from_millis(rng.u64(50..500))
     } else {
@@ -153,8 +153,8 @@ pub(crate) fn play(seed: u64) -> Result<(), String> {
     let stops = Duration::from_micros(rng.u64(0..60_000));
     let stop = *rng.choice(&STOPS).unwrap();
 
-    // An address of its own: otherwise a client that comes after the stop could meet the server of
-    // another round, which was given the same port.
+    // Each round has an address of its own. Otherwise a client that connects after the stop could reach the
+    // server of another round, which got the same port.
     let [_, high, middle, low] = ADDRESSES.fetch_add(1, Ordering::Relaxed).to_be_bytes();
     let server = builder
         .bind((Ipv4Addr::new(127, high, middle, low), 0))
@@ -194,7 +194,7 @@ pub(crate) fn play(seed: u64) -> Result<(), String> {
         if stops_late {
             stop_now();
         }
-        // The watchdog.
+        // This thread is the watchdog.
         (reports, wait(&receiver, stops))
     });
     check(

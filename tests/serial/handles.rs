@@ -1,4 +1,4 @@
-//! What handles, waits and aborts leave behind in the process: nothing.
+//! Handles, waits and aborts leave nothing behind in the process.
 
 use std::cell::RefCell;
 use std::fs;
@@ -17,7 +17,7 @@ fn count_descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// Resident memory of this process, in KiB.
+/// Returns the resident memory of this process, in KiB.
 fn memory() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS"));
@@ -29,12 +29,12 @@ fn memory() -> u64 {
         .unwrap()
 }
 
-/// Waits until it is woken or closed.
+/// Waits until the connection is woken or closed.
 fn wait_once(conn: &mut Connection) -> std::io::Result<()> {
     conn.wait(None).map(drop)
 }
 
-/// Returns the handle of the connection with this client. It does not sleep, because it is called
+/// Returns the handle of the connection with this client. It polls without sleeping, because it is called
 /// often.
 fn handle_of(server: &ServerHandle, client: &TcpStream) -> ConnectionHandle {
     let peer = client.local_addr().unwrap();
@@ -49,7 +49,7 @@ fn handle_of(server: &ServerHandle, client: &TcpStream) -> ConnectionHandle {
     }
 }
 
-/// Ends connections by a close, a wake-up and an abort in turn, a few at the same time.
+/// Ends connections by a close, a wake-up and an abort in turn, `at_once` of them at the same time.
 fn end_in_turn(connections: usize, at_once: usize, server: &ServerHandle, addr: SocketAddr) {
     let mut turns = (0..3).cycle();
     for _ in 0..connections / at_once {
@@ -72,10 +72,10 @@ fn end_in_turn(connections: usize, at_once: usize, server: &ServerHandle, addr: 
     eventually("the end", || server.connection_count() == 0);
 }
 
-/// More than any descriptor, thread or entry would hide in.
+/// So many connections that a leak of one descriptor, thread or entry for each would show.
 const MANY: usize = 10_000;
 
-/// The most that the allocator may keep of what was in use for a moment, in KiB.
+/// Memory that the allocator may keep after use, in KiB.
 const MARGIN: u64 = 2048;
 
 #[test]
@@ -96,8 +96,8 @@ fn ten_thousand_closes_wake_ups_and_aborts_leave_nothing() {
 
 #[test]
 fn a_thousand_of_them_in_handle_request_leave_nothing() {
-    // A client that is silent at the close of its connection takes 10 ms, and here each waits for
-    // the one before.
+    // If the client is silent when its connection closes, the close takes 10 ms. Here each connection waits
+    // for the one before.
     let _turn = turn();
     let mut server = TcpServer::bind("127.0.0.1:0").unwrap();
     let (addr, handle) = (server.local_addr(), server.handle());
@@ -135,7 +135,7 @@ fn a_wait_gives_its_descriptors_back_when_the_handler_is_done() {
         ping(client, b"x");
     }
     let handles = server.handle.connections();
-    // After the handler a wake-up does nothing.
+    // After the handler has returned, a wake-up does nothing.
     handles.iter().for_each(ConnectionHandle::wake);
     eventually("two for each client", || {
         count_descriptors() <= before + 2 * CLIENTS
@@ -150,7 +150,8 @@ fn a_wait_gives_its_descriptors_back_when_the_handler_is_done() {
 /// Runs `run` while this process can open no descriptor.
 fn out_of_descriptors<T>(run: impl FnOnce() -> T) -> T {
     let before = getrlimit(Resource::Nofile);
-    // All below are in use. `poll` takes no more descriptors than there may be.
+    // All descriptors below this limit are in use. `poll` fails with more descriptors than the limit allows,
+    // so the limit must not be lower.
     let none = Rlimit {
         current: Some(3),
         ..before
@@ -163,7 +164,7 @@ fn out_of_descriptors<T>(run: impl FnOnce() -> T) -> T {
 
 #[test]
 fn out_of_descriptors_a_first_wait_fails_and_a_later_one_does_not() {
-    // More than the servers of other tests may still give back.
+    // This is more than the servers of other tests may still give back.
     const CONNECTIONS: usize = 50;
     let _turn = turn();
     let mut server = TcpServer::bind("127.0.0.1:0").unwrap();
@@ -185,7 +186,7 @@ fn out_of_descriptors_a_first_wait_fails_and_a_later_one_does_not() {
         let mut waits = waits.take().into_iter();
         let error = waits.next().unwrap().unwrap_err();
         assert!(error.to_string().contains("Too many open files"), "{error}");
-        // The wake-up is not lost, and what there is does for any number of waits.
+        // The wake-up is not lost, and the descriptors of the first wait serve any number of waits.
         for waited in waits {
             assert_eq!(waited.unwrap(), Wait::Woken);
         }

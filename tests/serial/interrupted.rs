@@ -17,18 +17,19 @@ use crate::turn;
 /// Much longer than the pause between two signals.
 const LIMIT: Duration = Duration::from_millis(300);
 
-/// Lets every signal interrupt, and do nothing else.
+/// Makes SIGUSR1 interrupt system calls and do nothing else.
 fn catch_signals() {
-    // A handler that is not reset, or the second signal would end the process. `poll(2)`, and a read
-    // or a write with a timeout, are interrupted in spite of its `SA_RESTART` (`signal(7)`).
+    // The handler must stay installed, because otherwise the second signal would end the process. Although it
+    // has `SA_RESTART`, `poll(2)` and reads or writes with a timeout are interrupted (`signal(7)`).
     signal_hook::flag::register(signal_hook::consts::SIGUSR1, Arc::default()).unwrap();
 }
 
-/// Interrupts a thread every 5 ms until `done` brings something.
+/// Interrupts a thread every 5 ms until `done` receives something.
 fn interrupt<T>(thread: Pid, done: &Receiver<T>) -> T {
     let deadline = Instant::now() + TIMEOUT;
     loop {
-        // It goes to the process, and Linux prefers the thread that is named. That may have ended.
+        // The signal goes to the process, and Linux prefers the thread with this id. The thread may have
+        // ended, so the result is ignored.
         let _ = kill_process(thread, Signal::USR1);
         match done.recv_timeout(Duration::from_millis(5)) {
             Ok(outcome) => return outcome,
@@ -83,7 +84,7 @@ fn signals_do_not_suspend_the_lifetime_in_a_read() {
 fn signals_do_not_suspend_the_timeout_of_a_write() {
     let kind = interrupt_handler(TcpServer::builder().write_timeout(LIMIT), |conn, done| {
         let error = loop {
-            // The client reads nothing.
+            // The client reads nothing, so a write times out.
             if let Err(error) = conn.write(&[0; 1 << 14]) {
                 break error;
             }
@@ -94,7 +95,7 @@ fn signals_do_not_suspend_the_timeout_of_a_write() {
     assert_eq!(kind, ErrorKind::TimedOut);
 }
 
-/// Interrupts a thread for as long as `run` runs on it.
+/// Interrupts a thread while it runs `run`.
 fn interrupt_while<T: Send>(run: impl FnOnce() -> T + Send) -> T {
     let (thread, threads) = mpsc::channel();
     let (done, is_done) = mpsc::channel();

@@ -1,6 +1,6 @@
-//! Tests that need the process, or the machine, for themselves: of time, of leaks, of shortage.
+//! Tests that need the process, or the machine, for themselves: tests of time, leaks and shortages.
 //!
-//! Cargo runs test binaries one after another, and within this one each test takes its turn.
+//! Cargo runs test binaries one after another. Within this binary, the tests also run one after another.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,7 +27,7 @@ mod usage;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Waits for the tests before this one. A failed one has had its turn, too.
+/// Waits until the tests before this one have ended, also if they failed.
 fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)

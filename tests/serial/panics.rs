@@ -1,4 +1,4 @@
-//! Ten thousand panics leave nothing behind, and each is told once.
+//! Ten thousand panics leave nothing behind, and each is logged once.
 
 use std::fs;
 use std::io;
@@ -41,7 +41,7 @@ impl RequestHandler for Fragile {
     }
 }
 
-/// Counts what is logged at `error`.
+/// Counts the log lines at `error`.
 struct Counter {
     errors: AtomicUsize,
     last_two: Mutex<[String; 2]>,
@@ -69,7 +69,7 @@ impl Log for Counter {
     fn flush(&self) {}
 }
 
-/// Starts counting, and keeps the standard hook from printing every panic of these tests.
+/// Starts counting, and keeps the standard panic hook from printing the panics of these tests.
 fn count_errors() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -84,7 +84,7 @@ fn count_errors() {
     });
 }
 
-/// Descriptors and resident kilobytes of this process.
+/// Returns the descriptors and the resident kilobytes of this process.
 fn held() -> (usize, usize) {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let field = |name: &str| -> usize {
@@ -108,7 +108,7 @@ fn ten_thousand_panics_leave_no_thread_descriptor_or_byte_behind() {
         }
         eventually("no connection", || server.handle.connection_count() == 0);
     };
-    // What is kept for reuse, by the allocator and by the server, is there after some.
+    // After a first round, the allocator and the server hold what they keep for reuse.
     panic_times(1000);
     let (descriptors, resident) = held();
     panic_times(10_000);
@@ -118,13 +118,13 @@ fn ten_thousand_panics_leave_no_thread_descriptor_or_byte_behind() {
         resident_after < resident + 1024,
         "{resident} kB before, {resident_after} kB after"
     );
-    // Each of them panics in `handle` and in `finish`.
+    // Each connection panics in `handle` and in `finish`.
     assert_eq!(COUNTER.errors.load(Ordering::Relaxed) - counted, 2 * 11_000);
     server.stop();
     eventually("the end of the threads", || serving_threads() == 0);
 }
 
-/// Returns how many threads of this process serve connections, or wait to.
+/// Returns how many threads of this process serve connections or wait to serve one.
 fn serving_threads() -> usize {
     fs::read_dir("/proc/self/task")
         .unwrap()
@@ -138,7 +138,7 @@ fn serving_threads() -> usize {
 #[test]
 fn threads_end_with_their_server() {
     let _turn = turn();
-    // By hand: the shipped handler leaves the echo to the server, and keeps no thread.
+    // Copy here, because `EchoHandler` leaves the echo to the server and keeps no thread.
     let by_hand = from_fn(|conn| io::copy(&mut &*conn, &mut &*conn).map(drop));
     let server = TestServer::start(by_hand);
     let clients: Vec<_> = (0..50).map(|_| connect(server.addr)).collect();
@@ -147,7 +147,7 @@ fn threads_end_with_their_server() {
     }
     drop(clients);
     eventually("no connection", || server.handle.connection_count() == 0);
-    // They are idle, and would be for a while. One more leads.
+    // These threads would stay idle for a while. One more leads.
     assert_eq!(serving_threads(), 50 + 1);
     server.stop();
     eventually("the end of the threads", || serving_threads() == 0);
@@ -166,13 +166,13 @@ fn a_panic_is_logged_with_its_peer_on_one_line() {
     assert_eq!(
         *COUNTER.last_two.lock().unwrap(),
         [
-            // What a client could have put into it can't make a line of its own, or colour it.
+            // Bytes of a client in the message must neither begin a line of their own nor change its colour.
             format!(r"peer={peer} handler: panicked: \u{{1b}}[31min handle\n{peer}"),
             format!("peer={peer} handler: panicked: in finish"),
         ]
     );
 
-    // Neighbours of the same process are served as ever.
+    // Other connections of the same process are still served.
     let server = TestServer::start(EchoHandler::new);
     thread::scope(|scope| {
         scope.spawn(|| ping(&connect(server.addr), b"unhurt"));

@@ -1,4 +1,4 @@
-//! The pipes that streams go through: who holds one, and for how long.
+//! The pipes that streams go through: which connection holds one, and for how long.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -13,7 +13,7 @@ use crate::support::{Daemon, connect, eventually, noise, ping, read_to_end};
 use crate::turn;
 use crate::usage::{descriptors, has_thread};
 
-/// How many there are.
+/// The number of pipes.
 const PIPES: usize = 32;
 
 #[test]
@@ -22,7 +22,7 @@ fn a_pipe_is_held_while_a_stream_lasts_and_no_longer() {
     let daemon = Daemon::start(&[]);
     let client = connect(daemon.addr);
     ping(&client, b"x");
-    // The reactor that carries the client has descriptors of its own.
+    // The reactor that has the client's connection has descriptors of its own.
     eventually("a reactor", || has_thread(&daemon, "reactor"));
     let without = descriptors(&daemon);
     thread::scope(|scope| {
@@ -48,16 +48,16 @@ fn a_pipe_is_held_while_a_stream_lasts_and_no_longer() {
 }
 
 #[test]
-fn a_stream_for_which_there_is_no_pipe_comes_back_and_all_pipes_are_given_back() {
+fn a_stream_without_a_pipe_is_echoed_and_all_pipes_are_given_back() {
     let _turn = turn();
     let daemon = Daemon::start(&[]);
-    // Once it serves, it has opened, and closed, what it needs for its start.
+    // When the daemon serves its first client, it has opened, and closed, what it needs for its start.
     let inside = connect(daemon.addr);
     ping(&inside, b"x");
     eventually("a reactor", || has_thread(&daemon, "reactor"));
     let before = descriptors(&daemon);
     let bytes = noise(3, 4 << 20);
-    // All of them can be had each time, whichever way those that held them have left.
+    // All pipes are available again each time, however the clients that held them have left.
     for leave in [Sender::leave, Sender::take_the_rest, Sender::leave] {
         let mut senders: Vec<_> = (0..PIPES).map(|_| Sender::start(daemon.addr)).collect();
         let all_held = before + PIPES + 2 * PIPES;
@@ -65,7 +65,7 @@ fn a_stream_for_which_there_is_no_pipe_comes_back_and_all_pipes_are_given_back()
             eventually("all pipes are held", || {
                 let held = descriptors(&daemon) == all_held;
                 if !held {
-                    // One may have stalled before it had a pipe.
+                    // A sender may have stalled before it got a pipe.
                     senders.iter_mut().for_each(Sender::take_some);
                 }
                 held
@@ -79,7 +79,7 @@ fn a_stream_for_which_there_is_no_pipe_comes_back_and_all_pipes_are_given_back()
                 let echo = read_to_end(&client).unwrap();
                 assert!(echo == bytes, "the echo differs");
             });
-            // If not, the stream may have had a pipe that another had given back.
+            // Otherwise the stream may have got a pipe that another client had given back.
             eventually("it has left", || descriptors(&daemon) <= all_held);
             descriptors(&daemon) == all_held
         });
@@ -90,12 +90,12 @@ fn a_stream_for_which_there_is_no_pipe_comes_back_and_all_pipes_are_given_back()
     assert_eq!(daemon.stop().code, Some(0));
 }
 
-/// A client that sends all the time, until nothing more is taken, and reads when it is told to.
+/// A client that sends until the connection accepts no more, and reads only when told to.
 struct Sender {
     client: Arc<TcpStream>,
     stop: Arc<AtomicBool>,
     taken: usize,
-    /// Returns how much it has sent.
+    /// The sending thread. It returns how many bytes it has sent.
     thread: JoinHandle<usize>,
 }
 
@@ -109,7 +109,7 @@ impl Sender {
                 let block = noise(4, 64 << 10);
                 let mut sent = 0;
                 while !stop.load(Ordering::Relaxed) {
-                    // It fails once the client has left.
+                    // The write fails after the client has left.
                     let Ok(n) = (&*client).write(&block) else {
                         break;
                     };
@@ -134,14 +134,14 @@ impl Sender {
         }
     }
 
-    /// Half-closes, and takes the rest of the echo.
+    /// Half-closes, and reads the rest of the echo.
     fn take_the_rest(self) {
         self.stop.store(true, Ordering::Relaxed);
         let rest = read_to_end(&self.client).unwrap().len();
         assert_eq!(self.taken + rest, self.thread.join().unwrap());
     }
 
-    /// Closes with its echo unread, which resets the connection.
+    /// Closes without reading the echo, which resets the connection.
     fn leave(self) {
         self.stop.store(true, Ordering::Relaxed);
         self.client.shutdown(Shutdown::Both).unwrap();

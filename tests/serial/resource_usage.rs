@@ -1,4 +1,4 @@
-//! What a message, a wait and an idle connection cost.
+//! The cost of a message, of busy-polling, and of an idle connection.
 
 use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc;
@@ -11,7 +11,7 @@ use crate::support::{Daemon, connect, eventually, noise, ping, read_to_end};
 use crate::turn;
 use crate::usage::{status, ticks};
 
-/// Returns how often the server allocates while it echoes so many messages to one client.
+/// Returns how often the server allocates memory while it echoes this many messages to one client.
 fn allocations(messages: usize, size: usize) -> u64 {
     let mut server = TcpServer::bind("127.0.0.1:0").unwrap();
     let addr = server.local_addr();
@@ -25,7 +25,7 @@ fn allocations(messages: usize, size: usize) -> u64 {
             client.shutdown(Shutdown::Write).unwrap();
             assert_eq!(read_to_end(&client).unwrap(), b"");
         });
-        // It serves on this thread, and only this one is counted.
+        // The server runs on this thread, and the counter counts only this thread.
         let info = allocation_counter::measure(|| {
             server.handle_request(EchoHandler::new).unwrap();
         });
@@ -36,7 +36,7 @@ fn allocations(messages: usize, size: usize) -> u64 {
 #[test]
 fn a_message_allocates_nothing() {
     let _turn = turn();
-    // The first wait of the process learns how many processors there are.
+    // The first wait of the process reads the number of processors, which allocates memory.
     allocations(100, 128);
     let for_few = allocations(100, 128);
     assert!(for_few > 0, "the counter does not count");
@@ -47,12 +47,12 @@ fn a_message_allocates_nothing() {
 fn a_stream_allocates_as_it_begins_and_not_as_it_goes_on() {
     let _turn = turn();
     let size = 256 << 10;
-    // The buffer grows again after each silence, and a busy machine makes some.
+    // The buffer grows again after each silence, and a busy machine causes some silences.
     let most = allocations(1, 128) + 100;
     assert!(allocations(200, size) <= most);
 }
 
-/// Sends so many messages, each so long after the echo of the last.
+/// Sends this many messages. Each goes out `pause` after the echo of the last.
 fn converse(client: &TcpStream, messages: usize, pause: Duration) {
     let (_open, nothing) = mpsc::channel::<()>();
     for _ in 0..messages {
@@ -61,7 +61,7 @@ fn converse(client: &TcpStream, messages: usize, pause: Duration) {
     }
 }
 
-/// A wait so long that it shows in a process's time.
+/// A limit of busy-polling so long that it shows in the CPU time of the process.
 const SPIN: Duration = Duration::from_millis(5);
 
 fn spent(daemon: &Daemon, work: impl FnOnce()) -> Duration {
@@ -71,11 +71,11 @@ fn spent(daemon: &Daemon, work: impl FnOnce()) -> Duration {
 }
 
 #[test]
-fn no_message_makes_the_server_wait_awake_for_longer_than_it_may() {
+fn no_message_makes_the_server_busy_poll_longer_than_the_limit() {
     let _turn = turn();
     let daemon = Daemon::start(&["--busy-poll", "5ms"]);
     let client = connect(daemon.addr);
-    // Whatever makes it wait again is followed by what it waits for in vain.
+    // Each round ends with a pause, in which busy-polling finds nothing.
     let rounds = 50;
     let time = spent(&daemon, || {
         for _ in 0..rounds {
@@ -83,40 +83,40 @@ fn no_message_makes_the_server_wait_awake_for_longer_than_it_may() {
             converse(&client, 1, 2 * SPIN);
         }
     });
-    // One wait in vain a round, and as much again for the messages themselves.
+    // Each round may busy-poll once without success. As much again is for the messages themselves.
     assert!(time <= 2 * rounds * SPIN, "{time:?}");
-    // Or this shows nothing.
+    // Without any busy-polling, the test would prove nothing.
     assert!(time > SPIN, "it does not wait: {time:?}");
 }
 
 #[test]
-fn a_connection_that_waiting_does_not_help_costs_next_to_none() {
+fn a_connection_that_busy_polling_does_not_help_is_rarely_busy_polled() {
     let _turn = turn();
     let daemon = Daemon::start(&["--busy-poll", "5ms"]);
     let client = connect(daemon.addr);
     let messages = 256;
     let time = spent(&daemon, || converse(&client, messages, 2 * SPIN));
-    // After 1, 2, 4, … messages, and then one in 64. As much again is for the messages themselves.
-    // Were it for each, it would be 256.
+    // The server busy-polls after 1, 2, 4, … messages, and then after one in 64. As much again is for the
+    // messages themselves. Busy-polling after each message would take 256 times `SPIN`.
     assert!(time <= 2 * (6 + 4) * SPIN, "{time:?}");
 }
 
 #[test]
-fn a_slow_connection_is_not_waited_for_at_all() {
+fn a_slow_connection_is_not_busy_polled() {
     let _turn = turn();
     let daemon = Daemon::start(&["--busy-poll", "20ms"]);
     let client = connect(daemon.addr);
     let time = spent(&daemon, || converse(&client, 30, Duration::from_millis(50)));
-    // If it were for half of them, it would take 300 ms.
+    // Busy-polling for half of the messages would take 300 ms.
     assert!(time <= Duration::from_millis(100), "{time:?}");
 }
 
 #[test]
-fn those_that_wait_awake_leave_the_processor_to_a_neighbour() {
+fn busy_polling_threads_leave_the_processor_to_other_connections() {
     let _turn = turn();
     let daemon = Daemon::start(&["--busy-poll", "20ms"]);
     thread::scope(|scope| {
-        // More than there are processors, awake for most of the time.
+        // These are more threads than processors, and each busy-polls most of the time.
         for _ in 0..8 {
             let client = connect(daemon.addr);
             scope.spawn(move || {
@@ -144,7 +144,7 @@ fn an_idle_connection_takes_less_than_a_kib_and_no_thread() {
     const CLIENTS: u64 = 4000;
     let _turn = turn();
     let daemon = Daemon::spawn(Daemon::command().args(["--listen", "127.0.0.1:0"]));
-    // With one served, the daemon has the threads that it needs.
+    // After its first client, the daemon has the threads that it needs.
     ping(&connect(daemon.addr), b"x");
     let before = status(&daemon, "VmRSS");
     let clients: Vec<_> = (0..CLIENTS).map(|_| connect(daemon.addr)).collect();

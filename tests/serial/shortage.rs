@@ -1,4 +1,4 @@
-//! Out of descriptors, threads, memory: inflicted on a running daemon with `prlimit(2)`.
+//! Shortages of descriptors, threads and memory, inflicted on a running daemon by `prlimit(2)`.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -19,16 +19,17 @@ use crate::usage::{has_thread, status, ticks};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What there can be too little of, as `prlimit(1)` names it.
+/// A resource that can run out, by its name for `prlimit(1)`.
 type Resource = &'static str;
 const DESCRIPTORS: Resource = "nofile";
 const THREADS: Resource = "nproc";
 const MEMORY: Resource = "as";
 
-/// Sets the soft limit of a running daemon, and returns the one before.
+/// Sets the soft limit of a running daemon, and returns the limit before.
 fn limit(daemon: &Daemon, resource: Resource, to: &str) -> String {
     let pid = daemon.pid().as_raw_nonzero();
-    // As the daemon's own user: another's limits are not even root's to change in a sandbox.
+    // Run `prlimit` as the daemon's own user. In a sandbox, even root may not change the limits of other
+    // users.
     let user = fs::metadata(format!("/proc/{pid}")).unwrap().uid();
     let prlimit = |args: &[&str]| {
         let mut command = as_user(user, "prlimit");
@@ -47,7 +48,7 @@ fn limit(daemon: &Daemon, resource: Resource, to: &str) -> String {
     before
 }
 
-/// A program as another user, if this one may become any.
+/// Returns a command that runs as another user, if this process may change its user.
 fn as_user(user: u32, program: impl AsRef<OsStr>) -> Command {
     if !geteuid().is_root() || user == 0 {
         return Command::new(program);
@@ -60,15 +61,15 @@ fn as_user(user: u32, program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// The lowest number of a descriptor that the daemon has not open: its next one.
+/// Returns the lowest descriptor that the daemon does not use: the next one that it would open.
 fn next_descriptor(daemon: &Daemon) -> String {
     let path = format!("/proc/{}/fd", daemon.pid().as_raw_nonzero());
     let free = (0..1000).find(|n| fs::symlink_metadata(format!("{path}/{n}")).is_err());
     free.unwrap().to_string()
 }
 
-/// Goes through one shortage: connected clients are served, new ones wait, the CPU rests, one line
-/// is logged, and a second after the relief the waiting clients are served.
+/// Checks one shortage: connected clients are served, new clients wait, the CPU is idle, the log has one
+/// line, and within a second after the relief the waiting clients are served.
 fn endure(daemon: &Daemon, resource: Resource, to: &str, warning: &str, service: Service) {
     let addr = service.addr(daemon);
     let inside = [connect(addr), connect(addr)];
@@ -84,7 +85,7 @@ fn endure(daemon: &Daemon, resource: Resource, to: &str, warning: &str, service:
     }
     daemon.wait_for_log(warning);
     let start = ticks(daemon);
-    // A read that times out: this is the second in which nobody is admitted.
+    // This read times out: for this second, no client is admitted.
     let last = waiting.last().unwrap();
     last.set_read_timeout(Some(SECOND)).unwrap();
     let error = (&*last).read(&mut [0]).unwrap_err();
@@ -100,7 +101,7 @@ fn endure(daemon: &Daemon, resource: Resource, to: &str, warning: &str, service:
         client.set_read_timeout(Some(TIMEOUT)).unwrap();
         client.read_exact(&mut [0]).unwrap();
     }
-    // The longest wait between two tries is a second. The rest is for a busy machine.
+    // The longest pause between two tries is a second. The rest is for a busy machine.
     assert!(
         relief.elapsed() < SECOND + SECOND / 2,
         "{:?}",
@@ -109,7 +110,7 @@ fn endure(daemon: &Daemon, resource: Resource, to: &str, warning: &str, service:
     assert_eq!(warnings(), before + 1, "{}", daemon.log());
 }
 
-/// The echo needs descriptors. Only a service that keeps a thread for each connection needs
+/// A service. The echo only needs descriptors. Chargen keeps a thread for each connection, so it also needs
 /// threads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Service {
@@ -117,8 +118,8 @@ enum Service {
     Chargen,
 }
 
-/// Has the daemon serve characters beside the echo. With fewer connections than the default, both
-/// fit under the descriptor limit of any machine, so that it has nothing to warn of at its start.
+/// Makes the daemon serve chargen beside the echo. With fewer connections than the default, both fit under
+/// the descriptor limit of any machine, so the daemon has nothing to warn about at its start.
 const WITH_CHARGEN: [&str; 2] = ["--service=chargen=127.0.0.1:0", "--max-connections=1000"];
 
 impl Service {
@@ -126,8 +127,8 @@ impl Service {
         daemon.addrs[usize::from(self == Self::Chargen)]
     }
 
-    /// Sees that the client is served. One that gets characters takes a few, and so leaves the
-    /// thread of its connection blocked in a write.
+    /// Checks that the client is served. A client of chargen reads a few bytes, so the thread of its
+    /// connection stays blocked in a write.
     fn exchange(self, mut client: &TcpStream) {
         match self {
             Self::Echo => ping(client, b"unhurt"),
@@ -152,7 +153,7 @@ fn out_of_descriptors_clients_wait_and_are_served_after_the_relief() {
     }
     let daemon = Daemon::start(&[]);
     drop(served(&daemon));
-    // Two more are the clients inside.
+    // The two clients inside take two more descriptors.
     let next: u64 = next_descriptor(&daemon).parse().unwrap();
     let warning = "cannot accept: Too many open files";
     let to = (next + 2).to_string();
@@ -178,21 +179,21 @@ fn out_of_descriptors_a_client_that_leaves_makes_room_for_the_next() {
 }
 
 #[test]
-fn out_of_descriptors_those_that_are_refused_do_not_hold_up_the_next() {
+fn out_of_descriptors_rejected_clients_do_not_delay_the_next() {
     let _turn = turn();
     if !available(&["prlimit"]) {
         return;
     }
     let daemon = Daemon::start(&["--max-connections=1", "--at-limit=reject"]);
     let inside = served(&daemon);
-    // Room for five more, which those that are turned away take up for a while.
+    // There is room for five more descriptors. Rejected connections use them for a while.
     let next: u64 = next_descriptor(&daemon).parse().unwrap();
     limit(&daemon, DESCRIPTORS, &(next + 5).to_string());
     let start = Instant::now();
     for _ in 0..100 {
         assert_eq!((&connect(daemon.addr)).read(&mut [0]).unwrap(), 0);
     }
-    // With a back-off for each few it would be many.
+    // With a back-off for every few clients, this would take many seconds.
     assert!(start.elapsed() < 2 * SECOND, "{:?}", start.elapsed());
     ping(&inside, b"unhurt");
     assert_eq!(daemon.stop().code, Some(0));
@@ -207,7 +208,7 @@ fn out_of_descriptors_the_metrics_say_so() {
     let daemon = Daemon::start(&["--service=systat=127.0.0.1:0,metrics=127.0.0.1:0"]);
     ping(&connect(daemon.addr), b"in");
     eventually("a reactor", || has_thread(&daemon, "echo reactor"));
-    // It is accepted, on a thread of its own, while there are descriptors.
+    // The scrape is accepted, and has a thread of its own, while there are descriptors.
     let scrape = connect(daemon.addrs[2]);
     (&scrape).write_all(b"GET /metrics HTTP/1.0\r\n").unwrap();
     eventually("an accepted scrape", || {
@@ -216,7 +217,7 @@ fn out_of_descriptors_the_metrics_say_so() {
             .any(|word| word == b"metrics ")
     });
     let unlimited = limit(&daemon, DESCRIPTORS, &next_descriptor(&daemon));
-    // More than those before may have left room for.
+    // These clients need more descriptors than the clients before may have freed.
     let waiting: Vec<_> = (0..20).map(|_| connect(daemon.addr)).collect();
     for mut client in &waiting {
         client.write_all(b"x").unwrap();
@@ -230,7 +231,7 @@ fn out_of_descriptors_the_metrics_say_so() {
     };
     let shortages = value("echod_shortages_total{service=\"echo\",resource=\"descriptors\"}");
     assert!(shortages > Some(0), "{metrics}");
-    // What would take a descriptor to find out is left out.
+    // The metric is missing, because reading it would take a descriptor.
     assert_eq!(value("process_open_fds"), None);
     limit(&daemon, DESCRIPTORS, &unlimited);
     for mut client in &waiting {
@@ -247,7 +248,7 @@ fn out_of_threads_clients_wait_and_are_served_after_the_relief() {
     }
     let nobody = Unprivileged::new();
     let daemon = nobody.daemon();
-    // The two inside have a thread each, and one leads.
+    // The two clients inside have a thread each, and one thread leads.
     let threads = (status(&daemon, "Threads:") + 3).to_string();
     let warning = "cannot start a thread: Resource temporarily unavailable";
     endure(&daemon, THREADS, &threads, warning, Service::Chargen);
@@ -255,7 +256,7 @@ fn out_of_threads_clients_wait_and_are_served_after_the_relief() {
 }
 
 #[test]
-fn out_of_threads_in_the_midst_of_a_crowd_nobody_is_lost() {
+fn out_of_threads_among_many_clients_none_is_lost() {
     let _turn = turn();
     if !available(&["prlimit", "setpriv"]) {
         return;
@@ -263,7 +264,7 @@ fn out_of_threads_in_the_midst_of_a_crowd_nobody_is_lost() {
     let nobody = Unprivileged::new();
     let daemon = nobody.daemon();
     let addr = Service::Chargen.addr(&daemon);
-    // Enough for a few.
+    // The limit leaves room for a few threads.
     let threads = (status(&daemon, "Threads:") + 3).to_string();
     let unlimited = limit(&daemon, THREADS, &threads);
     daemon.signal(Signal::STOP);
@@ -289,7 +290,7 @@ fn out_of_threads_a_client_that_leaves_makes_room_for_the_next() {
     }
     if !geteuid().is_root() {
         // The limit counts the threads of all processes of a user.
-        return skip("it takes root to have a user without other processes");
+        return skip("only root can become a user without other processes");
     }
     let nobody = Unprivileged::new();
     let daemon = nobody.daemon();
@@ -297,9 +298,9 @@ fn out_of_threads_a_client_that_leaves_makes_room_for_the_next() {
     let threads = (status(&daemon, "Threads:") + 2).to_string();
     limit(&daemon, THREADS, &threads);
     let crowd: Vec<_> = (0..10).map(|_| connect(addr)).collect();
-    // Only then do they leave, or two threads would be enough for all.
+    // The clients leave only after the shortage. Otherwise two threads would be enough for all.
     daemon.wait_for_log("cannot start a thread");
-    // First come, first served: the backlog is a queue.
+    // The backlog is a queue, so the clients are served in order.
     for mut client in crowd {
         client.read_exact(&mut [0]).unwrap();
     }
@@ -313,9 +314,9 @@ fn at_its_own_bound_of_threads_the_server_names_it_and_clients_wait() {
         return;
     }
     if !geteuid().is_root() {
-        return skip("it takes root to have a user without other processes");
+        return skip("only root can become a user without other processes");
     }
-    // An eighth of the limit is left to others.
+    // The server leaves an eighth of the limit to other processes.
     let nobody = Unprivileged::new();
     let mut command = as_user(64_999, "prlimit");
     let daemon = Daemon::spawn(command.arg("--nproc=80").arg(&nobody.binary).args([
@@ -377,23 +378,22 @@ fn out_of_memory_for_a_thread_clients_wait_and_are_served_after_the_relief() {
     eventually("they have left", || {
         daemon.log().matches("reason=").count() == 3
     });
-    // Two of the three idle threads are for the clients inside, and one leads: less than the stack
-    // of a fifth thread is left.
+    // Of the three idle threads, two are for the clients inside, and one leads. The limit leaves less memory
+    // than the stack of a fifth thread needs.
     let size = ((status(&daemon, "VmSize:") + 100) * 1024).to_string();
     let warning = "cannot start a thread: ";
     endure(&daemon, MEMORY, &size, warning, Service::Chargen);
     assert_eq!(daemon.stop().code, Some(0));
 }
 
-/// The daemon as a user who has no other process, since threads are counted per user, and not for
-/// root.
+/// A user who has no other process. The limit counts threads per user, and does not apply to root.
 struct Unprivileged {
     binary: PathBuf,
 }
 
 impl Unprivileged {
     fn new() -> Self {
-        // The build's own folder may be closed to that user.
+        // The folder of the build may be closed to that user, so use a copy.
         let binary = std::env::temp_dir().join(format!("echod-{}", std::process::id()));
         fs::copy(env!("CARGO_BIN_EXE_echod"), &binary).unwrap();
         fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();

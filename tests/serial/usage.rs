@@ -1,10 +1,10 @@
-//! What a daemon uses of the machine.
+//! The resources that a daemon uses.
 
 use std::fs;
 
 use crate::support::Daemon;
 
-/// A number from the status of the daemon's process (`proc(5)`).
+/// Returns a number from the status of the daemon's process (`proc(5)`).
 pub(crate) fn status(daemon: &Daemon, name: &str) -> u64 {
     let path = format!("/proc/{}/status", daemon.pid().as_raw_nonzero());
     let status = fs::read_to_string(path).unwrap();
@@ -12,7 +12,7 @@ pub(crate) fn status(daemon: &Daemon, name: &str) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// How much time on a CPU it has used, in hundredths of a second (`stat`, `proc(5)`).
+/// Returns the CPU time of the daemon, in hundredths of a second (`stat`, `proc(5)`).
 pub(crate) fn ticks(daemon: &Daemon) -> u64 {
     let path = format!("/proc/{}/stat", daemon.pid().as_raw_nonzero());
     let stat = fs::read_to_string(path).unwrap();
@@ -25,13 +25,13 @@ pub(crate) fn ticks(daemon: &Daemon) -> u64 {
     fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
-/// How many descriptors it has open.
+/// Returns how many descriptors the daemon has open.
 pub(crate) fn descriptors(daemon: &Daemon) -> usize {
     let path = format!("/proc/{}/fd", daemon.pid().as_raw_nonzero());
     fs::read_dir(path).unwrap().count()
 }
 
-/// Whether it has a thread of this name.
+/// Returns whether the daemon has a thread of this name.
 pub(crate) fn has_thread(daemon: &Daemon, name: &str) -> bool {
     let path = format!("/proc/{}/task", daemon.pid().as_raw_nonzero());
     fs::read_dir(path).unwrap().any(|task| {
