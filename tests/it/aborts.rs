@@ -11,7 +11,7 @@ use socketserver::{EchoHandler, TcpServer, from_fn};
 use crate::connection_handles::{connect_narrow, fill, handle_of};
 use crate::support::{TIMEOUT, TestServer, connect, eventually, logged, noise, ping, read_to_end};
 
-/// Sees that the client was reset.
+/// Checks that the connection of the client was reset.
 fn assert_reset(client: &TcpStream) {
     let error = read_to_end(client).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
@@ -43,7 +43,7 @@ fn an_abort_wakes_a_reader_and_a_blocked_writer_at_once() {
     let client = connect(server.addr);
     let handle = handle_of(&server.handle, &client);
     let local = client.peer_addr().unwrap();
-    // The writer is blocked.
+    // Wait until the writer is blocked.
     let mut before = 0;
     eventually("a stall", || {
         let now = handle.bytes_out();
@@ -59,7 +59,7 @@ fn an_abort_wakes_a_reader_and_a_blocked_writer_at_once() {
     assert_ne!(write.kind(), ErrorKind::TimedOut);
     assert_reset(&client);
     assert_eq!(lines.reason(&client), "aborted");
-    // The kernel has forgotten the address.
+    // After a reset, the kernel no longer knows the address of the socket.
     assert_eq!(handle.local_addr().unwrap(), local);
     handle.abort();
     assert_eq!(server.stop().aborted(), 1);
@@ -131,7 +131,7 @@ fn a_reply_in_flight_after_the_handlers_own_fin_is_not_taken_for_delivered() {
             Ok(())
         }),
     );
-    // It takes nothing, and so loses something by the abort.
+    // The client reads nothing, so the abort loses a part of the reply.
     let _client = connect_narrow(server.addr);
     done.recv_timeout(TIMEOUT).unwrap();
     assert_eq!(server.stop().aborted(), 1);

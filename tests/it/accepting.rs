@@ -1,4 +1,4 @@
-//! Whichever thread accepts next, every client is served, and none after a stop.
+//! Every client is served, whichever thread accepts it, and no client is accepted after a stop.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener};
@@ -10,18 +10,19 @@ use socketserver::{AtLimit, Builder, EchoHandler, TcpServer};
 use crate::support::{TestServer, connect, eventually, exchange, noise, ping, read_to_end};
 
 #[test]
-fn a_crowd_that_follows_one_who_left_is_served_whole() {
+fn clients_that_connect_right_after_another_has_left_are_all_served() {
     let server = TestServer::start(EchoHandler::new);
     for round in 0..200 {
-        // Its thread waits for the next client now, and is not enough for those that come.
+        // The thread of the first client now waits for the next client. It alone is too few for those that
+        // come now.
         assert_eq!(exchange(server.addr, b"first"), b"first");
-        let crowd: Vec<_> = (0..=round % 10).map(|_| connect(server.addr)).collect();
-        for client in crowd.iter().rev() {
+        let clients: Vec<_> = (0..=round % 10).map(|_| connect(server.addr)).collect();
+        for client in clients.iter().rev() {
             ping(client, b"one of many");
         }
-        // The first may not quite have left when its client sees the end.
-        eventually("only the crowd is there", || {
-            server.handle.connection_count() == crowd.len()
+        // The connection of the first client may still end after the client has seen end of file.
+        eventually("only the new clients are connected", || {
+            server.handle.connection_count() == clients.len()
         });
     }
     assert_eq!(server.stop().aborted(), 0);
@@ -50,14 +51,16 @@ fn clients_that_come_and_go_all_the_time_are_all_served() {
 }
 
 #[test]
-fn nobody_is_refused_below_the_limit() {
+fn no_client_is_rejected_below_the_limit() {
     let builder = TcpServer::builder()
         .max_connections(2)
         .at_limit(AtLimit::Reject);
     let server = TestServer::with(builder, EchoHandler::new);
     for _ in 0..200 {
         assert_eq!(exchange(server.addr, b"first"), b"first");
-        eventually("it has left", || server.handle.connection_count() == 0);
+        eventually("the client has left", || {
+            server.handle.connection_count() == 0
+        });
         let both = [connect(server.addr), connect(server.addr)];
         both.iter().for_each(|client| ping(client, b"one of two"));
         drop(both);
@@ -67,7 +70,7 @@ fn nobody_is_refused_below_the_limit() {
 }
 
 #[test]
-fn a_stop_right_after_a_departure_is_clean_and_does_not_wait_for_its_deadline() {
+fn a_stop_right_after_a_client_has_left_is_clean_and_does_not_wait_for_the_drain_timeout() {
     for _ in 0..50 {
         let server = TestServer::start(EchoHandler::new);
         let client = connect(server.addr);
@@ -82,7 +85,7 @@ fn a_stop_right_after_a_departure_is_clean_and_does_not_wait_for_its_deadline() 
 }
 
 #[test]
-fn a_stop_without_patience_right_after_a_departure_is_clean() {
+fn a_stop_without_drain_timeout_right_after_a_client_has_left_is_clean() {
     for _ in 0..50 {
         let builder = TcpServer::builder().drain_timeout(Duration::ZERO);
         let server = TestServer::with(builder, EchoHandler::new);
@@ -90,7 +93,9 @@ fn a_stop_without_patience_right_after_a_departure_is_clean() {
         ping(&client, b"x");
         client.shutdown(Shutdown::Write).unwrap();
         assert_eq!(read_to_end(&client).unwrap(), b"");
-        eventually("it has left", || server.handle.connection_count() == 0);
+        eventually("the client has left", || {
+            server.handle.connection_count() == 0
+        });
         let totals = server.stop();
         assert_eq!((totals.connections(), totals.aborted()), (1, 0));
     }
@@ -105,7 +110,7 @@ fn a_client_that_connects_after_the_request_to_stop_is_left_to_the_next_server()
     };
     for round in 0..200 {
         let first = serve();
-        // A thread has just become idle, is about to lead, or leads.
+        // A thread has just become idle. It is about to become the leader, or it is the leader already.
         assert_eq!(exchange(first.addr, b"x"), b"x");
         first.handle.shutdown();
         let late = connect(first.addr);
@@ -153,7 +158,7 @@ fn a_socket_keeps_no_timeout_of_a_server_that_has_ended() {
 }
 
 #[test]
-fn what_a_listener_passes_on_does_not_reset_the_end_of_an_echo() {
+fn options_inherited_from_a_listener_do_not_reset_the_end_of_an_echo() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let socket = socket2::SockRef::from(&listener);
     socket.set_linger(Some(Duration::ZERO)).unwrap();
@@ -174,14 +179,15 @@ fn what_a_listener_passes_on_does_not_reset_the_end_of_an_echo() {
     for _ in 0..20 {
         ping(&client, b"x");
     }
-    // Corked, each would take 0.2 s.
+    // With `TCP_CORK`, each echo would take 0.2 s.
     assert!(start.elapsed() < Duration::from_secs(2));
     let message = noise(1, 3 << 20);
     let reader = client.try_clone().unwrap();
     let reading = thread::spawn(move || {
         let mut echo = Vec::new();
         let mut part = [0; 4096];
-        // Slower than the server sends, so that its close finds much under way.
+        // The client reads more slowly than the server sends, so that much is in flight when the server
+        // closes.
         while let n @ 1.. = (&reader).read(&mut part).unwrap() {
             echo.extend_from_slice(&part[..n]);
             thread::yield_now();
@@ -195,8 +201,9 @@ fn what_a_listener_passes_on_does_not_reset_the_end_of_an_echo() {
 }
 
 #[test]
-fn who_waited_before_the_server_began_is_drained_like_the_rest() {
-    // As at a socket that a service manager listens on: they have inherited nothing from the server.
+fn clients_that_waited_before_the_server_began_are_drained_like_the_rest() {
+    // As with socket activation: these connections were established before the server set options on the
+    // socket, so they have not inherited the options.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let clients: Vec<_> = (0..3)
         .map(|_| connect(listener.local_addr().unwrap()))
@@ -213,8 +220,9 @@ fn who_waited_before_the_server_began_is_drained_like_the_rest() {
 }
 
 #[test]
-fn who_waited_from_before_an_earlier_server_is_drained_by_the_next() {
-    // As at a restart while the limit is reached: the socket has the options, but they have not.
+fn clients_that_waited_since_before_an_earlier_server_are_drained_by_the_next() {
+    // As in a restart at the limit: the socket has the options of the first server, but these connections do
+    // not.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let shared = listener.try_clone().unwrap();
     let clients: Vec<_> = (0..3)
@@ -237,7 +245,8 @@ fn who_waited_from_before_an_earlier_server_is_drained_by_the_next() {
 
 #[test]
 fn a_server_that_has_ended_leaves_the_socket_to_another_as_it_was() {
-    // Were its timeouts taken from the socket, the other's threads would wait in accept(2) for ever.
+    // If the server that stops removed the timeouts of the shared socket, the threads of the other server
+    // would wait in accept(2) for ever.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let shared = listener.try_clone().unwrap();
     let stays = TestServer::serve(TcpServer::from_listener(shared).unwrap(), EchoHandler::new);
@@ -259,7 +268,7 @@ fn a_server_that_has_ended_leaves_the_socket_to_another_as_it_was() {
 fn a_connection_whose_options_can_not_be_set_is_counted_and_ends() {
     use nix::libc::SYS_setsockopt;
     use rustix::io::Errno;
-    // It passes nothing on, so that each connection gets its own options.
+    // The listener has no options to inherit, so each connection gets its options by calls of its own.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let builder = TcpServer::builder().accept_timeout(Duration::from_millis(300));
     let mut server = builder.from_listeners([listener]).unwrap();

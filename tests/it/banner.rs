@@ -1,4 +1,4 @@
-//! `--banner`: the line before the echo.
+//! `--banner`: the line that the daemon sends before the echo.
 
 use std::io::{BufRead, BufReader};
 use std::net::Shutdown;
@@ -49,7 +49,7 @@ fn the_banner_comes_from_the_variable_too_and_only_before_the_echo() {
 }
 
 #[test]
-fn a_connection_on_standard_input_gets_it_too() {
+fn a_connection_on_standard_input_gets_the_banner_too() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let client = connect(listener.local_addr().unwrap());
     let (server, _) = listener.accept().unwrap();
@@ -64,7 +64,7 @@ fn a_connection_on_standard_input_gets_it_too() {
 }
 
 #[test]
-fn what_is_no_placeholder_is_2() {
+fn an_unknown_placeholder_exits_with_2() {
     for (banner, cause) in [
         ("50 %", "% is unknown: expected %h, %l, %p, or %%"),
         ("%n", "%n is unknown"),

@@ -1,4 +1,4 @@
-//! Which addresses a server binds, and what it says of those that it can't.
+//! Which addresses a server binds, and the errors of addresses that it can't bind.
 
 use std::error::Error as _;
 use std::io::ErrorKind;
@@ -60,7 +60,7 @@ fn free_port() -> u16 {
     any.local_addr().unwrap().port()
 }
 
-/// Binds a list of addresses in which `P` stands for the port, and returns those that have a socket.
+/// Binds a list of addresses, with `P` in place of the port. Returns the addresses that have a socket.
 fn bind_list(port: u16, list: &str) -> Vec<String> {
     let addrs: Vec<SocketAddr> = list
         .split(',')
@@ -125,7 +125,7 @@ fn without_ipv6<T: Send>(errno: rustix::io::Errno, run: impl FnOnce() -> T + Sen
 
 #[cfg(target_os = "linux")]
 #[test]
-fn without_ipv6_what_its_wildcard_would_have_covered_is_bound() {
+fn without_ipv6_the_addresses_that_its_wildcard_would_cover_are_bound() {
     use rustix::io::Errno;
     for errno in [Errno::AFNOSUPPORT, Errno::PROTONOSUPPORT] {
         let bound = |list| {
@@ -151,7 +151,7 @@ fn where_no_address_can_be_used_the_most_telling_failure_is_reported() {
             TcpServer::bind(&addrs[..]).unwrap_err()
         })
     };
-    // 192.0.2.0/24 is reserved for documentation, so it is no address of this machine.
+    // 192.0.2.0/24 is reserved for documentation, so this machine has no such address.
     for list in [
         ["192.0.2.1:7017", "[::1]:7017"],
         ["[::1]:7017", "192.0.2.1:7017"],

@@ -1,4 +1,4 @@
-//! The chat of the examples, as a process: its members are real clients.
+//! The example `chat`, with real clients as members.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -11,7 +11,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::support::{Session, TIMEOUT, available, connect, example};
 
-/// A running chat, which ends with its test.
+/// A running chat. It ends when the test ends.
 struct Chat {
     session: Session,
     addr: SocketAddr,
@@ -27,7 +27,7 @@ impl Chat {
         Self { session, addr }
     }
 
-    /// Connects with a program, such as `nc`, and says a name.
+    /// Connects with a program, such as `nc`, and sends a name.
     fn join_with(&self, program: &str, name: &str) -> Session {
         let mut command = Command::new(program);
         command.args([self.addr.ip().to_string(), self.addr.port().to_string()]);
@@ -42,7 +42,7 @@ impl Chat {
         Member::join(connect(self.addr), name)
     }
 
-    /// Stops it, and returns how long that took.
+    /// Stops the chat, and returns how long that took.
     fn stop(self) -> Duration {
         let start = Instant::now();
         self.session.gets(Signal::TERM);
@@ -69,7 +69,7 @@ impl Member {
         self.0.get_mut().write_all(bytes.as_ref()).unwrap();
     }
 
-    /// Returns the next line, or nothing at the end.
+    /// Returns the next line, or an empty one at the end.
     fn hears(&mut self) -> String {
         let mut line = String::new();
         self.0.read_line(&mut line).unwrap();
@@ -96,13 +96,16 @@ fn two_members_with_netcat_hear_each_other_and_the_end() {
     ann.stdout.wait_for("bob: hello ann\n");
     bob.stdout.wait_for("* here: ann bob\n* goodbye\n");
     ann.stdout.wait_for("* bob is gone\n");
-    assert!(!ann.stdout.text().contains("ann: "), "nobody hears himself");
+    assert!(
+        !ann.stdout.text().contains("ann: "),
+        "a member got its own line"
+    );
     chat.stop();
     ann.stdout.wait_for("* the chat ends, goodbye\n");
 }
 
 #[test]
-fn lines_in_one_packet_are_all_said_and_half_a_line_keeps_nobody_from_hearing() {
+fn lines_in_one_packet_are_all_delivered_and_half_a_line_delays_no_other_member() {
     let chat = Chat::start();
     let (mut ann, mut bob) = (chat.join("ann"), chat.join("bob"));
     ann.hears_once("* bob is here");
@@ -118,7 +121,7 @@ fn lines_in_one_packet_are_all_said_and_half_a_line_keeps_nobody_from_hearing() 
 }
 
 #[test]
-fn what_is_said_is_bounded_and_harmless_to_a_terminal() {
+fn lines_are_bounded_and_harmless_to_a_terminal() {
     let chat = Chat::start();
     let (mut ann, mut bob) = (chat.join("ann"), chat.join("bob"));
     ann.says(b"\x1b[2JGr\xfc\xdfe \x07\r");
@@ -161,10 +164,10 @@ fn a_name_is_short_and_plain_and_belongs_to_one_member() {
     chat.join("Jürgen");
 }
 
-/// Makes every speaker say a line, and hear those of all others before it says more: so none of them
-/// is ever far behind. Returns how many have heard that the slow member is gone.
+/// Lets every speaker send a line, and receive the lines of all others before it sends more, so that no
+/// speaker falls behind. Returns how many speakers have received the line that the slow member is gone.
 fn round(speakers: &mut [Member], number: usize) -> usize {
-    // As long as a line may be, so that buffers fill soon.
+    // The longest line that the chat accepts, so that buffers fill soon.
     let line = format!("{number:0>1000}");
     speakers.iter_mut().for_each(|speaker| speaker.says(&line));
     let others = speakers.len() - 1;
@@ -198,7 +201,7 @@ fn a_member_that_never_reads_is_dropped_while_the_others_go_on() {
     slow.set_read_timeout(Some(TIMEOUT)).unwrap();
     let _slow = Member::join(slow.into(), "slow");
     let mut slowest = Duration::ZERO;
-    // Its outbox has room for 100 rounds, and the buffers of the two kernels for about 10.
+    // The outbox of the slow member has room for 100 rounds, and the socket buffers for about 10.
     let dropped = (0..200).find(|&number| {
         let start = Instant::now();
         let gone = round(&mut speakers, number);
@@ -206,7 +209,7 @@ fn a_member_that_never_reads_is_dropped_while_the_others_go_on() {
         gone > 0
     });
     assert!(dropped.is_some_and(|round| round >= 100), "{dropped:?}");
-    // Far below the write timeout, for which a write to the slow member would last.
+    // If a write to the slow member delayed the others, a round would last as long as the write timeout.
     assert!(slowest < Duration::from_secs(10), "{slowest:?}");
 }
 
@@ -220,7 +223,8 @@ fn two_hundred_members_have_two_hundred_threads_and_all_hear_all() {
         .map(|thread| fs::read_to_string(thread.unwrap().path().join("comm")).unwrap())
         .collect();
     let connections = names.iter().filter(|name| *name == "connection\n").count();
-    // One of them waits for the next client. The others are the main thread and that of the signals.
+    // One of the threads is the leader. Beside the threads of connections there are the main thread and the
+    // thread for signals.
     assert_eq!((connections, names.len()), (MEMBERS + 1, MEMBERS + 3));
     for member in &mut members {
         member.says("hello");
@@ -243,6 +247,6 @@ fn two_hundred_members_have_two_hundred_threads_and_all_hear_all() {
         member.hears_once("* the chat ends, goodbye");
         member.hears_once("");
     }
-    // The members have not closed, and it must not wait for them.
+    // The members have not closed, and the server must not wait until they do.
     assert!(took < Duration::from_secs(2), "{took:?}");
 }

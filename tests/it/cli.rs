@@ -1,4 +1,4 @@
-//! The command line: what it accepts, and what it says of what it doesn't.
+//! The command line: what the daemon accepts, and its errors for everything else.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
@@ -10,7 +10,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::support::{Daemon, available, connect, exchange, finish, ping, skip};
 
-/// Runs a daemon that must end by itself, with nothing started.
+/// Runs a daemon that must end by itself, without listening.
 fn fail(args: &[&str]) -> (Option<i32>, String) {
     let Output {
         status,
@@ -56,7 +56,7 @@ fn bad_usage_names_the_flag_and_the_cause_and_exits_with_2() {
         ),
         (["--no-such-flag", "1"], "--no-such-flag", "unexpected"),
     ] {
-        // The value with `=`, so that a negative one is not taken for a flag.
+        // Join flag and value with `=`, so that a negative value is not taken for a flag.
         let (code, stderr) = fail(&[&args.join("=")]);
         assert_eq!(code, Some(2), "{args:?}: {stderr}");
         assert!(
@@ -92,7 +92,7 @@ fn a_start_that_fails_says_where_and_why_in_one_line_and_exits_with_1() {
             "no TCP service is named",
         ),
     ] {
-        // The good one before it must not be left half-started.
+        // The valid address before the invalid one must not be listened on.
         let (code, stderr) = fail(&["-q", "--listen", "127.0.0.1:0", "--listen", addr]);
         assert_eq!(code, Some(1), "{stderr}");
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
@@ -109,7 +109,7 @@ fn a_port_without_permission_is_named() {
     if !available(&["setpriv"]) {
         return;
     }
-    // Without the one capability by which root may bind any port.
+    // Drop the capability by which root may bind any port.
     let mut command = Command::new("setpriv");
     command
         .args([
@@ -123,7 +123,7 @@ fn a_port_without_permission_is_named() {
     }
     let unprivileged = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
     if unprivileged.is_ok_and(|port| port.trim().parse::<u16>().unwrap() <= 7) {
-        return skip("any port may be bound without permission here");
+        return skip("binding a low port needs no permission on this machine");
     }
     let output = command.stdin(Stdio::null()).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -216,11 +216,11 @@ fn a_malformed_variable_is_rejected_by_its_name() {
     let expected = "error: invalid value 'later' for 'ECHOD_DRAIN_TIMEOUT': expected a duration";
     assert!(said.starts_with(expected), "{said}");
 
-    // A flag wins over its variable, so that the fault is the flag's.
+    // A flag wins over its variable, so the error is about the flag.
     let said = run(&["--drain-timeout=soon"], &[later]);
     assert!(said.contains("'soon' for '--drain-timeout"), "{said}");
 
-    // As JSON, whichever way that is asked for.
+    // The error is in JSON if the format is JSON, whether by a flag or by a variable.
     let said = run(&[], &[later, ("ECHOD_LOG_FORMAT", "JSON")]);
     let expected =
         "{\"level\":\"ERROR\",\"message\":\"invalid value 'later' for 'ECHOD_DRAIN_TIMEOUT'";
@@ -232,7 +232,7 @@ fn a_malformed_variable_is_rejected_by_its_name() {
 }
 
 #[test]
-fn an_empty_variable_is_none_and_truths_are_read_as_people_write_them() {
+fn an_empty_variable_counts_as_unset_and_booleans_have_several_spellings() {
     let daemon = Daemon::spawn(
         Daemon::command()
             .env("ECHOD_LISTEN", "127.0.0.1:0, 127.0.0.2:0")
@@ -252,7 +252,7 @@ fn an_empty_variable_is_none_and_truths_are_read_as_people_write_them() {
 }
 
 #[test]
-fn settings_without_effect_and_unknown_variables_are_told_once() {
+fn settings_without_effect_and_unknown_variables_are_warned_of_once() {
     let warnings = |command: &mut Command| {
         let log = Daemon::spawn(command).stop().log;
         let warnings = log.lines().filter_map(|line| line.split_once(" WARN ] "));
@@ -281,7 +281,7 @@ fn settings_without_effect_and_unknown_variables_are_told_once() {
         ]
     );
 
-    // A listener that was passed: on standard input, as from inetd.
+    // A listener that was passed on standard input, as inetd does.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let mut child = Daemon::command()
@@ -310,7 +310,7 @@ fn settings_without_effect_and_unknown_variables_are_told_once() {
 
 #[test]
 fn addresses_that_one_socket_covers_are_listened_on_once() {
-    // A port that nobody else is given meanwhile, and that can be listened on all the same.
+    // A reserved port: no other program gets it meanwhile, but the daemon can still listen on it.
     let reserved = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
     reserved.set_only_v6(false).unwrap();
     reserved.set_reuse_address(true).unwrap();
@@ -364,7 +364,7 @@ fn rust_log_wins_over_v_and_q() {
 #[test]
 fn lines_have_a_time_and_a_level_unless_the_journal_has_its_own() {
     let start = |journal: bool| {
-        // The stream that the variable names is standard error itself, as under systemd.
+        // The variable names the stream of standard error, as it does under systemd.
         let name = "JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2)";
         let script = if journal {
             format!("export {name}; ")
@@ -412,7 +412,7 @@ fn a_limit_beyond_the_descriptors_is_warned_of_and_the_soft_limit_is_raised() {
             "127.0.0.1:0",
         ]);
         let daemon = Daemon::spawn(command.args(["--max-connections", connections]));
-        // More than the soft limit was.
+        // This is more than the soft limit was.
         let clients: Vec<_> = (0..50).map(|_| connect(daemon.addr)).collect();
         clients.iter().for_each(|client| ping(client, b"x"));
         drop(clients);
@@ -429,7 +429,7 @@ fn a_limit_beyond_the_descriptors_is_warned_of_and_the_soft_limit_is_raised() {
 
 #[test]
 fn a_closed_standard_output_or_error_is_survived() {
-    // Nobody reads the log.
+    // Standard error is closed.
     let mut command = Command::new("sh");
     command.args([
         "-c",
@@ -439,7 +439,7 @@ fn a_closed_standard_output_or_error_is_survived() {
     assert_eq!(exchange(daemon.addr, b"x"), b"x");
     assert_eq!(daemon.stop().code, Some(0));
 
-    // Nobody reads the addresses.
+    // Standard output is closed.
     let mut command = Command::new("sh");
     command.args([
         "-c",

@@ -1,4 +1,4 @@
-//! The programs that people talk to an echo server with.
+//! Client programs that people use with an echo server.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::support::{Daemon, available, eventually, finish, noise};
 
-/// Feeds `input` to a program, and returns its output once it has ended.
+/// Runs a program with `input` on standard input, and returns its output.
 fn pipe_through(program: &str, args: &[&str], input: &[u8]) -> Vec<u8> {
     let mut child = Command::new(program)
         .args(args)
@@ -33,7 +33,8 @@ fn pipe_through(program: &str, args: &[&str], input: &[u8]) -> Vec<u8> {
     output
 }
 
-/// A line, nothing, and 8 MiB of noise, each returned whole before the program ends.
+/// Sends a line, nothing, and 8 MiB of noise through a program. Each must come back whole before the program
+/// ends.
 fn is_lossless_through(program: &str, args: impl Fn(&Daemon) -> Vec<String>) {
     if !available(&[program]) {
         return;
@@ -76,7 +77,7 @@ fn ncat_gets_its_echo_and_ends() {
 #[test]
 fn socat_gets_its_echo_and_ends() {
     is_lossless_through("socat", |daemon| {
-        // By default it waits half a second for the other direction after one has ended.
+        // By default `socat` waits only half a second for the other direction after one direction has ended.
         vec!["-t30".into(), "-".into(), format!("TCP:{}", daemon.addr)]
     });
 }
@@ -115,7 +116,7 @@ fn telnet_on_a_terminal_gets_its_lines_back_and_sees_the_daemon_stop() {
     let (mut telnet, mut keyboard, screen) = telnet(&daemon);
     for word in ["hello", "world"] {
         keyboard.write_all(format!("{word}\n").as_bytes()).unwrap();
-        // Once as typed, once as echoed by the daemon.
+        // The line appears twice: as typed, and as echoed by the daemon.
         screen.wait_for(word, 2);
     }
     daemon.signal(Signal::INT);
@@ -154,7 +155,7 @@ fn telnet(daemon: &Daemon) -> (Child, File, Screen) {
     (telnet, keyboard, screen)
 }
 
-/// Both ends of a new terminal: the one that a person sits at, and the one that a program has.
+/// Returns both ends of a new pseudo-terminal: the user's end, and the program's end.
 fn pseudo_terminal() -> (File, OwnedFd) {
     let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&person).unwrap();
@@ -168,7 +169,7 @@ fn pseudo_terminal() -> (File, OwnedFd) {
     (person.into(), program.into())
 }
 
-/// What has been shown on a terminal so far.
+/// The text that a terminal has shown so far.
 struct Screen(Arc<Mutex<String>>);
 
 impl Screen {
@@ -177,7 +178,7 @@ impl Screen {
         let text = Arc::clone(&shown.0);
         thread::spawn(move || {
             let mut buffer = [0; 1024];
-            // It fails with EIO once the last program has closed the terminal.
+            // The read fails with EIO after the last program has closed the terminal.
             while let Ok(n @ 1..) = terminal.read(&mut buffer) {
                 let part = String::from_utf8_lossy(&buffer[..n]).into_owned();
                 text.lock().unwrap().push_str(&part);

@@ -1,4 +1,4 @@
-//! What is told of connections that have ended: to the hook, in the totals, in the log.
+//! Connections that have ended: what the hook receives, what the totals count, and what the log says.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -9,7 +9,7 @@ use socketserver::{Builder, CloseReason, ClosedConnection, EchoHandler, TcpServe
 
 use crate::support::{TestServer, connect, eventually, exchange, ping, read_to_end};
 
-/// A builder whose hook sends what it is told.
+/// Returns a builder whose hook sends each `ClosedConnection` to the receiver.
 fn told() -> (Builder, Receiver<ClosedConnection>) {
     let (sender, receiver) = mpsc::channel();
     let builder = TcpServer::builder().on_close(move |closed| {
@@ -19,7 +19,7 @@ fn told() -> (Builder, Receiver<ClosedConnection>) {
 }
 
 #[test]
-fn the_hook_is_told_of_each_connection_once_with_its_numbers() {
+fn the_hook_is_called_once_for_each_connection_with_its_numbers() {
     let (builder, closed) = told();
     let server = TestServer::with(builder, EchoHandler::new);
     let mut peers = Vec::new();
@@ -46,7 +46,7 @@ fn the_hook_is_told_of_each_connection_once_with_its_numbers() {
 }
 
 #[test]
-fn every_reason_is_told_and_counted() {
+fn every_reason_is_reported_and_counted() {
     let (builder, closed) = told();
     let builder = builder
         .idle_timeout(Duration::from_millis(50))
@@ -59,7 +59,7 @@ fn every_reason_is_told_and_counted() {
             3 => panic!("broken"),
             4 => conn.read(&mut [0; 9]).map(drop),
             6 => {
-                // A client that is reset earlier may not know yet that it is connected.
+                // A client that is reset earlier may still be in `connect`, which would then fail.
                 conn.set_idle_timeout(None);
                 conn.read_exact(&mut [0])?;
                 conn.abort();
@@ -105,7 +105,7 @@ fn every_reason_is_told_and_counted() {
 }
 
 #[test]
-fn a_hook_that_panics_or_is_slow_harms_no_other_connection() {
+fn a_hook_that_panics_or_is_slow_affects_no_other_connection() {
     let (release, released) = mpsc::channel::<()>();
     let released = std::sync::Mutex::new(released);
     let builder = TcpServer::builder()
@@ -119,7 +119,7 @@ fn a_hook_that_panics_or_is_slow_harms_no_other_connection() {
     for _ in 0..2 {
         assert_eq!(exchange(server.addr, b"x"), b"x");
     }
-    // The second's hook has its slot, and there is one more.
+    // The slow hook of the second connection holds its slot. One more slot is free.
     for _ in 0..10 {
         assert_eq!(exchange(server.addr, b"x"), b"x");
     }
@@ -127,12 +127,12 @@ fn a_hook_that_panics_or_is_slow_harms_no_other_connection() {
         server.handle.connection_count() == 1
     });
     release.send(()).unwrap();
-    eventually("none", || server.handle.connection_count() == 0);
+    eventually("no connection", || server.handle.connection_count() == 0);
     assert_eq!(server.stop().connections(), 12);
 }
 
 #[test]
-fn a_handler_that_ignores_an_abort_is_told_of_too() {
+fn the_hook_is_called_for_a_handler_that_ignores_an_abort_too() {
     let (builder, closed) = told();
     let (release, released) = mpsc::channel::<()>();
     let released = std::sync::Mutex::new(released);
@@ -167,7 +167,7 @@ fn a_running_server_has_its_address_and_ends_with_its_value() {
     eventually("the first is gone", || {
         server.handle().connection_count() == 1
     });
-    // Dropping it drains the connection, and frees the port.
+    // Dropping the running server drains the connection and frees the port.
     drop(server);
     assert_eq!(read_to_end(&open).unwrap(), b"");
     let again = TcpServer::bind(addr).unwrap().start(EchoHandler::new);
@@ -194,7 +194,7 @@ fn a_thousand_running_servers_leave_no_descriptor() {
         server.start(EchoHandler::new).unwrap()
     };
     start().stop().unwrap();
-    // Other tests of this process open and close some, too.
+    // Other tests in this process also open and close descriptors.
     let before = descriptors();
     for round in 0..1000 {
         let server = start();

@@ -1,4 +1,4 @@
-//! The conformance suite passes the daemon, and fails servers that are not exact.
+//! The daemon passes the conformance suite, and servers that are not exact fail it.
 
 use std::io::{self, Read, Write};
 use std::process::Command;
@@ -23,7 +23,7 @@ fn the_daemon_passes_every_case() {
     assert_eq!(daemon.stop().code, Some(0));
 }
 
-/// Passes what `damage` makes of each piece of input.
+/// Starts a server that sends back each piece of input after `damage` has changed it.
 fn damaged(damage: fn(&mut Vec<u8>, u64)) -> TestServer {
     TestServer::start(from_fn(move |conn| {
         let mut buffer = vec![0; 1 << 16];
@@ -54,7 +54,7 @@ fn a_server_that_loses_adds_or_changes_a_byte_fails() {
         }
     });
     for (server, case, verdict) in [
-        // Which byte that is depends on where the first piece ended.
+        // Which byte is missing depends on where the first piece ended.
         (loses, "half-close", "FAIL: "),
         (changes, "pipelined", "byte 0 is wrong"),
         (adds, "nothing", "more came back than was sent"),
@@ -68,7 +68,7 @@ fn a_server_that_loses_adds_or_changes_a_byte_fails() {
 
 #[test]
 fn a_server_that_ends_with_its_input_fails_the_half_close() {
-    /// What some do: the end of the input ends the output, whatever is queued.
+    /// Some servers end their output as soon as their input ends, and lose what is still queued.
     struct Hasty;
     impl RequestHandler for Hasty {
         fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
@@ -87,7 +87,7 @@ fn a_server_that_ends_with_its_input_fails_the_half_close() {
 }
 
 #[test]
-fn nobody_there_and_bad_usage_are_told_apart() {
+fn a_missing_server_and_bad_usage_have_different_exit_codes() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = free.local_addr().unwrap().to_string();
     drop(free);
@@ -97,7 +97,7 @@ fn nobody_there_and_bad_usage_are_told_apart() {
         table.contains("FAIL: connect: Connection refused"),
         "{table}"
     );
-    // Nothing played proves nothing.
+    // If no case runs, nothing is proven, so this is an error.
     assert_eq!(conformance(&["--only", "no such case", &addr]).0, Some(2));
     assert_eq!(conformance(&[]).0, Some(2));
     assert_eq!(conformance(&["nowhere"]).0, Some(2));

@@ -1,4 +1,4 @@
-//! What other threads see of a connection, and how they close it.
+//! `ConnectionHandle`: what other threads see of a connection, and how they close it.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -30,7 +30,7 @@ pub(crate) fn handle_of(server: &ServerHandle, client: &TcpStream) -> Connection
     handle.unwrap()
 }
 
-/// Connects a client that has room for little.
+/// Connects a client with a small receive buffer.
 pub(crate) fn connect_narrow(addr: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -40,7 +40,7 @@ pub(crate) fn connect_narrow(addr: SocketAddr) -> TcpStream {
     client
 }
 
-/// Sends until nothing has been taken for a moment, and returns how much was taken.
+/// Sends until the connection accepts no more bytes for a moment. Returns how many it accepted.
 pub(crate) fn fill(mut client: &TcpStream, block: &[u8]) -> usize {
     client.set_nonblocking(true).unwrap();
     let mut sent = 0;
@@ -77,7 +77,7 @@ fn a_close_ends_one_connection_that_sleeps_in_a_read_or_in_the_reactor() {
         assert_eq!(read_to_end(&client).unwrap(), b"");
         assert_eq!(lines.reason(&client), "closed");
         ping(&neighbour, b"unhurt");
-        // The connection is gone, and its numbers stay.
+        // The connection has ended, but its handle still has the numbers.
         eventually("the end", || server.handle.connection_count() == 1);
         handle.close();
         handle.abort();
@@ -145,13 +145,13 @@ fn a_close_of_a_stalled_echo_gives_up_what_is_due_after_the_drain_timeout() {
     let reason = lines.reason(&client);
     assert_eq!(reason, "closed");
     assert!(start.elapsed() >= drain);
-    // A stream is with a thread, which looks at the request within a second.
+    // A stream is on a thread, which checks for a request to close within a second.
     assert!(start.elapsed() < drain + Duration::from_secs(5));
     assert_eq!(server.stop().aborted(), 0);
 }
 
 #[test]
-fn a_peer_that_takes_what_is_due_after_a_close_gets_all_that_had_arrived() {
+fn a_peer_that_reads_what_is_due_after_a_close_gets_all_that_had_arrived() {
     let builder = TcpServer::builder().drain_timeout(TIMEOUT);
     let server = TestServer::with(builder, EchoHandler::new);
     let client = connect_narrow(server.addr);
@@ -162,7 +162,7 @@ fn a_peer_that_takes_what_is_due_after_a_close_gets_all_that_had_arrived() {
     client.shutdown(Shutdown::Write).unwrap();
     let echo = read_to_end(&client).unwrap();
     for (echo, sent) in echo.chunks(block.len()).zip(std::iter::repeat(&block)) {
-        assert!(echo == &sent[..echo.len()], "no prefix");
+        assert!(echo == &sent[..echo.len()], "the echo is not a prefix");
     }
     assert!(echo.len() <= sent);
     eventually("the end", || server.handle.connection_count() == 0);
@@ -177,7 +177,7 @@ fn a_close_ends_a_stream_with_a_prefix() {
     let client = connect(server.addr);
     let block = noise(4, 1 << 20);
     let echo = thread::scope(|scope| {
-        // It ends when the server has closed.
+        // This ends when the server has closed.
         scope.spawn(|| while (&client).write_all(&block).is_ok() {});
         let handle = handle_of(&server.handle, &client);
         let mut echo = Vec::new();
@@ -194,7 +194,7 @@ fn a_close_ends_a_stream_with_a_prefix() {
         echo
     });
     for (echo, sent) in echo.chunks(block.len()).zip(std::iter::repeat(&block)) {
-        assert!(echo == &sent[..echo.len()], "no prefix");
+        assert!(echo == &sent[..echo.len()], "the echo is not a prefix");
     }
     let line = lines.of(client.local_addr().unwrap());
     assert_eq!(field(&line, "reason"), Some("closed"));
@@ -222,7 +222,7 @@ fn a_close_ends_handle_request_in_its_handler_and_after_it() {
     }
 }
 
-/// Closes the connection with this peer, if it is there.
+/// Closes the connection with this peer, if there is one.
 fn close(server: &ServerHandle, peer: SocketAddr) -> bool {
     let all = server.connections();
     let found = all.iter().find(|conn| conn.peer_addr() == peer);
@@ -236,7 +236,8 @@ fn a_close_that_comes_as_the_reactor_takes_over_is_not_lost() {
     for _ in 0..500 {
         let client = connect(server.addr);
         let peer = client.local_addr().unwrap();
-        // It is found as soon as it is accepted, when it may be with its thread still.
+        // The connection is listed as soon as it is accepted. Its thread may not have passed it to the
+        // reactor yet.
         let start = Instant::now();
         while !close(&server.handle, peer) {
             assert!(start.elapsed() < TIMEOUT);
@@ -276,7 +277,7 @@ fn connections_are_listed_by_age_until_they_end_and_no_id_comes_twice() {
             last = handle.id();
             assert_eq!(handle.peer_addr(), client.local_addr().unwrap());
             assert_eq!(handle.local_addr().unwrap(), server.addr);
-            // What was sent is counted a moment later.
+            // The server counts bytes a moment after it has sent them.
             eventually("the count", || handle.bytes_out() == 5);
         }
         drop(clients);

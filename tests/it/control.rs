@@ -1,4 +1,4 @@
-//! What a handler, or another thread, can do to a connection: limits of time, waiting, closing.
+//! What a handler, or another thread, can do to a connection: set time limits, wait, close.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -19,7 +19,8 @@ const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
 
-/// Serves one client by `handle`, and returns what it returned, how long it took, and the reason.
+/// Serves one client by `handle`. Returns what `handle` returned, how long it took, and the reason of the
+/// end.
 fn serve<T: Send + 'static>(
     handle: impl Fn(&mut Connection) -> T + Send + Sync + 'static,
     client: impl FnOnce(TcpStream),
@@ -48,7 +49,7 @@ fn kind<T>(result: io::Result<T>) -> ErrorKind {
 }
 
 #[test]
-fn bytes_that_drip_do_not_put_a_deadline_off() {
+fn bytes_that_drip_do_not_postpone_a_deadline() {
     assert_takes(ms(300), ms(500), || {
         let (kind, took, reason) = serve(
             |conn| {
@@ -68,7 +69,7 @@ fn bytes_that_drip_do_not_put_a_deadline_off() {
 }
 
 #[test]
-fn a_deadline_in_the_past_fails_the_next_call_and_taken_back_none() {
+fn a_deadline_in_the_past_fails_the_next_call_and_a_removed_one_fails_none() {
     let (results, _, reason) = serve(
         |conn| {
             conn.set_deadline(Instant::now());
@@ -90,9 +91,9 @@ fn a_deadline_in_the_past_fails_the_next_call_and_taken_back_none() {
 }
 
 #[test]
-fn a_write_that_nobody_takes_fails_at_its_deadline() {
+fn a_write_to_a_client_that_reads_nothing_fails_at_its_deadline() {
     assert_takes(ms(200), ms(500), || {
-        // Also where the first write has found no limit.
+        // The deadline must also hold if the first write of the connection had no limit.
         let (kind, took, reason) = serve(
             |conn| {
                 conn.write_all(b"x").unwrap();
@@ -101,7 +102,7 @@ fn a_write_that_nobody_takes_fails_at_its_deadline() {
             },
             |client| {
                 SockRef::from(&client).set_recv_buffer_size(4096).unwrap();
-                eventually("its end", || {
+                eventually("the end of the connection", || {
                     client.set_nonblocking(true).unwrap();
                     (&client)
                         .write(b"x")
@@ -131,7 +132,7 @@ fn a_read_after_an_idle_timeout_waits_as_long_again() {
 }
 
 #[test]
-fn limits_of_the_handler_hold_for_what_the_server_goes_on_with() {
+fn limits_that_the_handler_set_hold_for_what_the_server_continues() {
     for (limit, expected) in [
         ("idle", CloseReason::Idle),
         ("deadline", CloseReason::Lifetime),
@@ -154,11 +155,11 @@ fn limits_of_the_handler_hold_for_what_the_server_goes_on_with() {
 }
 
 #[test]
-fn a_wait_tells_input_from_wake_ups_from_time() {
+fn a_wait_distinguishes_input_wake_ups_and_timeouts() {
     let (waits, ..) = serve(
         |conn| {
             let mut waits = vec![conn.wait(Duration::ZERO).unwrap()];
-            // Before the wait, and many are one.
+            // Several wake-ups before a wait count as one.
             conn.handle().wake();
             conn.handle().wake();
             waits.push(conn.wait(None).unwrap());
@@ -168,7 +169,7 @@ fn a_wait_tells_input_from_wake_ups_from_time() {
             waits.push(conn.wait(None).unwrap());
             conn.write_all(b"!").unwrap();
             waits.push(conn.wait(None).unwrap());
-            // Both: each has its turn.
+            // Both input and a wake-up are pending. Each must be returned in turn.
             conn.handle().wake();
             waits.push(conn.wait(None).unwrap());
             conn.handle().wake();
@@ -247,7 +248,7 @@ fn the_descriptors_of_a_wait_are_given_back_with_the_connection() {
 }
 
 #[test]
-fn a_close_ends_reads_waits_and_what_the_server_goes_on_with() {
+fn a_close_ends_reads_waits_and_what_the_server_continues() {
     for how in ["reads", "echo", "stream"] {
         let (closes, closed) = mpsc::channel();
         let builder = TcpServer::builder()
@@ -279,7 +280,7 @@ fn a_close_ends_reads_waits_and_what_the_server_goes_on_with() {
         let handles = server.handle.connections();
         assert_eq!(handles.len(), 2);
         let handle = handles.iter().find(|h| h.peer_addr() == peer).unwrap();
-        // It is counted after it was sent.
+        // The server counts bytes after it has sent them.
         eventually("the count", || {
             handle.bytes_in() >= 5 && handle.bytes_out() >= 5
         });
@@ -294,7 +295,7 @@ fn a_close_ends_reads_waits_and_what_the_server_goes_on_with() {
             (handle.id(), CloseReason::Closed),
             "{how}"
         );
-        // The other is not disturbed, and a handle of what is gone does nothing.
+        // The other connection goes on, and a handle of an ended connection does nothing.
         handle.close();
         handle.abort();
         handle.wake();
@@ -393,7 +394,7 @@ fn closes_aborts_and_wake_ups_at_random_hang_nothing() {
             let (handle, addr) = (server.handle.clone(), server.addr);
             scope.spawn(move || {
                 while Instant::now() < end {
-                    // It may be reset before it knows that it is connected.
+                    // The connection may be reset before `connect` returns.
                     let Ok(client) = TcpStream::connect(addr) else {
                         continue;
                     };
@@ -411,6 +412,6 @@ fn closes_aborts_and_wake_ups_at_random_hang_nothing() {
             });
         }
     });
-    eventually("none", || server.handle.connection_count() == 0);
+    eventually("no connection", || server.handle.connection_count() == 0);
     server.stop();
 }

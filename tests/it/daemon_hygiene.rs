@@ -1,4 +1,4 @@
-//! What a daemon leaves alone, and what it does not let itself be stopped by.
+//! What the daemon must not touch, and what must not stop it.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Daemon, Log, connect, eventually, exchange, finish, noise, read_to_end};
 
-/// Starts a daemon that prints nothing, at a port that was free a moment ago.
+/// Starts a daemon that does not print its address, at a port that was free a moment ago.
 fn start(args: &[&str], stderr: Stdio) -> (Child, SocketAddr) {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let addr = free.local_addr().unwrap();
@@ -29,14 +29,14 @@ fn start(args: &[&str], stderr: Stdio) -> (Child, SocketAddr) {
 }
 
 #[test]
-fn a_standard_error_that_nobody_reads_stops_nothing() {
+fn an_unread_standard_error_does_not_stop_the_echo() {
     const CONNECTIONS: usize = 15_000;
     let (mut child, addr) = start(&["-v"], Stdio::piped());
-    // A pipe holds 64 KiB, some 700 lines; the queue a mebibyte.
+    // A pipe holds 64 KiB, which is about 700 lines. The queue holds a mebibyte.
     for _ in 0..CONNECTIONS {
         assert_eq!(exchange(addr, b"x"), b"x");
     }
-    // Once it is read again, it says what is missing.
+    // When standard error is read again, the log says how many lines are missing.
     let mut log = Log::of(child.stderr.take().unwrap());
     let warning = " log lines dropped: standard error was not read in time";
     log.wait_for(warning);
@@ -48,7 +48,8 @@ fn a_standard_error_that_nobody_reads_stops_nothing() {
         .filter_map(|line| line.strip_suffix(warning)?.split_once("] "))
         .map(|(_, lost)| lost.parse::<usize>().unwrap())
         .sum();
-    // A line at the start of each connection and one at its end. The first is that of `start`.
+    // Each connection logs a line at its start and a line at its end. The first connection is that of
+    // `start`.
     assert_eq!(
         log.matches("DEBUG] id=").count() + lost,
         2 * (1 + CONNECTIONS)
@@ -56,13 +57,13 @@ fn a_standard_error_that_nobody_reads_stops_nothing() {
 }
 
 #[test]
-fn a_standard_error_that_nobody_reads_holds_up_no_end() {
-    // Neither a clean one nor a failure.
+fn an_unread_standard_error_does_not_delay_the_end() {
+    // Neither a clean end nor a failure may be delayed.
     for failure in [false, true] {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let addr = listener.local_addr().unwrap();
         let mut command = Daemon::command();
-        // A listener, as a super-server passes it.
+        // Pass a listener, as a super-server does.
         let mut child = command
             .arg("-v")
             .stdin(OwnedFd::from(listener.try_clone().unwrap()))
@@ -85,7 +86,7 @@ fn a_standard_error_that_nobody_reads_holds_up_no_end() {
 }
 
 #[test]
-fn a_standard_error_that_is_closed_stops_nothing() {
+fn a_closed_standard_error_does_not_stop_the_echo() {
     let (mut child, addr) = start(&["-v"], Stdio::piped());
     drop(child.stderr.take());
     for _ in 0..100 {
@@ -96,7 +97,7 @@ fn a_standard_error_that_is_closed_stops_nothing() {
 }
 
 #[test]
-fn a_full_disk_stops_nothing() {
+fn a_full_disk_does_not_stop_the_echo() {
     let full = File::options().write(true).open("/dev/full").unwrap();
     let (mut child, addr) = start(&["-v"], full.into());
     for _ in 0..100 {
@@ -131,7 +132,7 @@ fn no_socket_takes_the_number_of_a_standard_descriptor_that_was_closed() {
 }
 
 #[test]
-fn it_keeps_no_directory_busy_and_leaves_the_umask() {
+fn the_daemon_keeps_no_directory_busy_and_leaves_the_umask() {
     let dir = env::temp_dir().join(format!("echod-hygiene-{}", process::id()));
     fs::create_dir(&dir).unwrap();
     let daemon = Daemon::spawn(
@@ -158,7 +159,7 @@ fn it_keeps_no_directory_busy_and_leaves_the_umask() {
 
 /// As `inetd(8)` starts it: the connection is all three standard descriptors.
 #[test]
-fn a_connection_on_standard_input_is_served_and_ends_it() {
+fn a_connection_on_standard_input_is_served_and_its_end_ends_the_daemon() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     for (seed, len) in [(1, 0), (2, 5), (3, 1 << 20)] {
         let addr = listener.local_addr().unwrap();
@@ -177,17 +178,17 @@ fn a_connection_on_standard_input_is_served_and_ends_it() {
             .stderr(fd())
             .spawn()
             .unwrap();
-        // It holds copies.
+        // The command still holds copies of the socket.
         drop(command);
         drop(connection);
         assert_eq!(finish(&mut child).code(), Some(0));
-        // Nothing but the echo: no address, no line of the log.
+        // The client receives only the echo: no address, and no line of the log.
         assert!(client.join().unwrap() == message);
     }
 }
 
 #[test]
-fn a_connection_on_standard_input_that_is_gone_ends_it() {
+fn a_connection_on_standard_input_that_has_already_ended_ends_the_daemon() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = connect(listener.local_addr().unwrap());
     let (connection, _) = listener.accept().unwrap();
@@ -206,7 +207,7 @@ fn a_connection_on_standard_input_that_is_gone_ends_it() {
     assert_eq!(Log::of(child.stderr.take().unwrap()).all(), b"");
 }
 
-/// Reads while it sends, and half-closes.
+/// Sends and receives at the same time, and half-closes.
 fn exchange_in_parts(addr: SocketAddr, message: &[u8]) -> Vec<u8> {
     let mut stream = connect(addr);
     let reader = stream.try_clone().unwrap();

@@ -1,4 +1,4 @@
-//! The client of the daytime service: what it says of servers that are right, other, or wrong.
+//! The client of the daytime service: what it prints for exact, unusual and wrong servers.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,10 +13,10 @@ use socketserver::{Connection, DaytimeHandler, TcpServer, from_fn};
 
 use crate::support::{TestServer, Xinetd, available, example};
 
-/// New York's, as far as POSIX knows it.
+/// New York's time zone, in the notation of POSIX.
 const ZONE: &str = "EST5EDT,M3.2.0,M11.1.0";
 
-/// Asks `server` in a time zone. Returns the exit code, and what was printed.
+/// Asks `server`, in a time zone. Returns the exit code, and what was printed.
 fn ask(server: &str, zone: &str) -> (Option<i32>, String, String) {
     let output = example("daytime")
         .arg(server)
@@ -37,7 +37,7 @@ fn server(
     TestServer::start(from_fn(handle))
 }
 
-/// Asks a server that answers `answer`, which must be understood, or at least printed.
+/// Returns what the client prints for this answer. The client must succeed.
 fn told(answer: &'static [u8]) -> String {
     let server = server(|conn| conn.write_all(answer));
     let (code, stdout, stderr) = ask(&server.addr.to_string(), ZONE);
@@ -67,7 +67,7 @@ fn the_time_is_told_in_the_users_zone_with_what_else_the_server_says() {
     );
 }
 
-/// Reads the day and the time, told in UTC, which must be now.
+/// Checks that the printed day and time, in UTC, are now.
 fn is_now(told: &str, format: &str) {
     let time = DateTime::strptime(format, told).unwrap();
     let passed = Timestamp::now().duration_since(TimeZone::UTC.to_timestamp(time).unwrap());
@@ -87,7 +87,7 @@ fn this_projects_own_server_is_understood_over_ipv6_too() {
 }
 
 #[test]
-fn xinetds_daytime_is_printed_as_it_came() {
+fn xinetds_daytime_is_printed_as_received() {
     if !available(&["xinetd"]) {
         return;
     }
@@ -104,13 +104,13 @@ fn xinetds_daytime_is_printed_as_it_came() {
 }
 
 #[test]
-fn another_language_is_printed_as_it_came() {
+fn another_language_is_printed_as_received() {
     let stdout = told("Dienstag, 3. März, 10 Uhr 'früh'\r\n".as_bytes());
     assert!(stdout.starts_with("Dienstag, 3. März, 10 Uhr 'früh'\n(printed as received, "));
 }
 
 #[test]
-fn what_is_no_text_is_escaped() {
+fn control_characters_are_escaped() {
     let stdout = told(b"\x1b[2Jtea time\xff\0\r\n");
     let (answer, rest) = stdout.split_once('\n').unwrap();
     assert_eq!(answer, r"\x1b[2Jtea time\xff\x00");
@@ -122,7 +122,7 @@ fn what_is_no_text_is_escaped() {
     assert!(!rest.contains('\x1b'), "{rest:?}");
 }
 
-/// Asks a server that gives no time, and checks what is said of it.
+/// Asks a server whose answer is not a time, and checks the error.
 fn fails(server: &str, cause: &str) {
     let (code, stdout, stderr) = ask(server, ZONE);
     assert_eq!((code, &*stdout), (Some(1), ""), "{stderr}");
@@ -144,12 +144,12 @@ fn an_empty_answer_and_one_without_end_are_named() {
 }
 
 #[test]
-fn a_server_that_does_not_answer_is_given_up_on_even_if_it_drips() {
+fn the_client_gives_up_on_a_server_without_an_answer_even_if_it_drips() {
     let silent = server(|conn| conn.read(&mut [0]).map(drop));
     let dripping = server(|conn| {
         loop {
             conn.write_all(b"5")?;
-            // Often enough that no single read waits long.
+            // Send often enough that no single read times out.
             thread::park_timeout(Duration::from_millis(100));
         }
     });
@@ -161,8 +161,8 @@ fn a_server_that_does_not_answer_is_given_up_on_even_if_it_drips() {
 }
 
 #[test]
-fn a_server_that_is_not_there_is_named() {
-    // Bound, so that nobody else gets the port, but not listening.
+fn a_missing_server_is_named() {
+    // The port is bound, so that no other program gets it, but nothing listens.
     let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     deaf.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
         .unwrap();

@@ -29,7 +29,7 @@ fn serve<T: Send>(
         scope.spawn(move || client(&connect(addr)));
         let handled = server.handle_request(from_fn(|conn| {
             *result.lock().unwrap() = Some(handle(conn));
-            // Otherwise the FIN waits for a client that takes nothing.
+            // Otherwise the server would wait for a client that reads nothing.
             conn.abort();
             Ok(())
         }));
@@ -38,7 +38,7 @@ fn serve<T: Send>(
     result.into_inner().unwrap().unwrap()
 }
 
-/// A client that sends a byte every 100 ms until the connection ends.
+/// Sends a byte every 100 ms until the connection ends.
 fn drip(mut client: &TcpStream) {
     client.set_read_timeout(Some(ms(100))).unwrap();
     while client.write_all(b"x").is_ok() {
@@ -49,7 +49,7 @@ fn drip(mut client: &TcpStream) {
     }
 }
 
-/// A client that takes nothing until the server has closed.
+/// Reads nothing until the server has closed.
 fn take_nothing(client: &TcpStream) {
     let broken = rustix::event::PollFlags::RDHUP;
     let mut fds = [rustix::event::PollFd::new(client, broken)];
@@ -57,7 +57,7 @@ fn take_nothing(client: &TcpStream) {
     rustix::event::poll(&mut fds, Some(&patience)).unwrap();
 }
 
-/// Writes until that fails.
+/// Writes until a write fails.
 fn write_on(mut conn: &Connection) -> io::Error {
     loop {
         if let Err(error) = conn.write_all(&[0; 1 << 14]) {
@@ -66,7 +66,7 @@ fn write_on(mut conn: &Connection) -> io::Error {
     }
 }
 
-/// Returns how long `fail` takes, which must end at a deadline.
+/// Returns how long `fail` takes. It must end at a deadline.
 fn time_of(fail: impl FnOnce() -> io::Error) -> Duration {
     let start = Instant::now();
     assert_eq!(fail().kind(), ErrorKind::TimedOut);
@@ -74,7 +74,7 @@ fn time_of(fail: impl FnOnce() -> io::Error) -> Duration {
 }
 
 #[test]
-fn bytes_that_drip_in_do_not_put_a_deadline_off() {
+fn bytes_that_drip_in_do_not_postpone_a_deadline() {
     assert_takes(ms(350), ms(50), || {
         serve(TcpServer::builder(), drip, |conn| {
             time_of(|| {
@@ -86,7 +86,7 @@ fn bytes_that_drip_in_do_not_put_a_deadline_off() {
 }
 
 #[test]
-fn a_deadline_in_the_past_fails_every_call_until_it_is_taken_back() {
+fn a_deadline_in_the_past_fails_every_call_until_it_is_removed() {
     let (builder, lines) = logged();
     let (sender, results) = mpsc::channel();
     let server = TestServer::with(
@@ -94,7 +94,7 @@ fn a_deadline_in_the_past_fails_every_call_until_it_is_taken_back() {
         from_fn(move |conn| {
             let mut buffer = [0; 10];
             conn.read_exact(&mut buffer[..1])?;
-            // What is read next has arrived.
+            // The bytes of the next read have already arrived.
             conn.set_deadline(Instant::now());
             for _ in 0..3 {
                 sender.send(conn.read(&mut buffer).unwrap_err()).unwrap();
@@ -140,7 +140,7 @@ fn a_deadline_that_ends_a_connection_is_its_reason() {
 }
 
 #[test]
-fn a_write_to_a_peer_that_takes_nothing_fails_at_its_deadline() {
+fn a_write_to_a_peer_that_reads_nothing_fails_at_its_deadline() {
     for write_timeout in [None, Some(TIMEOUT)] {
         for writes_before in [false, true] {
             assert_takes(ms(300), ms(50), || {
@@ -171,7 +171,7 @@ fn a_deadline_shorter_than_a_blocking_slice_is_kept() {
     });
     assert_takes(ms(5), ms(5), || {
         serve(TcpServer::builder(), take_nothing, |conn| {
-            // No room is left, and a blocking write would last for its slice.
+            // The send buffer is full, so a blocking write would last for a whole slice.
             conn.set_deadline(Instant::now() + ms(100));
             write_on(conn);
             time_of(|| {
@@ -207,7 +207,7 @@ fn a_wait_keeps_its_deadline_however_much_keeps_coming() {
     });
 }
 
-/// Leaves its connection to the server, with a deadline.
+/// Returns a handler that sets a deadline and then leaves the echo to the server.
 fn echo_for(deadline: Duration) -> impl Fn(&mut Connection) -> io::Result<()> + Send + Sync {
     move |conn| {
         conn.set_deadline(Instant::now() + deadline);
@@ -216,7 +216,7 @@ fn echo_for(deadline: Duration) -> impl Fn(&mut Connection) -> io::Result<()> + 
     }
 }
 
-/// Returns how long an echo goes on for a client that is served at this address.
+/// Returns how long the server at this address echoes for a client.
 fn time_of_echo(addr: SocketAddr, lines: &Lines) -> Duration {
     let start = Instant::now();
     let client = connect(addr);
@@ -253,7 +253,7 @@ fn a_stream_is_echoed_up_to_its_end_at_the_deadline() {
         let before = server.handle.totals();
         let (mut received, mut right) = (0, true);
         thread::scope(|scope| {
-            // It ends when the server has closed.
+            // This ends when the server has closed.
             scope.spawn(|| while (&client).write_all(&sent).is_ok() {});
             let mut buffer = vec![0; 1 << 16];
             while let Ok(n @ 1..) = (&client).read(&mut buffer) {
@@ -265,7 +265,7 @@ fn a_stream_is_echoed_up_to_its_end_at_the_deadline() {
             let _ = client.shutdown(std::net::Shutdown::Both);
         });
         let elapsed = start.elapsed();
-        assert!(right, "no prefix");
+        assert!(right, "the echo is not a prefix");
         assert_eq!(lines.reason_after(client), "lifetime");
         let totals = server.handle.totals();
         let (bytes_in, bytes_out) = (

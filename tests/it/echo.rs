@@ -1,4 +1,4 @@
-//! The echo is exact: every byte, once, in order, whoever reads how.
+//! The echo is exact: every byte comes back once and in order, however the client reads.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -10,7 +10,7 @@ use socketserver::EchoHandler;
 
 use crate::support::{Daemon, TIMEOUT, TestServer, connect, exchange, noise, ping, read_to_end};
 
-/// Sends all of `bytes` from a thread of its own, half-closes, and has `receive` take the echo.
+/// Sends all of `bytes` from a thread, half-closes, and compares the echo that `receive` returns.
 fn stream(client: &TcpStream, bytes: &[u8], receive: impl FnOnce(&TcpStream) -> Vec<u8>) {
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -25,7 +25,7 @@ fn stream(client: &TcpStream, bytes: &[u8], receive: impl FnOnce(&TcpStream) -> 
 }
 
 #[test]
-fn nothing_comes_back_for_nothing() {
+fn without_input_nothing_comes_back() {
     let daemon = Daemon::start(&[]);
     assert_eq!(exchange(daemon.addr, b""), b"");
     assert_eq!(daemon.stop().code, Some(0));
@@ -65,7 +65,7 @@ fn a_stream_of_64_mib_comes_back_to_a_client_that_reads_at_once() {
 fn a_stream_of_64_mib_comes_back_to_a_client_that_reads_slowly() {
     let daemon = Daemon::start(&[]);
     let bytes = noise(65, 64 << 20);
-    // A small receive buffer, read in small pieces: the sender is always ahead, and waits.
+    // The receive buffer is small and read in small pieces, so the sender is always ahead and waits.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(8 * 1024).unwrap();
     socket.connect(&daemon.addr.into()).unwrap();
@@ -85,7 +85,7 @@ fn a_stream_of_64_mib_comes_back_to_a_client_that_reads_slowly() {
 
 #[test]
 fn a_client_that_sends_everything_before_it_reads_gets_everything() {
-    // More than the server holds for it, and less than the kernel's buffers on the way.
+    // This is more than the server buffers, and less than the kernel's buffers on the way.
     let server = TestServer::start(EchoHandler::new);
     let bytes = noise(66, 1 << 20);
     let mut client = connect(server.addr);
@@ -201,7 +201,7 @@ fn more_streams_than_there_are_pipes_come_back() {
 }
 
 #[test]
-fn a_stalled_reader_hurts_no_neighbour() {
+fn a_stalled_reader_affects_no_other_connection() {
     let server = TestServer::start(EchoHandler::new);
     let stalled = fill(server.addr);
     for seed in 0..20 {
@@ -211,7 +211,7 @@ fn a_stalled_reader_hurts_no_neighbour() {
     drop(stalled);
 }
 
-/// Sends until neither side takes any more: the server has stopped reading.
+/// Sends until the connection accepts no more bytes: the server has stopped reading.
 fn fill(addr: SocketAddr) -> TcpStream {
     let client = connect(addr);
     client.set_nonblocking(true).unwrap();

@@ -11,7 +11,7 @@ use crate::support::{
     Daemon, TestServer, connect, eventually, example, exchange, finish, noise, skip,
 };
 
-/// Where the examples' and the daemon's documentation says that they listen.
+/// The documented address of the examples and of the daemon.
 const ADDR: &str = "127.0.0.1:7007";
 
 struct Running(Child);
@@ -27,7 +27,7 @@ impl Running {
         Self(child)
     }
 
-    /// Not by SIGINT, which is ignored if the tests run in the background of some shells.
+    /// Stop by SIGTERM, because some shells start background jobs with SIGINT ignored.
     fn end(mut self) {
         kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
         finish(&mut self.0);
@@ -41,7 +41,7 @@ impl Drop for Running {
     }
 }
 
-/// All that use the documented address, one after another.
+/// Runs the servers that use the documented address, one after another.
 #[test]
 fn servers_at_the_documented_address_do_what_they_say() {
     if let Err(error) = TcpListener::bind(ADDR) {
@@ -87,7 +87,7 @@ fn servers_at_the_documented_address_do_what_they_say() {
     );
     let all = adds_up(b"caf\xe9\n40\n\n", addr);
     assert!(all.ends_with("Your sum is 40. Bye!\n"), "{all}");
-    // More than a line may have, and nothing is left unread: that would be a reset.
+    // This is as long as a line may be, and leaves no input unread, which would cause a reset.
     let all = adds_up(&[b'1'; 1000], addr);
     assert!(all.ends_with("numbers.\nYour sum is 0. Bye!\n"), "{all}");
     server.end();

@@ -1,4 +1,4 @@
-//! What the failure of a handler or of a hook does, and what it must not touch.
+//! What happens if a handler or a hook fails, and what must not happen.
 
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use socketserver::{Connection, EchoHandler, RequestHandler, TcpServer};
 
 use crate::support::{TestServer, exchange};
 
-/// Reports its steps, and fails in the one that the client names: `error` or `panic`, and where.
+/// Reports its steps, and fails in the step that the client names: `error` or `panic`, and where.
 struct Scripted {
     script: String,
     steps: Sender<String>,
@@ -47,7 +47,7 @@ impl Drop for Scripted {
     }
 }
 
-/// Serves `script` once, and returns the reply, the steps and the failures.
+/// Serves a client that sends `script`. Returns the reply, the steps and the failures.
 fn play(script: &str) -> (String, Vec<String>, Vec<String>) {
     let (steps, seen_steps) = mpsc::channel();
     let (failures, seen_failures) = mpsc::channel();
@@ -61,7 +61,7 @@ fn play(script: &str) -> (String, Vec<String>, Vec<String>) {
         },
     );
     let reply = String::from_utf8(exchange(server.addr, script.as_bytes())).unwrap();
-    // Whatever happened, the server goes on.
+    // Whatever happened, the server still serves the next client.
     exchange(server.addr, b"");
     server.stop();
     let mut steps: Vec<_> = seen_steps.iter().collect();
@@ -171,7 +171,7 @@ impl Drop for FragileError {
     }
 }
 
-/// Fails in every step that may.
+/// Fails in every step that can fail.
 struct FailsFragilely;
 
 impl RequestHandler for FailsFragilely {

@@ -1,4 +1,4 @@
-//! `echod generate`: the manual, as its formatters take it, and the completions, as the shells do.
+//! `echod generate`: the manual, checked by its formatters, and the completions, run by their shells.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,11 +7,11 @@ use std::process::{Command, Stdio};
 
 use crate::support::{Daemon, available, words};
 
-/// A file that is generated, and removed with its test.
+/// A generated file. It is removed when the test ends.
 struct Generated(PathBuf);
 
 impl Generated {
-    /// Makes `artifact`, in a file of this `name` in a folder of its own.
+    /// Generates `artifact`, in a file of this `name` in a folder of its own.
     fn new(artifact: &str, name: &str) -> Self {
         let output = Daemon::command()
             .args(["generate", artifact])
@@ -25,7 +25,7 @@ impl Generated {
         Self(path)
     }
 
-    /// Returns what `program` prints of it. It must not complain.
+    /// Returns what `program` prints for the file. `program` must print no warning.
     fn read_by(&self, program: &str, args: &[&str]) -> String {
         let output = Command::new(program)
             .args(args)
@@ -116,7 +116,8 @@ fn bash_completes_flags_and_values() {
         return;
     }
     let script = Generated::new("bash", "echod");
-    // As the shell does: by the function that it was told of, and with options that only count then.
+    // Complete as the shell does: call the function that `complete -p` names. `compopt` works only during a
+    // completion, so replace it.
     let complete = |words: &str| {
         let ask = format!(
             "compopt() {{ :; }}; source \"$0\" && read -ra told <<<\"$(complete -p echod)\" && COMP_WORDS=({words}) && \
@@ -129,7 +130,7 @@ fn bash_completes_flags_and_values() {
     };
     assert_eq!(complete("echod --lis"), "--listen\n");
     assert_eq!(complete("echod --at-limit ''"), "wait reject\n");
-    // There is a file, the script itself.
+    // The folder has a file, the script, which must not be offered.
     for flag in ["--listen", "-c", "--idle-timeout", "--max-lifetime"] {
         assert_eq!(complete(&format!("echod {flag} ''")), "\n", "{flag}");
     }
@@ -160,7 +161,7 @@ fn fish_completes_flags_and_values() {
         script.read_by("fish", &["--no-config", "-c", &ask])
     };
     assert!(complete("echod --lis").starts_with("--listen\t"));
-    // There is a file, the script itself.
+    // The folder has a file, the script, which must not be offered.
     assert_eq!(complete("echod --listen "), "");
     assert_eq!(
         complete("echod --at-limit ")

@@ -1,4 +1,4 @@
-//! The example that serves a folder by Gopher, with curl and by hand.
+//! The example `gopher`, with curl and by hand.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -14,7 +14,7 @@ use crate::support::{
     Session, available, connect, drip, eventually, example, exchange, noise, read_to_end, serving,
 };
 
-/// A running server of a folder, which ends with its test.
+/// A running server of a folder. It ends when the test ends.
 struct Gopher {
     server: Session,
     addr: SocketAddr,
@@ -22,7 +22,7 @@ struct Gopher {
 }
 
 impl Gopher {
-    /// Serves the folder `here` of a new folder, beside which is a file that nobody must get.
+    /// Serves the folder `here` of a new folder. Beside `here` is a file that no client may get.
     fn start(name: &str) -> Self {
         let place = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("gopher-{name}"));
         let _ = fs::remove_dir_all(&place);
@@ -72,7 +72,7 @@ impl Gopher {
     }
 }
 
-/// The reply that says that there is no such file.
+/// The reply for a file that does not exist.
 const NONE: &str = "3there is no such file here\t\terror.host\t1\r\n.\r\n";
 
 #[test]
@@ -169,7 +169,7 @@ fn nothing_outside_of_the_folder_is_shown_whatever_the_selector() {
     ] {
         assert_eq!(gopher.get(selector), NONE, "{selector:?}");
     }
-    // The menu names none of them, and nothing else is refused.
+    // The menu lists none of these names. Selectors that lead to the folder itself are not refused.
     let port = gopher.addr.port();
     let menu = format!(
         "0plain.txt\t/plain.txt\t127.0.0.1\t{port}\r\n1sub\t/sub\t127.0.0.1\t{port}\r\n.\r\n"
@@ -192,7 +192,7 @@ fn a_selector_without_end_is_refused_and_other_bad_input_too() {
         assert_eq!(exchange(gopher.addr, bytes), refused.as_bytes());
     }
     assert_eq!(gopher.get(b"\xff\xfe\r"), NONE);
-    // What follows the selector is dropped.
+    // What the client sends after the selector is ignored.
     let menu = exchange(gopher.addr, b"/sub\r\n/sub\r\n");
     assert_eq!(menu, b".\r\n");
     gopher.stops();
@@ -231,7 +231,7 @@ fn names_that_would_break_a_menu_are_left_out_and_other_bytes_are_not() {
 fn texts_keep_their_lines_however_long_and_however_they_end() {
     let gopher = Gopher::start("texts");
     let long = "x".repeat(100_000);
-    // The server reads a line in parts of 4096 bytes. None of their borders is the begin of a line.
+    // The server reads a line in parts of 4096 bytes. A part that begins with a dot need not begin a line.
     let dots = ".".repeat(9000);
     let at_border = format!("{}\r\n", "x".repeat(4095));
     for (content, sent) in [
@@ -251,19 +251,19 @@ fn texts_keep_their_lines_however_long_and_however_they_end() {
 }
 
 #[test]
-fn a_selector_that_drips_is_cut_and_a_client_that_hangs_up_hurts_nobody() {
+fn a_selector_that_drips_is_ended_and_a_client_that_hangs_up_affects_no_other() {
     let gopher = Gopher::start("drip");
     let (addr, bytes) = (gopher.addr, noise(9, 16 << 20));
     gopher.has("noise.bin", &bytes);
     let mut reader = connect(addr);
     reader.write_all(b"noise.bin\r\n").unwrap();
-    // It has got a part, and closes with much unread.
+    // The client has read a part of the file, and closes without reading the rest.
     reader.read_exact(&mut [0; 1000]).unwrap();
     drop(reader);
     eventually("the reader's reset", || {
         gopher.server.stderr.text().contains("reason=reset")
     });
-    let taken = drip(addr, &[b'x'; 200]).expect("the server cuts it");
+    let taken = drip(addr, &[b'x'; 200]).expect("the server ends the connection");
     assert!((10..19).contains(&taken.as_secs()), "{taken:?}");
     eventually("the reason", || {
         gopher.server.stderr.text().contains("reason=deadline")
@@ -273,7 +273,7 @@ fn a_selector_that_drips_is_cut_and_a_client_that_hangs_up_hurts_nobody() {
 }
 
 #[test]
-fn what_is_no_folder_is_not_served() {
+fn only_a_folder_is_served() {
     let file = env!("CARGO_BIN_EXE_echod");
     for (place, error) in [("/nowhere", "No such file"), (file, "it is not a folder")] {
         let ended = Session::start(example("gopher").args([place, "127.0.0.1:0"])).ends();

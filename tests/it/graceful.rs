@@ -1,4 +1,4 @@
-//! The example that ends with Ctrl-C.
+//! The example `graceful`: it ends with Ctrl-C.
 
 use std::io::Write;
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! What handlers and hooks may do, and what it must not touch.
+//! What handlers and hooks may do, and what must not be affected by it.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
@@ -75,7 +75,7 @@ fn a_rejected_connection_is_closed_with_a_fin_and_never_handled() {
 }
 
 #[test]
-fn a_reset_is_an_error_of_its_kind_for_the_hook_and_harms_nobody() {
+fn a_reset_is_a_connection_reset_error_for_the_hook_and_affects_no_other() {
     let failures = Arc::new(Mutex::new(Vec::new()));
     let server = TestServer::with(
         TcpServer::builder().handle_error({
@@ -91,7 +91,7 @@ fn a_reset_is_an_error_of_its_kind_for_the_hook_and_harms_nobody() {
     let neighbour = connect(server.addr);
     let client = connect(server.addr);
     ping(&client, b"x");
-    // Close with a reset: linger on, for no time.
+    // `SO_LINGER` with a time of zero makes the close a reset.
     socket2::SockRef::from(&client)
         .set_linger(Some(Duration::ZERO))
         .unwrap();
@@ -102,7 +102,7 @@ fn a_reset_is_an_error_of_its_kind_for_the_hook_and_harms_nobody() {
 }
 
 #[test]
-fn a_client_that_is_gone_before_its_handler_starts_harms_nobody() {
+fn a_client_that_has_left_before_its_handler_starts_affects_no_other() {
     let (release, gate) = gate();
     let server = TestServer::with(
         TcpServer::builder().verify_request(move |_| {
@@ -138,7 +138,7 @@ fn a_huge_write_is_never_cut_short() {
 
 #[test]
 fn a_reply_reaches_a_client_that_is_still_sending() {
-    // The handler reads nothing at all. Closing right away would reset the client.
+    // The handler reads nothing. If the server closed at once, a reset would destroy the reply.
     let reply = noise(2, 300_000);
     let server = TestServer::start(from_fn({
         let reply = reply.clone();
@@ -183,7 +183,7 @@ fn a_linger_for_ever_ends_with_the_client() {
 
 #[test]
 fn a_handler_has_the_stack_that_was_asked_for() {
-    // More than the 2 MiB that a thread has otherwise: without it, the process would be aborted.
+    // This is more than the default of 2 MiB. With the default, the process would be aborted.
     let builder = TcpServer::builder().stack_size(16 << 20);
     let server = TestServer::with(
         builder,
@@ -210,7 +210,8 @@ fn a_thread_is_reused_and_none_is_kept_per_connection() {
         exchange(server.addr, b"");
         eventually("the end", || server.handle.connection_count() == 0);
     }
-    // One, were it not for the moment between a connection's end and its thread's being idle.
+    // There may be a few threads instead of one, because a thread is not idle at the very end of a
+    // connection.
     assert!(threads.lock().unwrap().len() < 20);
 }
 
@@ -222,7 +223,7 @@ fn a_formatted_line_is_written_whole_beside_those_of_another_thread() {
             for name in ["one", "other"] {
                 scope.spawn(move || {
                     for number in 0..2000 {
-                        // Five fragments, of which each would be a packet.
+                        // The line has five fragments. Unbuffered, each would be a packet of its own.
                         writeln!(&mut &*conn, "{name} {number} {name} {number}").unwrap();
                     }
                 });

@@ -1,5 +1,5 @@
-//! Two daemons behind HAProxy, with the configuration of `systemd/haproxy.md`: one is restarted, one is
-//! drained, one is killed, and nobody else loses a byte.
+//! Two daemons behind HAProxy, with the configuration of `systemd/haproxy.md`. One daemon is restarted. The
+//! other is drained, and later killed. No other client loses a byte.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -16,10 +16,11 @@ use crate::support::{
     Daemon, Haproxy, available, connect_from, eventually, noise, ping, read_to_end,
 };
 
-/// Where HAProxy comes from, as the kernel chooses it for the loopback.
+/// The source address of HAProxy, which the kernel chooses for the loopback.
 const BALANCER: &str = "127.0.0.1";
 
-/// The servers of the page, and where they are here. No other test listens on these addresses.
+/// The names and addresses of the servers on the page, which the test replaces. No other test listens on the
+/// replacements.
 const SERVERS: [(&str, &str); 2] = [("one", "192.0.2.11"), ("two", "192.0.2.12")];
 
 fn page() -> String {
@@ -33,13 +34,13 @@ fn block(page: &str, language: &str) -> String {
     rest.split("```").next().unwrap().to_owned()
 }
 
-/// Returns a port that is free on `ip`, where nobody else takes one.
+/// Returns a free port of `ip`. No other program uses ports of that address.
 fn free_port(ip: &str) -> u16 {
     let listener = TcpListener::bind((ip, 0)).unwrap();
     listener.local_addr().unwrap().port()
 }
 
-/// Two daemons, and a HAProxy before them.
+/// Two daemons, and a HAProxy in front of them.
 struct Farm {
     with_header: bool,
     ip: String,
@@ -51,7 +52,7 @@ struct Farm {
 }
 
 impl Farm {
-    /// Starts it on addresses that begin with `net`, and waits until both servers are up.
+    /// Starts all of them on addresses that begin with `net`, and waits until both daemons are up.
     fn start(net: &str, with_header: bool) -> Self {
         let at = |n: usize| format!("{net}.{}", n + 11);
         let (port, ready_port) = (free_port(&at(0)), free_port(&at(1)));
@@ -70,7 +71,7 @@ impl Farm {
                 socket.display().to_string(),
             ),
             ("maxconn 20000".to_owned(), "maxconn 2000".to_owned()),
-            // Faster.
+            // Check more often, so that the test is faster.
             ("inter 1s".to_owned(), "inter 200ms".to_owned()),
         ] {
             assert!(config.contains(&from), "{from:?} is not in the page");
@@ -95,7 +96,7 @@ impl Farm {
         farm
     }
 
-    /// Starts a daemon with the variables of the page, and waits until HAProxy has seen it.
+    /// Starts a daemon with the variables of the page, and waits until HAProxy reports it as up.
     fn run_daemon(&mut self, server: usize) {
         let ip = format!("{}.{}", self.ip, server + 11);
         let mut command = Daemon::command();
@@ -120,7 +121,7 @@ impl Farm {
         self.daemons[server].take().unwrap()
     }
 
-    /// Returns what HAProxy answers to a command on its socket.
+    /// Sends a command to the socket of HAProxy, and returns the answer.
     fn admin(&self, command: &str) -> String {
         let mut socket = UnixStream::connect(&self.socket).unwrap();
         writeln!(socket, "{command}").unwrap();
@@ -129,7 +130,7 @@ impl Farm {
         answer
     }
 
-    /// Waits until HAProxy says that a server is in this state.
+    /// Waits until HAProxy reports a server in this state.
     fn wait_for(&self, server: usize, status: &str) {
         let (name, _) = SERVERS[server];
         eventually(&format!("server {name} {status}"), || {
@@ -145,14 +146,14 @@ impl Farm {
     fn connect(&self) -> (TcpStream, String) {
         let client = connect_from("127.0.0.77", self.haproxy.addrs[0]);
         let mut server = String::new();
-        // No larger than the line, so that nothing after it is read.
+        // The buffer is as large as the line, so that the reader takes no byte after it.
         BufReader::with_capacity(5, &client)
             .read_line(&mut server)
             .unwrap();
         (client, server.trim_end().to_owned())
     }
 
-    /// Expects that new clients are served, and only by this server.
+    /// Expects that this server, and only this one, serves new clients.
     fn all_go_to(&self, server: usize) {
         for _ in 0..10 {
             let (client, name) = self.connect();
@@ -168,7 +169,7 @@ impl Drop for Farm {
     }
 }
 
-/// Sends messages and compares their echo until `done`, then half-closes and expects the end. Returns an
+/// Sends messages and compares their echo until `done`. Then half-closes, and expects end of file. Returns an
 /// error if the connection ends earlier.
 fn converse(client: &TcpStream, seed: u64, done: &AtomicBool) -> io::Result<()> {
     let message = noise(seed, 10_000);
@@ -183,7 +184,7 @@ fn converse(client: &TcpStream, seed: u64, done: &AtomicBool) -> io::Result<()> 
     Ok(())
 }
 
-fn nobody_else_loses_a_byte(net: &str, with_header: bool) {
+fn no_other_client_loses_a_byte(net: &str, with_header: bool) {
     if !available(&["haproxy"]) {
         return;
     }
@@ -202,7 +203,7 @@ fn nobody_else_loses_a_byte(net: &str, with_header: bool) {
         };
         let talking: Vec<_> = (0..).zip(clients).map(converse).collect();
 
-        // A restart: HAProxy sees the stop before clients are refused.
+        // A restart: HAProxy takes the server out before the server refuses clients.
         let first = farm.take_daemon(0);
         first.signal(Signal::TERM);
         farm.wait_for(0, "DOWN");
@@ -217,13 +218,13 @@ fn nobody_else_loses_a_byte(net: &str, with_header: bool) {
         assert!(later.iter().all(|(_, server)| server == "one"));
         let later: Vec<_> = (20..).zip(later).map(converse).collect();
 
-        // A drain: nobody is cut off.
+        // A drain: no connection is cut off.
         farm.admin("set server echods/two state drain");
         farm.all_go_to(0);
         farm.admin("set server echods/two state ready");
         farm.wait_for(1, "UP");
 
-        // A crash: a refused connection is tried elsewhere.
+        // A crash: HAProxy tries a refused connection at the other server.
         let second = farm.take_daemon(1);
         second.signal(Signal::KILL);
         second.wait();
@@ -237,19 +238,19 @@ fn nobody_else_loses_a_byte(net: &str, with_header: bool) {
         };
         (ends(talking), ends(later))
     });
-    // Both servers have ended under the first clients, and none under the later ones.
+    // The restart and the crash have ended the first clients, but no later client.
     assert!(ended.iter().all(|(_, end)| end.is_err()), "{ended:?}");
     assert!(later.iter().all(|(_, end)| end.is_ok()), "{later:?}");
 }
 
 #[test]
-fn with_headers_nobody_else_loses_a_byte() {
-    nobody_else_loses_a_byte("127.13.38", true);
+fn with_headers_no_other_client_loses_a_byte() {
+    no_other_client_loses_a_byte("127.13.38", true);
 }
 
 #[test]
-fn without_headers_nobody_else_loses_a_byte() {
-    nobody_else_loses_a_byte("127.13.39", false);
+fn without_headers_no_other_client_loses_a_byte() {
+    no_other_client_loses_a_byte("127.13.39", false);
 }
 
 #[test]

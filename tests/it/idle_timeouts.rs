@@ -13,8 +13,8 @@ use crate::support::{TIMEOUT, TestServer, connect, logged, ping, read_to_end};
 
 const IDLE: Duration = Duration::from_millis(200);
 
-/// Returns how long each of two reads waits for a silent client before it times out, at a server whose
-/// idle timeout is `of_server`, after `prepare`.
+/// Returns how long each of two reads waits for a silent client, until the read times out. The server has the
+/// idle timeout `of_server`, and the handler runs `prepare` first.
 fn silent_reads(
     of_server: Option<Duration>,
     prepare: impl Fn(&Connection) + Send + Sync + 'static,
@@ -62,7 +62,7 @@ fn a_handler_can_wait_for_ever_where_the_server_would_not() {
         TcpServer::builder().idle_timeout(IDLE / 4),
         from_fn(|conn| {
             conn.set_idle_timeout(None);
-            // The end of the wait shows that several timeouts have passed.
+            // When this wait ends, several of the server's timeouts have passed.
             conn.wait(IDLE)?;
             conn.write_all(b"x")?;
             io::copy(&mut &*conn, &mut &*conn).map(drop)
@@ -96,22 +96,22 @@ fn the_idle_timeout_of_a_handler_holds_after_it() {
     }
 }
 
-/// Between two bytes of a download.
+/// The pause between two bytes of a download.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// The idle timeout of a download, which goes on for one and a half of them.
+/// The idle timeout of a download. The download lasts one and a half times as long.
 const IDLE_DOWNLOAD: Duration = Duration::from_secs(2);
 
-/// How a download went.
+/// The result of a download.
 struct Download {
-    /// How the wait for input ended meanwhile.
+    /// How the read ended that waited for input meanwhile.
     read: io::Result<usize>,
-    /// The longest time from the begin of a write to the end of the next, or to the end of the wait. On a
-    /// busy machine it may be longer than a pause.
+    /// The longest time from the beginning of a write to the end of the next write, or to the end of the
+    /// read. On a busy machine it may be longer than a pause.
     silence: Duration,
 }
 
-/// Sends a byte now and then, for longer than an idle timeout, while another thread waits for input, as a
+/// Sends a byte now and then, for longer than an idle timeout. Another thread waits for input meanwhile, as a
 /// proxy does.
 fn download(conn: &Connection) -> Download {
     thread::scope(|scope| {
@@ -131,14 +131,14 @@ fn download(conn: &Connection) -> Download {
         });
         let mut conn = conn;
         let read = conn.read(&mut [0]);
-        // The writer may be done already.
+        // This fails if the writer has already ended.
         let _ = stop.send(());
         let silence = writer.join().unwrap();
         Download { read, silence }
     })
 }
 
-/// Lets a client download, which answers the last byte with the end.
+/// Runs a download by a client that closes after the last byte.
 fn downloaded(builder: Builder, prepare: impl Fn(&Connection) + Send + Sync + 'static) -> Download {
     let (sender, result) = mpsc::channel();
     let server = TestServer::with(
@@ -156,7 +156,8 @@ fn downloaded(builder: Builder, prepare: impl Fn(&Connection) + Send + Sync + 's
     result.recv_timeout(TIMEOUT).unwrap()
 }
 
-/// Fails if a download times out although it was never silent for so long, or does so twenty times.
+/// Fails if a download times out although it was never silent for as long as the timeout. Also fails if
+/// twenty downloads were all that silent.
 fn assert_is_never_idle(start: impl Fn() -> Download) {
     for _ in 0..20 {
         let Download { read, silence } = start();
@@ -170,7 +171,7 @@ fn assert_is_never_idle(start: impl Fn() -> Download) {
 }
 
 #[test]
-fn output_puts_the_idle_timeout_off_where_it_counts() {
+fn output_postpones_the_idle_timeout_if_it_counts_as_activity() {
     let server = |counts| TcpServer::builder().output_is_activity(counts);
     assert_is_never_idle(|| downloaded(server(true), |_| {}));
     let set = |conn: &Connection| conn.set_output_is_activity(true);
@@ -178,7 +179,7 @@ fn output_puts_the_idle_timeout_off_where_it_counts() {
 }
 
 #[test]
-fn output_does_not_put_the_idle_timeout_off_where_it_does_not_count() {
+fn output_does_not_postpone_the_idle_timeout_if_it_does_not_count() {
     let error = downloaded(TcpServer::builder(), |_| {}).read.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     let counts = TcpServer::builder().output_is_activity(true);

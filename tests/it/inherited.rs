@@ -1,4 +1,5 @@
-//! What was open before the daemon began: it is served, or refused with its number and kind.
+//! Sockets that were open before the daemon started: the daemon serves them, or rejects them by number and
+//! kind.
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -11,8 +12,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Daemon, available, eventually, exchange, finish};
 
-/// Where standard input is, and what else a service manager does, in a shell that then becomes the
-/// daemon: only the shell knows its number.
+/// A script that moves standard input to descriptor 3 and sets `LISTEN_PID`, as a service manager does. The
+/// shell then becomes the daemon, so only the shell knows the process id.
 const AS_DESCRIPTOR_3: &str = "exec 3<&0 0</dev/null; export LISTEN_PID=$$";
 
 /// Starts the daemon with `socket` on standard input, after `script` has moved it.
@@ -35,7 +36,7 @@ fn start(socket: impl Into<OwnedFd>, script: &str, variables: &[(&str, &str)]) -
         .unwrap()
 }
 
-/// Returns all that it says, which must be at once, and its exit code.
+/// Returns the output and the exit code of a daemon that must end at once.
 fn end(mut child: Child) -> (String, Option<i32>) {
     let code = finish(&mut child).code();
     let mut said = String::new();
@@ -51,7 +52,7 @@ fn refused(socket: impl Into<OwnedFd>, script: &str, variables: &[(&str, &str)])
     line.strip_suffix('\n').expect(&said).to_owned()
 }
 
-/// Serves until it is stopped, and returns the log.
+/// Stops a daemon that serves. Returns its address and its log.
 fn served(mut child: Child) -> (String, String) {
     let mut printed = String::new();
     let mut stdout = child.stdout.take().unwrap();
@@ -148,7 +149,7 @@ fn what_is_passed_and_cannot_be_served_is_refused_with_its_number_name_and_kind(
 fn a_variable_of_a_service_manager_that_is_wrong_is_refused_with_its_value() {
     let refused = |variables: &[(&str, &str)]| refused(listener(), AS_DESCRIPTOR_3, variables);
     let start = Instant::now();
-    // Fewer than ten are open beside the one that is passed.
+    // Fewer than ten descriptors are open beside the one that is passed.
     for count in ["10", "100000000"] {
         let line = refused(&[("LISTEN_FDS", count)]);
         assert!(
@@ -175,7 +176,8 @@ fn what_is_passed_to_another_process_is_not_taken() {
     let other = "exec 3<&0 0</dev/null; export LISTEN_PID=1";
     let child = start(passed.try_clone().unwrap(), other, &[("LISTEN_FDS", "1")]);
     assert_ne!(served(child).0, addr.to_string());
-    // A number that was this process's by chance. 1 is not the identity of any.
+    // The process id may match by chance, because ids are reused. `LISTEN_PIDFDID` decides, and 1 is the
+    // identity of no process.
     let variables = [("LISTEN_FDS", "1"), ("LISTEN_PIDFDID", "1")];
     if has_identities() {
         let child = start(passed, AS_DESCRIPTOR_3, &variables);
@@ -196,7 +198,7 @@ fn what_is_passed_to_this_process_by_its_identity_is_taken() {
     assert_eq!(served(child).0, addr.to_string());
 }
 
-/// Whether each pidfd has an inode number of its own, since Linux 6.9.
+/// Returns whether each pidfd has an inode number of its own, as since Linux 6.9.
 fn has_identities() -> bool {
     use rustix::fs::fstat;
     use rustix::process::{PidfdFlags, getpid, pidfd_open};
@@ -204,6 +206,8 @@ fn has_identities() -> bool {
     let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
     let differ = inode(getpid()) != inode(Pid::from_child(&child));
     child.kill().unwrap();
-    eventually("its end", || child.try_wait().unwrap().is_some());
+    eventually("the end of the connection", || {
+        child.try_wait().unwrap().is_some()
+    });
     differ
 }

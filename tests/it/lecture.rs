@@ -1,10 +1,10 @@
-//! The examples of the lecture, on the project's own servers, typed into as a student does.
+//! The examples of the lecture, run against the project's own servers, with input as a student types it.
 
 mod addresses;
 mod hostile;
 mod output;
 mod peer;
-/// What the examples share, to be tested without a process.
+/// The functions that the examples share, to test them without a process.
 #[path = "../../examples/support/mod.rs"]
 mod shared;
 
@@ -19,14 +19,14 @@ use socketserver::from_fn;
 
 use crate::support::{Daemon, Session, TestServer, example, noise, skip};
 
-/// Runs an example that asks for nothing.
+/// Runs an example without input. Returns the exit code and the output.
 fn run(name: &str, args: &[&str]) -> (Option<i32>, String, String) {
     let ended = Session::start(example(name).args(args)).leaves();
     let stdout = String::from_utf8(ended.stdout).unwrap();
     (ended.code, stdout, ended.stderr)
 }
 
-/// An address on a part of the loopback network that this process has for itself.
+/// Returns an address of the loopback network that only this process uses.
 fn private_addr(port: u16) -> String {
     let ip = Ipv4Addr::from(0x7f00_0000 | process::id());
     format!("{ip}:{port}")
@@ -35,7 +35,7 @@ fn private_addr(port: u16) -> String {
 fn no_services() -> bool {
     let missing = !Path::new("/etc/services").exists();
     if missing {
-        skip("for want of /etc/services");
+        skip("/etc/services does not exist");
     }
     missing
 }
@@ -206,7 +206,7 @@ fn the_echo_client_shows_each_line_and_how_long_it_took() {
 #[test]
 fn the_echo_client_is_exact_with_any_bytes_and_any_length() {
     let daemon = Daemon::start(&[]);
-    // More than the kernel holds on the way, and no newline at its end.
+    // This is more than the socket buffers on the way can hold, and has no newline at its end.
     let line: Vec<u8> = noise(1, 48 << 20);
     let line: Vec<u8> = line.into_iter().filter(|byte| *byte != b'\n').collect();
     let lines: Vec<u8> = (0..20_000)
@@ -217,7 +217,7 @@ fn the_echo_client_is_exact_with_any_bytes_and_any_length() {
         client.types(&input);
         let ended = client.leaves();
         assert_eq!((ended.code, ended.stdout.len()), (Some(0), input.len()));
-        assert!(ended.stdout == input, "it showed something else");
+        assert!(ended.stdout == input, "the output differs");
     }
     assert_eq!(daemon.stop().code, Some(0));
 }
@@ -230,7 +230,7 @@ fn the_echo_client_says_at_once_that_the_server_is_gone() {
         client.types("hello\n");
         client.stderr.wait_for("    6 bytes, ");
         daemon.signal(signal);
-        // Nobody types.
+        // The client must notice it without more input.
         let addr = daemon.addr;
         let ended = client.ends();
         assert_eq!(ended.code, Some(1));
@@ -241,7 +241,7 @@ fn the_echo_client_says_at_once_that_the_server_is_gone() {
 }
 
 #[test]
-fn the_echo_client_says_what_is_no_echo() {
+fn the_echo_client_reports_a_server_that_does_not_echo() {
     let greeter = TestServer::start(from_fn(|conn| conn.write_all(b"hello\n")));
     let client = Session::start(example("echo_client").arg(greeter.addr.to_string()));
     let ended = client.ends();

@@ -1,4 +1,4 @@
-//! The limits of connections: in all, and of one source.
+//! The limits of connections: in all, and for each source.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -12,7 +12,7 @@ use crate::support::{
     Daemon, TIMEOUT, TestServer, connect, connect_from, eventually, noise, ping, read_to_end,
 };
 
-/// An echo that keeps count of how many run at once.
+/// An echo that counts how many handlers run at the same time.
 struct Counted {
     running: Arc<AtomicUsize>,
     most: Arc<AtomicUsize>,
@@ -22,7 +22,7 @@ impl RequestHandler for Counted {
     fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
         let running = self.running.fetch_add(1, Ordering::SeqCst) + 1;
         self.most.fetch_max(running, Ordering::SeqCst);
-        // By hand: the shipped handler leaves the echo to the server, and runs for a moment only.
+        // Copy here, because `EchoHandler` leaves the echo to the server and returns at once.
         let echoed = io::copy(&mut &*conn, &mut &*conn).map(drop);
         self.running.fetch_sub(1, Ordering::SeqCst);
         echoed
@@ -54,7 +54,7 @@ fn the_eleventh_of_ten_is_served_when_one_ends() {
 }
 
 #[test]
-fn the_limit_is_never_exceeded_and_nobody_is_lost_at_it() {
+fn the_limit_is_never_exceeded_and_no_client_is_lost() {
     let running = Arc::new(AtomicUsize::new(0));
     let most = Arc::new(AtomicUsize::new(0));
     let server = TestServer::with(TcpServer::builder().max_connections(3), {
@@ -64,7 +64,7 @@ fn the_limit_is_never_exceeded_and_nobody_is_lost_at_it() {
             most: Arc::clone(&most),
         }
     });
-    // As many as may run at once do, or the count below would show nothing.
+    // Have the maximum run at the same time. Otherwise the count below would prove nothing.
     let inside: Vec<_> = (0..3).map(|_| connect(server.addr)).collect();
     inside.iter().for_each(|client| ping(client, b"in"));
     drop(inside);
@@ -114,7 +114,7 @@ fn reaching_the_limit_again_and_again_is_reported_once() {
 }
 
 #[test]
-fn raising_the_limit_admits_those_who_wait_and_lowering_it_ends_nobody() {
+fn raising_the_limit_admits_waiting_clients_and_lowering_it_closes_none() {
     let server = TestServer::with(TcpServer::builder().max_connections(1), EchoHandler::new);
     let clients: Vec<_> = (0..5).map(|_| connect(server.addr)).collect();
     ping(&clients[0], b"in");
@@ -147,7 +147,7 @@ fn at_the_limit_a_client_is_rejected_cleanly_if_so_chosen() {
     inside.iter().for_each(|client| ping(client, b"in"));
     for _ in 0..200 {
         let rejected = connect(daemon.addr);
-        // It may send before it learns of its end, and still sees an end and not a reset.
+        // The client may send before it sees its end. It must still see end of file, and not a reset.
         (&rejected).write_all(b"hello?").unwrap();
         assert_eq!(read_to_end(&rejected).unwrap(), b"");
     }
@@ -201,15 +201,15 @@ fn each_source_has_its_own_limit() {
 }
 
 #[test]
-fn the_log_says_who_fills_the_limit_and_when_that_is_over() {
+fn the_log_names_the_source_that_fills_the_limit_and_says_when_there_is_room() {
     for at_limit in ["wait", "reject"] {
         let daemon = Daemon::start(&["--max-connections", "3", "--at-limit", at_limit]);
         let again = "below the limit of 3 connections again";
-        // One episode, however often there is room in between.
+        // This counts as one episode, however often there is room in between.
         for round in 1..=5 {
             let clients: Vec<_> = (0..3).map(|_| connect(daemon.addr)).collect();
             clients.iter().for_each(|client| ping(client, b"in"));
-            // One too many.
+            // This client exceeds the limit.
             drop(connect(daemon.addr));
             daemon.wait_for_log("; the most: 3 from 127.0.0.1\n");
             drop(clients);
@@ -235,7 +235,7 @@ fn the_log_says_when_no_source_exceeds_its_limit_any_more() {
     }
     let over = "no source exceeds the limit of 1 connections any more";
     assert!(!daemon.log().contains(over), "{}", daemon.log());
-    // Its one connection stays.
+    // The first client's connection stays open.
     daemon.wait_for_log(over);
     ping(&inside, b"still in");
     let log = daemon.stop().log;

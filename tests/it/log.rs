@@ -1,4 +1,4 @@
-//! What is logged is exact, and is not the client's to decide.
+//! The log is exact, and clients can't forge or flood it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,7 +14,7 @@ use crate::support::{
     Daemon, available, connect, eventually, example, exchange, finish, noise, ping, read_to_end,
 };
 
-/// The `name=value` pairs of a line.
+/// Returns the `name=value` pairs of a line.
 fn fields(line: &str) -> BTreeMap<&str, &str> {
     line.split_whitespace()
         .filter_map(|word| word.split_once('='))
@@ -44,7 +44,7 @@ fn lines_and_totals_add_up_over_every_ending() {
         eventually("the lines so far", || ended() == count);
     };
     served(20);
-    // Reset, with all of the echo read.
+    // The client has read the whole echo, and then resets the connection.
     let client = connect(daemon.addr);
     ping(&client, b"to be reset");
     socket2::SockRef::from(&client)
@@ -53,7 +53,8 @@ fn lines_and_totals_add_up_over_every_ending() {
     drop(client);
     sent += 11;
     served(21);
-    // As many as may, and two that are rejected; then they fall idle.
+    // Connect as many clients as the limit allows, and two that are rejected. Then all are silent until the
+    // idle timeout.
     let inside: Vec<_> = (0..8).map(|_| connect(daemon.addr)).collect();
     for client in &inside {
         ping(client, b"inside");
@@ -67,7 +68,7 @@ fn lines_and_totals_add_up_over_every_ending() {
     }
     drop(inside);
     served(31);
-    // One that the stop finds.
+    // This client is connected at the stop.
     let client = connect(daemon.addr);
     ping(&client, b"at the stop");
     sent += 11;
@@ -151,11 +152,11 @@ fn a_log_in_json_has_a_field_for_all_that_is_counted() {
 }
 
 #[test]
-fn nothing_that_a_client_does_is_logged_unless_asked_for() {
+fn by_default_nothing_that_a_client_does_is_logged() {
     let daemon = Daemon::spawn(Daemon::command().args(["--listen", "127.0.0.1:0"]));
     let suite = example("conformance").arg(daemon.addr.to_string()).output();
     assert_eq!(suite.unwrap().status.code(), Some(0));
-    // What would be a line of its own, and a change of colour, on a terminal.
+    // These bytes would make a line of their own in the log, or change the colour of a terminal.
     exchange(
         daemon.addr,
         b"\x1b[31m\n[2026-01-01T00:00:00Z ERROR] forged\n",
@@ -182,15 +183,14 @@ fn nothing_that_a_client_sends_is_logged_at_all() {
     assert_eq!(without_draining(&log).len(), 4, "nothing per read: {log}");
 }
 
-/// The lines but for the one that says whether the stop has found the last connection.
+/// Returns the lines of a log, except the line that says whether the stop found the last connection.
 fn without_draining(log: &str) -> Vec<&str> {
     log.lines()
         .filter(|line| !line.contains("INFO ] draining: "))
         .collect()
 }
 
-/// Connects clients that take nothing of what is due to them: a megabyte each, through a receive
-/// buffer of a few kilobytes.
+/// Connects clients that don't read their echo: a megabyte for each, and a receive buffer of a few kilobytes.
 fn connect_stalled(addr: SocketAddr, count: usize) -> Vec<TcpStream> {
     let message = noise(1, 1 << 20);
     let connect = |_| {
@@ -199,7 +199,7 @@ fn connect_stalled(addr: SocketAddr, count: usize) -> Vec<TcpStream> {
         socket.connect(&addr.into()).unwrap();
         let mut client = TcpStream::from(socket);
         client.write_all(&message).unwrap();
-        // It is served by now.
+        // After the first byte of its echo, the client has been served.
         client.read_exact(&mut [0]).unwrap();
         client
     };
@@ -219,14 +219,14 @@ fn a_stop_that_aborts_clients_says_how_many_and_names_some() {
         let addr = client.local_addr().unwrap();
         line.contains(&format!(" {addr},"))
     };
-    // In the order of their coming.
+    // The log names the oldest connections first.
     assert_eq!(stalled.iter().take_while(is_named).count(), 8);
     assert_eq!(stalled.iter().filter(is_named).count(), 8);
     assert_eq!(log.matches("WARN").count(), 1, "{log}");
 }
 
 #[test]
-fn a_second_request_to_stop_says_whom_it_aborts() {
+fn a_second_request_to_stop_names_the_clients_that_it_aborts() {
     let daemon = Daemon::start(&["--drain-timeout", "1h"]);
     let stalled = connect_stalled(daemon.addr, 1);
     daemon.signal(Signal::INT);
@@ -281,11 +281,12 @@ fn a_wrong_rust_log_does_not_end_it_where_nothing_can_be_written() {
 }
 
 #[test]
-fn a_clock_that_no_calendar_has_ends_nothing() {
+fn a_clock_outside_of_any_calendar_does_not_stop_the_daemon() {
     if !available(&["faketime"]) {
         return;
     }
-    // The daemon is to be this test's own child, which the program `faketime` would not let it be.
+    // Take the variables of the program `faketime`, so that the daemon is a child of this test and not of
+    // `faketime`.
     let show = Command::new("faketime")
         .args(["-f", "+0", "sh", "-c", "echo $LD_PRELOAD"])
         .output();
@@ -305,7 +306,7 @@ fn a_clock_that_no_calendar_has_ends_nothing() {
             .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
         let daemon = Daemon::spawn(&mut command);
         assert_eq!(exchange(daemon.addr, b"hello"), b"hello");
-        // The daytime service has no form for it, and the count of the other wraps around.
+        // The daytime service can't format this year, and the seconds of the time service wrap around.
         assert_eq!(exchange(daemon.addrs[1], b""), b"");
         assert_eq!(exchange(daemon.addrs[2], b"").len(), 4);
         let output = daemon.stop();

@@ -1,5 +1,5 @@
-//! Tests from outside: the library over loopback sockets, the daemon as a process, and the
-//! programs that its users have.
+//! Tests from outside: of the library over loopback sockets, of the daemon as a process, and of both with the
+//! client programs that users have.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,7 +10,7 @@
 #![allow(
     clippy::needless_for_each,
     clippy::similar_names,
-    reason = "`server` and `served`, and one line where one line will do"
+    reason = "`server` and `served` are clear, and `for_each` keeps a loop on one line"
 )]
 
 mod aborts;

@@ -1,4 +1,4 @@
-//! The service `metrics`: what it counts, and what it makes of every kind of HTTP client.
+//! The service `metrics`: what it counts, and how it answers every kind of HTTP client.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -8,14 +8,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::{Daemon, available, connect, eventually, exchange, noise, ping, read_to_end};
 
-/// Starts a daemon with metrics, and returns their address.
+/// Starts a daemon with metrics, and returns the address of the metrics.
 pub(crate) fn with_metrics(args: &[&str]) -> (Daemon, SocketAddr) {
     let daemon = Daemon::start(&[&["--service=metrics=127.0.0.1:0"], args].concat());
     let addr = *daemon.addrs.last().unwrap();
     (daemon, addr)
 }
 
-/// Sends a request as it is, and returns the whole response.
+/// Sends a request unchanged, and returns the whole response.
 fn request(addr: SocketAddr, request: &str) -> String {
     let mut client = connect(addr);
     client.write_all(request.as_bytes()).unwrap();
@@ -35,7 +35,7 @@ pub(crate) fn scrape(addr: SocketAddr) -> String {
     body.to_owned()
 }
 
-/// Returns the value of a metric, by its name and its labels, without a fraction.
+/// Returns the value of a metric by its name and labels, without a fraction.
 fn value(metrics: &str, name: &str) -> i64 {
     let value = metrics.lines().find_map(|line| {
         let (other, value) = line.rsplit_once(' ')?;
@@ -147,7 +147,7 @@ fn curl_gets_the_format_that_it_asks_for() {
         (&["--http1.0"], prometheus),
         (&["-H", "Accept: text/plain"], prometheus),
         (&accepts_open, open_metrics),
-        // It has no body, and it would wait for one whose length does not fit.
+        // A response to HEAD has no body. curl would wait for a body if its announced length did not match.
         (&["--head"], prometheus),
     ] {
         let (body, what) = curl(args, "/metrics?collect=all");
@@ -173,7 +173,7 @@ fn curl_gets_the_format_that_it_asks_for() {
 }
 
 #[test]
-fn what_is_no_request_is_answered_with_what_is_wrong() {
+fn a_malformed_request_gets_an_answer_that_says_what_is_wrong() {
     let (daemon, addr) = with_metrics(&[]);
     let endless = format!("GET /metrics HTTP/1.1\r\nHost: {}", "x".repeat(20_000));
     for (bytes, status) in [
@@ -200,7 +200,7 @@ fn what_is_no_request_is_answered_with_what_is_wrong() {
         assert_eq!(response.matches("HTTP/1.1").count(), 1, "{response}");
         assert!(response.contains("\r\nConnection: close\r\n"), "{response}");
     }
-    // Half a request is wrong, too, and none is none.
+    // Half a request gets an error. A connection without a request gets no response.
     let half = exchange(addr, b"GET /metrics HTTP/1.1\r\nHost:");
     assert!(half.starts_with(b"HTTP/1.1 400 "));
     assert_eq!(exchange(addr, b""), b"");
@@ -215,7 +215,7 @@ fn a_client_that_never_ends_its_header_is_cut_off() {
     let mut client = connect(addr);
     client.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();
     let start = Instant::now();
-    // After the response its input is dropped for a while, and then the connection is reset.
+    // After the response, the server discards input for a while, and then resets the connection.
     while client.write_all(b"X-Header: x\r\n").is_ok() {
         assert!(start.elapsed() < Duration::from_secs(20));
     }
@@ -260,7 +260,7 @@ fn a_byte_a_second_is_cut_off_at_5_s() {
 }
 
 #[test]
-fn clients_that_say_nothing_hold_up_a_scrape_for_5_s_and_the_echo_not_at_all() {
+fn silent_clients_delay_a_scrape_for_5_s_and_the_echo_not_at_all() {
     let (daemon, addr) = with_metrics(&[]);
     let silent: Vec<_> = (0..80).map(|_| connect(addr)).collect();
     assert_eq!(exchange(daemon.addr, b"hello"), b"hello");

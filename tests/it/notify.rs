@@ -1,4 +1,4 @@
-//! What the service manager is told, and that nothing waits for a manager that does not read.
+//! The messages to the service manager, and that the daemon never waits for a manager that does not read.
 
 use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::support::{Daemon, TIMEOUT, exchange, finish};
 
-/// A service manager, as far as a service can see it.
+/// The notification socket of a service manager.
 struct Manager {
     socket: UnixDatagram,
     addr: SocketAddr,
@@ -52,7 +52,7 @@ impl Manager {
         String::from_utf8_lossy(&message[..n]).trim_end().to_owned()
     }
 
-    /// Returns what has been sent and not received yet.
+    /// Returns the messages that have been sent and not been received yet.
     fn received(&self) -> Vec<String> {
         self.socket.set_nonblocking(true).unwrap();
         let mut message = [0; 1000];
@@ -63,7 +63,7 @@ impl Manager {
         all
     }
 
-    /// Fills its queue, so that the next who sends waits until it reads.
+    /// Fills the queue of the socket, so that the next sender waits until the manager reads.
     fn fill(&self) {
         let client = UnixDatagram::unbound().unwrap();
         client.connect_addr(&self.addr).unwrap();
@@ -86,7 +86,7 @@ impl Drop for Manager {
 }
 
 #[test]
-fn a_delayed_stop_is_told_at_once_with_the_time_that_it_takes() {
+fn a_delayed_stop_is_announced_at_once_with_the_time_that_it_takes() {
     let manager = Manager::new("delay");
     let mut command = manager.command();
     let daemon = Daemon::spawn(command.args(["--shutdown-delay=1h", "--drain-timeout=5s"]));
@@ -96,14 +96,14 @@ fn a_delayed_stop_is_told_at_once_with_the_time_that_it_takes() {
     while message.starts_with("STATUS=") {
         message = manager.receive();
     }
-    // And some time for an abort.
+    // The time includes some seconds for an abort.
     assert_eq!(message, "STOPPING=1\nEXTEND_TIMEOUT_USEC=3615000000");
     assert_eq!(exchange(daemon.addr, b"still"), b"still");
     assert_eq!(daemon.stop().code, Some(0));
 }
 
 #[test]
-fn a_manager_on_an_abstract_socket_is_told() {
+fn a_manager_on_an_abstract_socket_is_notified() {
     let name = format!("echod-abstract-{}", std::process::id());
     let addr = SocketAddr::from_abstract_name(&name).unwrap();
     let manager = Manager::at(addr, format!("@{name}"));
@@ -113,7 +113,7 @@ fn a_manager_on_an_abstract_socket_is_told() {
 }
 
 #[test]
-fn a_start_and_a_stop_are_told() {
+fn a_start_and_a_stop_are_announced() {
     let manager = Manager::new("told");
     let daemon = Daemon::spawn(manager.command().args(["--drain-timeout", "7s"]));
     assert_eq!(
@@ -128,9 +128,9 @@ fn a_start_and_a_stop_are_told() {
 }
 
 #[test]
-fn a_start_that_fails_tells_the_reason() {
+fn a_start_that_fails_reports_the_reason() {
     let manager = Manager::new("reason");
-    // Not an address of this machine.
+    // This machine does not have this address.
     let mut child = manager
         .command()
         .args(["--listen", "192.0.2.1:7"])
@@ -146,7 +146,7 @@ fn a_start_that_fails_tells_the_reason() {
 }
 
 #[test]
-fn a_manager_that_does_not_read_holds_up_nothing() {
+fn a_manager_that_does_not_read_delays_nothing() {
     let manager = Manager::new("unread");
     manager.fill();
     let daemon = Daemon::spawn(&mut manager.command());
@@ -155,7 +155,7 @@ fn a_manager_that_does_not_read_holds_up_nothing() {
     assert_eq!(daemon.stop().code, Some(0));
     assert!(start.elapsed() < Duration::from_secs(10));
 
-    // A start that fails does not wait for long, either.
+    // A start that fails must not wait for long, either.
     let mut failing = manager
         .command()
         .args(["--listen", "192.0.2.1:7"])
@@ -166,7 +166,7 @@ fn a_manager_that_does_not_read_holds_up_nothing() {
 }
 
 #[test]
-fn a_manager_that_reads_late_is_told_everything() {
+fn a_manager_that_reads_late_gets_every_message() {
     let manager = Manager::new("late");
     manager.fill();
     let daemon = Daemon::spawn(&mut manager.command());
@@ -178,7 +178,7 @@ fn a_manager_that_reads_late_is_told_everything() {
 
 #[test]
 fn the_watchdog_is_fed_if_it_is_this_processs_own() {
-    // The number of the process is known only to a shell that becomes it.
+    // Only the shell that becomes the daemon knows the process id.
     let manager = Manager::new("watchdog");
     let mut command = Command::new("sh");
     command
@@ -193,7 +193,7 @@ fn the_watchdog_is_fed_if_it_is_this_processs_own() {
 }
 
 #[test]
-fn a_watchdog_that_is_none_is_not_fed() {
+fn a_disabled_malformed_or_foreign_watchdog_is_not_fed() {
     for (usec, pid) in [("0", None), ("soon", None), ("1000", Some("1"))] {
         let manager = Manager::new(&format!("none-{usec}"));
         let mut command = manager.command();
@@ -223,7 +223,7 @@ fn a_watchdog_of_a_microsecond_does_not_keep_it_busy() {
     for _ in 0..20 {
         while manager.receive() != "WATCHDOG=1" {}
     }
-    // At 10 ms between two. Read as it is, the interval would be half a microsecond.
+    // The messages are at least 10 ms apart. Taken literally, the interval would be half a microsecond.
     assert!(first.elapsed() >= Duration::from_millis(150));
     assert_eq!(daemon.stop().code, Some(0));
 }

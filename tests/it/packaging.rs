@@ -1,4 +1,4 @@
-//! The files that go into the package, held against the daemon.
+//! The files in the package agree with the daemon.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ fn the_environment_file_has_every_variable_with_its_default() {
 
 #[test]
 fn every_line_of_the_environment_file_can_be_used() {
-    // All at once, but for the ports.
+    // Set all variables at once, except the ports.
     let settings = include_str!("../../systemd/echod.default")
         .lines()
         .filter_map(|line| line.strip_prefix("#ECHOD_")?.split_once('='))

@@ -1,11 +1,10 @@
 //! The echo over a path that delays and loses packets.
 //!
-//! The path is made of a network namespace with a TUN device, and of two threads here. Whatever is
-//! sent to the address 10.77.0.2 comes out of the device (`socat` hands it over, packet by packet).
-//! It is kept for a while, or dropped; then its source and destination change places, and it goes
-//! back in. So the machine talks to itself, kernel to kernel, by way of a bad network: a client
-//! that connects to 10.77.0.2 reaches the server on 10.77.0.1. (The checksums hold: a sum does not
-//! mind the order.) Where there is `tc netem` that would do as well; not every kernel has it.
+//! The path consists of a network namespace with a TUN device, and of two threads. Packets to the address
+//! 10.77.0.2 come out of the device, and `socat` passes each to a thread. The thread delays or drops the
+//! packet, swaps its source and destination, and sends it back into the device. So a client that connects to
+//! 10.77.0.2 reaches the server on 10.77.0.1 over a bad network. The checksums stay valid, because a sum does
+//! not depend on the order. `tc netem` would do the same, but not every kernel has it.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -26,9 +25,9 @@ use crate::support::{
     Daemon, TestServer, available, connect, eventually, example, noise, read_to_end, skip,
 };
 
-/// Each way.
+/// The delay in each direction.
 const DELAY: Duration = Duration::from_millis(10);
-/// Of a hundred packets, each way.
+/// Packets lost of a hundred, in each direction.
 const LOST: u8 = 2;
 
 struct LossyPath {
@@ -52,7 +51,7 @@ impl LossyPath {
         let [outside, inside] = ["outside", "inside"].map(|end| folder.join(end));
         let mirror = UnixDatagram::bind(&outside).unwrap();
 
-        // The namespace lives as long as this shell, which ends with its input.
+        // The namespace exists as long as this shell, which ends when its input ends.
         let mut namespace = Command::new("unshare")
             .args(["--net", "sh", "-c", "ip link set lo up && echo up && cat"])
             .stdin(Stdio::piped())
@@ -88,7 +87,7 @@ impl LossyPath {
         in_namespace(&self.namespace, program)
     }
 
-    /// Runs `f` on a thread in the namespace. Sockets stay in the one that they were made in.
+    /// Runs `f` on a thread in the namespace. A socket stays in the namespace in which it was created.
     fn enter<T: Send>(&self, f: impl FnOnce() -> T + Send) -> T {
         let namespace = File::open(format!("/proc/{}/ns/net", self.namespace.id())).unwrap();
         thread::scope(|scope| {
@@ -135,20 +134,20 @@ fn in_namespace(namespace: &Child, program: &str) -> Command {
     command
 }
 
-/// Whether there is a way to an address, not whether anybody is there.
+/// Returns whether there is a route to an address, even if nothing listens there.
 fn connectable(addr: &str) -> bool {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
     socket.connect(addr).is_ok()
 }
 
-/// Sends packets back to where they came from, late, and not all.
+/// Sends packets back to their source, late, and not all of them.
 fn turn_back(mirror: UnixDatagram, inside: PathBuf) {
     let back = mirror.try_clone().unwrap();
     let (sender, delayed) = mpsc::channel::<(Instant, Vec<u8>)>();
     thread::spawn(move || {
         let mut rng = fastrand::Rng::with_seed(862);
         let mut packet = [0; 2048];
-        // It ends with its other end: the receiver of the packets.
+        // This ends when the receiver of the packets has closed its end.
         while let Ok(n) = mirror.recv(&mut packet) {
             let is_ipv4 = packet[0] >> 4 == 4;
             if is_ipv4 && rng.u8(..100) >= LOST {
@@ -210,7 +209,7 @@ fn a_client_that_is_still_sending_gets_its_whole_reply_over_a_lossy_path() {
     let Some(path) = LossyPath::new("reply") else {
         return;
     };
-    // The handler reads nothing: the close must not reset the client out of its reply.
+    // The handler reads nothing. The close must not cause a reset that destroys the reply.
     let reply = noise(20, 100_000);
     let (server, addr) = path.serve(from_fn({
         let reply = reply.clone();
@@ -243,7 +242,7 @@ fn a_stop_in_mid_stream_loses_nothing_that_was_echoed_over_a_lossy_path() {
         let sent = noise(round, 8 << 20);
         thread::scope(|scope| {
             scope.spawn(|| {
-                // It ends when the server has closed.
+                // This ends when the server has closed.
                 let _ = (&client).write_all(&sent);
             });
             let mut echo = vec![0; 100_000];
@@ -255,7 +254,7 @@ fn a_stop_in_mid_stream_loses_nothing_that_was_echoed_over_a_lossy_path() {
             }
             let _ = client.shutdown(Shutdown::Both);
             let totals = stopping.join().unwrap();
-            assert!(echo == sent[..echo.len()], "no prefix");
+            assert!(echo == sent[..echo.len()], "the echo is not a prefix");
             assert_eq!(
                 (echo.len() as u64, totals.aborted()),
                 (totals.bytes_out(), 0)

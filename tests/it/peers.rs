@@ -1,4 +1,4 @@
-//! The pure parts of the benchmark, which `cargo test` does not build as tests.
+//! The pure parts of the benchmark. `cargo test` does not build the tests of a benchmark.
 
 #[path = "../../benches/peers/stats.rs"]
 mod stats;
@@ -14,7 +14,7 @@ fn assert_is(value: f64, expected: f64) {
 }
 
 #[test]
-fn a_median_is_the_middle_one_whatever_the_order() {
+fn a_median_is_the_middle_value_whatever_the_order() {
     assert_is(median(&[3.0, 1.0, 100.0]), 3.0);
     assert_is(median(&[4.0, 1.0, 2.0, 100.0]), 3.0);
     assert_is(median(&[7.0]), 7.0);
@@ -23,7 +23,7 @@ fn a_median_is_the_middle_one_whatever_the_order() {
 
 #[test]
 fn a_ratio_is_taken_within_rounds_not_of_medians() {
-    // The machine was slow in the second round, for both of them.
+    // The machine was slow in the second round, for both servers.
     let ratio = Ratio::of(&[100.0, 10.0, 90.0], &[50.0, 20.0, 30.0]).unwrap();
     assert_is(ratio.median, 2.0);
     assert_is(ratio.least, 0.5);
@@ -32,7 +32,7 @@ fn a_ratio_is_taken_within_rounds_not_of_medians() {
 }
 
 #[test]
-fn every_work_is_found_by_its_name() {
+fn every_workload_is_found_by_its_name() {
     for workload in Workload::all() {
         assert_eq!(
             Workload::select(&workload.to_string()),
@@ -55,21 +55,21 @@ fn every_work_is_found_by_its_name() {
 }
 
 #[test]
-fn works_are_found_by_what_their_names_begin_with() {
+fn workloads_are_found_by_the_beginning_of_their_names() {
     let names = |prefix| -> Vec<_> {
         let workloads = Workload::select(prefix).unwrap();
         workloads.iter().map(ToString::to_string).collect()
     };
     assert_eq!(names("bulk"), ["bulk-1", "bulk-1-threads", "bulk-8"]);
     assert_eq!(names("pingpong-128-").len(), 7);
-    // A whole name is that workload alone, though others begin with it.
+    // A complete name selects that workload only, even if other names begin with it.
     assert_eq!(names("bulk-1"), ["bulk-1"]);
     assert_eq!(names("pingpong-128-50"), ["pingpong-128-50"]);
     assert_eq!(names("connect"), ["connect"]);
 }
 
 #[test]
-fn what_is_no_work_is_refused() {
+fn an_unknown_workload_is_rejected() {
     for name in [
         "pingpong-0-1",
         "pingpong-5000-1",

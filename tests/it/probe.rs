@@ -1,4 +1,4 @@
-//! `echod probe`: what it says, and its exit code, of servers of every kind.
+//! `echod probe`: its output and its exit code for servers of every kind.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -16,7 +16,7 @@ use crate::support::{
     Daemon, TIMEOUT, TestServer, available, connect, finish, ping, read_to_end, skip,
 };
 
-/// Runs a probe, and returns its exit code, and what it printed and logged.
+/// Runs a probe. Returns the exit code, standard output and standard error.
 fn probe(target: &str, args: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Daemon::command();
     let Output {
@@ -28,7 +28,7 @@ fn probe(target: &str, args: &[&str]) -> (Option<i32>, String, String) {
     (status.code(), stdout, stderr)
 }
 
-/// Expects `code`, and one line that says so.
+/// Expects the exit code `code`, and one line with the cause.
 fn fails(target: &str, args: &[&str], code: i32, what: &str, cause: &str) {
     let (status, stdout, stderr) = probe(target, args);
     assert_eq!(status, Some(code), "{target}: {stderr}");
@@ -38,7 +38,7 @@ fn fails(target: &str, args: &[&str], code: i32, what: &str, cause: &str) {
     assert!(stderr.contains(cause), "{stderr}");
 }
 
-/// Expects that what comes back from `addr` is said to be wrong.
+/// Expects that the probe finds the echo from `addr` wrong.
 fn is_wrong(addr: SocketAddr, cause: &str) {
     fails(
         &addr.to_string(),
@@ -53,7 +53,7 @@ fn is_wrong(addr: SocketAddr, cause: &str) {
 fn an_echo_is_found_by_every_form_of_its_address() {
     let daemon = Daemon::start(&[]);
     let port = daemon.addr.port();
-    // Where IPv6 comes first, nobody listens: the next address must be tried.
+    // If IPv6 comes first, nothing listens there, and the probe must try the next address.
     for host in ["127.0.0.1", "localhost", "", "0.0.0.0"] {
         let (code, stdout, stderr) = probe(&format!("{host}:{port}"), &[]);
         assert_eq!(code, Some(0), "{host}: {stderr}");
@@ -83,7 +83,7 @@ fn an_echo_on_ipv6_is_found() {
 }
 
 #[test]
-fn a_name_or_a_service_that_is_not_known_is_3() {
+fn an_unknown_name_or_service_exits_with_3() {
     let what = "cannot resolve does-not-exist.invalid:7";
     fails("does-not-exist.invalid:7", &[], 3, what, "");
     let what = "cannot resolve :no-such-service";
@@ -91,8 +91,8 @@ fn a_name_or_a_service_that_is_not_known_is_3() {
 }
 
 #[test]
-fn a_closed_port_is_4() {
-    // It is taken, so that nobody else listens on it.
+fn a_closed_port_exits_with_4() {
+    // The port is bound, so that no other program listens on it.
     let closed = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     closed.bind(&any.into()).unwrap();
@@ -102,7 +102,7 @@ fn a_closed_port_is_4() {
 }
 
 #[test]
-fn a_listener_that_never_answers_is_5() {
+fn a_listener_that_never_answers_exits_with_5() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let what = format!("no echo from {addr}");
@@ -116,8 +116,8 @@ fn a_listener_that_never_answers_is_5() {
 }
 
 #[test]
-fn a_black_hole_is_5() {
-    // The kernel drops what is sent to a listener whose backlog is full.
+fn an_address_that_drops_syns_exits_with_5() {
+    // The kernel drops SYNs to a listener whose backlog is full.
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     listener.bind(&any.into()).unwrap();
@@ -147,11 +147,11 @@ fn the_timeout_is_for_all_bytes_together() {
     thread::scope(|scope| {
         scope.spawn(move || {
             let (mut client, _) = listener.accept().unwrap();
-            // A byte at a time, until the probe is over: it would take minutes in all.
+            // The server sends a byte at a time until the probe ends. The whole echo would take minutes.
             let pace = Duration::from_millis(200);
             while is_over.recv_timeout(pace) == Err(RecvTimeoutError::Timeout) {
                 let mut byte = [0];
-                // They fail once the probe has given up.
+                // These fail after the probe has given up.
                 let _ = client.read_exact(&mut byte);
                 let _ = client.write_all(&byte);
             }
@@ -165,7 +165,7 @@ fn the_timeout_is_for_all_bytes_together() {
 }
 
 #[test]
-fn a_reset_is_6() {
+fn a_reset_exits_with_6() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     thread::scope(|scope| {
@@ -179,7 +179,7 @@ fn a_reset_is_6() {
     });
 }
 
-/// Expects what is said of a server that returns something else than it was sent.
+/// Expects this error for a server whose answer is not the echo.
 fn answer_is_wrong(answer: fn(&mut Vec<u8>), cause: &str) {
     let server = TestServer::start(from_fn(move |conn| {
         let mut bytes = vec![0; 1024];
@@ -191,14 +191,14 @@ fn answer_is_wrong(answer: fn(&mut Vec<u8>), cause: &str) {
 }
 
 #[test]
-fn wrong_bytes_more_and_fewer_are_7() {
+fn wrong_extra_or_missing_bytes_exit_with_7() {
     answer_is_wrong(|bytes| bytes[1023] ^= 1, "other bytes came back");
     answer_is_wrong(|bytes| bytes.push(0), "more than 1024 bytes came back");
     answer_is_wrong(|bytes| bytes.truncate(1023), "ended after 1023 of 1024");
 }
 
 #[test]
-fn a_server_that_speaks_first_is_7_without_waiting_for_its_end() {
+fn a_server_that_sends_first_exits_with_7_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let greeter = thread::spawn(move || {
@@ -207,12 +207,12 @@ fn a_server_that_speaks_first_is_7_without_waiting_for_its_end() {
         client
     });
     is_wrong(addr, "other bytes came back");
-    // It is open until here.
+    // The connection is open until here.
     drop(greeter.join().unwrap());
 }
 
 #[test]
-fn a_server_that_rejects_at_its_limit_is_7() {
+fn a_server_that_rejects_at_its_limit_exits_with_7() {
     let daemon = Daemon::start(&["--max-connections=1", "--at-limit=reject"]);
     let inside = connect(daemon.addr);
     ping(&inside, b"x");
@@ -230,7 +230,8 @@ fn an_echo_behind_a_forwarder_that_takes_a_half_close_for_a_close_is_found() {
             let echo = connect(daemon.addr);
             thread::scope(|scope| {
                 scope.spawn(|| io::copy(&mut &echo, &mut &client));
-                // It drops what the server has yet to send, as some forwarders do.
+                // On a half-close, this forwarder drops what the server has not sent yet, as some forwarders
+                // do.
                 io::copy(&mut &client, &mut &echo).unwrap();
                 echo.shutdown(Shutdown::Both).unwrap();
             });
@@ -242,14 +243,14 @@ fn an_echo_behind_a_forwarder_that_takes_a_half_close_for_a_close_is_found() {
 }
 
 #[test]
-fn a_refusal_tells_more_than_an_address_that_this_machine_cannot_use() {
+fn a_refusal_is_reported_rather_than_an_address_that_this_machine_cannot_use() {
     if !available(&["unshare", "ip"]) {
         return;
     }
     if !geteuid().is_root() {
         return skip("it takes root to make a network without IPv6");
     }
-    // The name has both addresses, and the one that can't be used comes last.
+    // The name has two addresses. The one that can't be used comes last.
     let script = "ip link set lo up && \
                   echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6 && \
                   printf '127.0.0.1 both\n::1 both\n' >\"$1\" && \
@@ -270,7 +271,7 @@ fn a_refusal_tells_more_than_an_address_that_this_machine_cannot_use() {
 }
 
 #[test]
-fn a_malformed_address_is_2() {
+fn a_malformed_address_exits_with_2() {
     for args in [["7007"], ["::1:7007"]] {
         let (code, _, stderr) = probe(args[0], &[]);
         assert_eq!(code, Some(2), "{stderr}");
@@ -281,9 +282,9 @@ fn a_malformed_address_is_2() {
 }
 
 #[test]
-fn a_probe_does_nothing_else_of_the_daemon() {
+fn a_probe_ignores_the_settings_of_the_daemon() {
     let daemon = Daemon::start(&[]);
-    // A container's health check has the environment of its daemon.
+    // The health check of a container has the environment variables of the daemon.
     let output = Daemon::command()
         .env("ECHOD_LISTEN", daemon.addr.to_string())
         .env("ECHOD_PRINT_ADDR", "true")
@@ -300,7 +301,7 @@ fn a_probe_does_nothing_else_of_the_daemon() {
 #[test]
 fn a_probe_answers_the_connection_it_is_started_on() {
     let daemon = Daemon::start(&[]);
-    // As xinetd starts it, for a load balancer that asks by connecting.
+    // xinetd starts the probe like this for a load balancer that checks by connecting.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = connect(listener.local_addr().unwrap());
     let (server, _) = listener.accept().unwrap();
@@ -316,7 +317,7 @@ fn a_probe_answers_the_connection_it_is_started_on() {
 }
 
 #[test]
-fn a_probe_that_is_stopped_did_not_succeed() {
+fn a_probe_that_is_stopped_fails() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap().to_string();
     let mut probing = Daemon::command()
@@ -324,14 +325,14 @@ fn a_probe_that_is_stopped_did_not_succeed() {
         .stdin(Stdio::null())
         .spawn()
         .unwrap();
-    // It is under way.
+    // The probe has connected.
     let _client = listener.accept().unwrap();
     kill_process(Pid::from_child(&probing), Signal::TERM).unwrap();
     assert!(!finish(&mut probing).success());
 }
 
 #[test]
-fn a_probe_that_nobody_can_be_told_of_did_not_succeed() {
+fn a_probe_whose_result_can_not_be_printed_fails() {
     let daemon = Daemon::start(&[]);
     let output = Command::new("sh")
         .args(["-c", "exec \"$0\" probe \"$1\" >/dev/full"])
@@ -350,7 +351,7 @@ fn a_socket_that_is_connected_to_itself_is_no_echo() {
     if !geteuid().is_root() {
         return skip("it takes root to make a network in which it must happen");
     }
-    // A client has no port to take but the one that it connects to.
+    // The only free port for the client is the port that it connects to.
     let script = "ip link set lo up && \
                   echo 7007 7007 >/proc/sys/net/ipv4/ip_local_port_range && \
                   exec \"$0\" probe 127.0.0.1:7007";

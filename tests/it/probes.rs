@@ -1,4 +1,4 @@
-//! `echod probe`, again and again, and over many connections: what it counts, measures and prints.
+//! `echod probe` with `--count` and many connections: what it counts, measures and prints.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -20,7 +20,7 @@ fn probe(target: SocketAddr, args: &[&str]) -> Command {
     command
 }
 
-/// Returns the exit code, and the lines of standard output. Nothing may be on standard error.
+/// Returns the exit code and the lines of standard output. Standard error must be empty.
 fn run(target: SocketAddr, args: &[&str]) -> (Option<i32>, Vec<String>) {
     let output = probe(target, args).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -99,7 +99,7 @@ fn json_has_the_same_with_times_in_seconds() {
 
 #[test]
 fn the_exit_code_is_that_of_the_worst_probe() {
-    // Right, wrong, cut short, right.
+    // The answers are right, wrong, too short, and right.
     let served = AtomicUsize::new(0);
     let server = TestServer::start(from_fn(move |conn| {
         let number = served.fetch_add(1, Ordering::Relaxed);
@@ -127,8 +127,8 @@ fn the_exit_code_is_that_of_the_worst_probe() {
 }
 
 #[test]
-fn what_nobody_answers_is_lost_and_has_no_times() {
-    // It is taken, so that nobody else listens on it.
+fn probes_without_an_answer_are_lost_and_have_no_times() {
+    // The port is bound, so that no other program listens on it.
     let closed = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     closed.bind(&any.into()).unwrap();
@@ -164,7 +164,7 @@ fn an_interrupt_ends_probing_with_the_summary() {
 }
 
 #[test]
-fn an_interrupt_before_the_first_answer_is_no_success() {
+fn an_interrupt_before_the_first_answer_is_a_failure() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut probing = probe(silent.local_addr().unwrap(), &["--count=0", "--timeout=1h"])
         .stdout(Stdio::piped())
@@ -176,9 +176,9 @@ fn an_interrupt_before_the_first_answer_is_no_success() {
 }
 
 #[test]
-fn a_second_interrupt_ends_a_probe_that_nobody_reads() {
+fn a_second_interrupt_ends_a_probe_whose_output_is_not_read() {
     let daemon = Daemon::start(&[]);
-    // The pipe is never read, so that printing blocks.
+    // The test never reads the pipe, so printing blocks.
     let mut probing = probe(daemon.addr, &["--count=0", "--interval=0"])
         .stdout(Stdio::piped())
         .spawn()
@@ -189,7 +189,7 @@ fn a_second_interrupt_ends_a_probe_that_nobody_reads() {
         stack.is_ok_and(|stack| stack.contains("pipe"))
     };
     crate::support::eventually("the pipe is full", is_blocked);
-    // The second one counts once the first was handled.
+    // A second signal counts only after the first has been handled, so send it until the probe ends.
     crate::support::eventually("it has ended", || {
         let _ = kill_process(pid, Signal::INT);
         probing.try_wait().unwrap().is_some()
@@ -209,7 +209,7 @@ fn more_bytes_than_all_buffers_hold_are_compared() {
 fn all_connections_are_open_while_each_is_tested() {
     let (inside, most) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
     let seen = Arc::clone(&most);
-    // Each handler waits for its client's end, so that a connection counts until it is closed.
+    // Each handler waits for end of file, so a connection counts until the client closes it.
     let server = TestServer::start(from_fn(move |conn| {
         let live = inside.fetch_add(1, Ordering::Relaxed) + 1;
         seen.fetch_max(live, Ordering::Relaxed);
@@ -225,7 +225,7 @@ fn all_connections_are_open_while_each_is_tested() {
 }
 
 #[test]
-fn connections_beyond_a_limit_are_told_by_their_cause() {
+fn connections_beyond_a_limit_are_reported_with_the_cause() {
     let daemon = Daemon::start(&["--max-connections=30", "--at-limit=reject"]);
     let (code, lines) = run(daemon.addr, &["--connections=100"]);
     assert_eq!(code, Some(7), "{lines:?}");
@@ -235,7 +235,7 @@ fn connections_beyond_a_limit_are_told_by_their_cause() {
     assert_eq!(lines[1], failure);
 }
 
-/// Serves two clients, each with the bytes of the other.
+/// Serves two clients. Each gets the bytes of the other.
 fn mixed_up(listener: &TcpListener) {
     let clients = [listener.accept().unwrap().0, listener.accept().unwrap().0];
     let both = Barrier::new(2);
@@ -288,7 +288,7 @@ fn a_thousand_probes_of_another_echo_server_are_right() {
 }
 
 #[test]
-fn wrong_options_are_named_and_are_2() {
+fn wrong_options_are_named_and_exit_with_2() {
     for (arg, cause) in [
         ("--size=0", "greater than 0"),
         ("--connections=0", "1 or more"),
@@ -308,7 +308,7 @@ fn wrong_options_are_named_and_are_2() {
 }
 
 #[test]
-fn the_variables_of_the_daemon_mean_nothing_to_a_probe() {
+fn a_probe_ignores_the_variables_of_the_daemon() {
     let daemon = Daemon::start(&[]);
     let output = probe(daemon.addr, &[])
         .env("ECHOD_LISTEN", "nonsense")

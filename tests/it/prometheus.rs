@@ -15,7 +15,7 @@ use crate::support::{
     available, connect, eventually, exchange, finish, noise, ping, read_to_end, skip,
 };
 
-/// A Prometheus with a folder of its own, which ends with its test.
+/// A running Prometheus with a folder of its own. It ends when the test ends.
 struct Prometheus {
     addr: SocketAddr,
     child: Child,
@@ -23,13 +23,13 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one that scrapes `target` with this configuration.
+    /// Starts a Prometheus with this configuration and these rules.
     fn start(config: &str, rules: &str) -> Self {
         let folder = std::env::temp_dir().join(format!("echod-prometheus-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("prometheus.yml"), config).unwrap();
         fs::write(folder.join("echod.rules.yml"), rules).unwrap();
-        // It does not tell which port it got for 0.
+        // With port 0, Prometheus does not say which port it got. So look for a free port.
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = free.local_addr().unwrap();
         drop(free);
@@ -81,7 +81,7 @@ impl Prometheus {
         serde_json::from_str(body).unwrap()
     }
 
-    /// Returns the value of a query that has one, or `None` while it has none.
+    /// Returns the value of a query, or `None` while it has none.
     fn query(&self, query: &str) -> Option<f64> {
         let path = format!(
             "/api/v1/query?query={}",
@@ -130,7 +130,7 @@ fn block(page: &str, first_line: &str) -> String {
     block.unwrap().to_owned()
 }
 
-/// The page's configuration, for another target and faster.
+/// Returns the configuration of the page, with another target and a shorter interval.
 fn config(target: SocketAddr) -> String {
     let config = block(&page(), "scrape_configs:");
     assert!(config.contains("127.0.0.1:9007"));
@@ -140,7 +140,7 @@ fn config(target: SocketAddr) -> String {
 }
 
 #[test]
-fn it_scrapes_them_and_a_counter_is_what_was_sent() {
+fn prometheus_scrapes_the_metrics_and_a_counter_has_the_bytes_sent() {
     if !available(&["prometheus"]) {
         return;
     }
@@ -153,7 +153,7 @@ fn it_scrapes_them_and_a_counter_is_what_was_sent() {
     let message = noise(1, 123_456);
     let live = connect(daemon.addr);
     ping(&live, &message[..1000]);
-    // While the connection lives.
+    // The bytes must be counted while the connection is open.
     prometheus.wait_for(received, 1000.0);
     assert_eq!(exchange(daemon.addr, &message), message);
     prometheus.wait_for(received, 124_456.0);
@@ -165,7 +165,8 @@ fn it_scrapes_them_and_a_counter_is_what_was_sent() {
     prometheus.wait_for("sum(echod_connections_closed_total{service=\"echo\"})", 2.0);
     assert!(prometheus.query("process_resident_memory_bytes").unwrap() > 1e6);
 
-    // It has taken every sample, knows the type and the unit of each metric, and evaluates the alerts.
+    // Prometheus has accepted every sample, knows the type and the unit of each metric, and evaluates the
+    // alerts.
     let metadata = prometheus.json("/api/v1/targets/metadata?metric=echod_received_bytes");
     assert_eq!(
         metadata.pointer("/data/0/type").unwrap(),
@@ -185,7 +186,7 @@ fn it_scrapes_them_and_a_counter_is_what_was_sent() {
         rules.iter().all(|rule| rule["health"] == "ok")
     });
     prometheus.wait_for("count(ALERTS)or(vector(0))", 0.0);
-    // The daemon ends, and an alert begins.
+    // When the daemon ends, an alert begins.
     assert_eq!(daemon.stop().code, Some(0));
     prometheus.wait_for("up{job=\"echod\"}", 0.0);
     prometheus.wait_for("count(ALERTS{alertname=\"EchodDown\"})", 1.0);
@@ -234,25 +235,25 @@ fn promtool(args: &[&str], input: &str) -> Output {
 }
 
 #[test]
-fn promtool_has_nothing_to_say() {
+fn promtool_reports_nothing() {
     if !available(&["promtool"]) {
         return;
     }
-    // With every metric: that of the limit per source, too.
+    // Enable every metric, including that of the limit per source.
     let (daemon, addr) = with_metrics(&["--max-per-source=100"]);
     assert_eq!(exchange(daemon.addr, b"hello"), b"hello");
     let output = promtool(&["check", "metrics"], &scrape(addr));
     assert!(output.status.success(), "{output:?}");
     assert_eq!((&*output.stdout, &*output.stderr), (&b""[..], &b""[..]));
-    // It would.
+    // Check that promtool would report an error.
     let wrong = "# TYPE echod_things counter\nechod_things 1\n";
     assert!(!promtool(&["check", "metrics"], wrong).status.success());
 }
 
-/// Prometheus itself takes much that is not `OpenMetrics`. Its client for Python has a strict parser.
+/// Prometheus accepts much that is not valid `OpenMetrics`. Its Python client has a strict parser.
 #[test]
 fn pythons_parser_finds_the_same_in_both_formats() {
-    // Debian's package is for Debian's Python, which need not be the first in the path.
+    // Debian's package is for Debian's Python, which need not be the first in `PATH`.
     let python = |args: &[&str]| Command::new("/usr/bin/python3").args(args).output();
     let import = "import prometheus_client.openmetrics.parser";
     if !python(&["-c", import]).is_ok_and(|output| output.status.success()) {
@@ -295,7 +296,7 @@ fn promtool_checks_the_alerts_of_the_page() {
     fs::write(&rules, block(&page(), "groups:")).unwrap();
     let output = promtool(&["check", "rules", rules.to_str().unwrap()], "");
     assert!(output.status.success(), "{output:?}");
-    // Each alert, and the samples that set it off.
+    // The file has each alert, and samples that trigger it.
     fs::write(
         folder.join("tests.yml"),
         include_str!("prometheus/alerts.yml"),
@@ -307,7 +308,7 @@ fn promtool_checks_the_alerts_of_the_page() {
     fs::remove_dir_all(&folder).unwrap();
 }
 
-/// Returns the words in a text that are names of this daemon's metrics, or of its process.
+/// Returns the words of a text that are names of metrics of this daemon or its process.
 fn names(text: &str) -> BTreeSet<&str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .filter(|word| word.starts_with("echod_") || word.starts_with("process_"))

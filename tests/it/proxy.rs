@@ -1,4 +1,4 @@
-//! The example that relays to another server.
+//! The example `proxy`, which relays to another server.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,7 +13,7 @@ use crate::support::{
     Session, TIMEOUT, TestServer, connect, eventually, exchange, noise, read_to_end, serving,
 };
 
-/// An upstream that a test plays by itself, the proxy before it, and a client of that.
+/// A running proxy, with an upstream and a client that the test controls.
 struct Relay {
     proxy: Session,
     client: TcpStream,
@@ -38,7 +38,7 @@ impl Relay {
             client,
             upstream,
         };
-        // Both threads of the proxy are at work.
+        // After this exchange, both threads of the proxy are running.
         passes(&relay.client, &relay.upstream, b"request");
         passes(&relay.upstream, &relay.client, b"reply");
         relay
@@ -137,7 +137,7 @@ fn a_client_is_reset_when_its_upstream_refuses() {
     assert_eq!(error.unwrap_err().kind(), ErrorKind::ConnectionReset);
     proxy.stderr.wait_for("Connection refused");
     proxy.stderr.wait_for("reason=aborted");
-    // The proxy goes on.
+    // The proxy still serves the next client.
     let echo = TcpListener::bind(upstream).unwrap();
     let echo = TestServer::serve(
         socketserver::TcpServer::from_listener(echo).unwrap(),
@@ -164,7 +164,7 @@ fn a_client_is_reset_when_its_upstream_is() {
 
 #[test]
 fn a_client_that_sends_is_reset_when_its_upstream_is() {
-    // Mostly one thread of the proxy gets the error, at times the other.
+    // Usually one thread of the proxy gets the error, and sometimes the other, so try often.
     for _ in 0..20 {
         let Relay {
             proxy,
@@ -193,7 +193,7 @@ fn an_upstream_is_reset_when_its_client_is() {
 
 #[test]
 fn an_upstream_that_sends_is_reset_when_its_client_is() {
-    // Mostly one thread of the proxy gets the error, at times the other.
+    // Usually one thread of the proxy gets the error, and sometimes the other, so try often.
     for _ in 0..20 {
         let Relay {
             proxy,
@@ -205,9 +205,10 @@ fn an_upstream_that_sends_is_reset_when_its_client_is() {
     }
 }
 
-/// Checks that the proxy makes a reset of the other side's reset, and not an end of file.
+/// Checks that the proxy passes a reset on as a reset, and not as end of file.
 ///
-/// Of `stream`, too, only one thread gets the error. After an end of file, a reset would be `BrokenPipe`.
+/// Of the two threads that use `stream`, only one gets the error. After end of file, a write would fail with
+/// `BrokenPipe`.
 fn is_reset_while_it_sends(mut stream: &TcpStream, mut other: TcpStream) {
     thread::scope(|scope| {
         let sender = scope.spawn(move || {
@@ -229,7 +230,7 @@ fn is_reset_while_it_sends(mut stream: &TcpStream, mut other: TcpStream) {
     });
 }
 
-/// Waits until the other side's kernel has everything that was sent.
+/// Waits until the other side's kernel has acknowledged everything that was sent.
 #[cfg(target_os = "linux")]
 fn has_arrived(stream: &TcpStream) {
     let local = stream.local_addr().unwrap();
@@ -278,7 +279,7 @@ fn a_stop_ends_both_directions_of_a_silent_relay() {
         upstream,
     } = Relay::start();
     proxy.signal(Signal::TERM);
-    // The upstream gets its end at once. It sends none of its own, but the client gets one.
+    // The upstream gets end of file at once. It sends no FIN of its own, but the client gets one.
     assert_eq!(read_to_end(&upstream).unwrap(), b"");
     assert_eq!(read_to_end(&client).unwrap(), b"");
     let ended = proxy.ends();
@@ -291,7 +292,7 @@ fn a_stop_ends_both_directions_of_a_silent_relay() {
 fn both_sides_are_closed_when_nothing_has_gone_either_way_for_the_idle_timeout() {
     for end in [None, Some(Shutdown::Write)] {
         let relay = Relay::with_idle_timeout("2");
-        // A client that only receives, for longer than the timeout, is not idle; nor is one that has
+        // A client that only receives for longer than the timeout is not idle. Nor is a client that has
         // half-closed.
         if let Some(end) = end {
             relay.client.shutdown(end).unwrap();

@@ -1,4 +1,4 @@
-//! The PROXY protocol: what a trusted proxy says of its client, and what everybody else says.
+//! The PROXY protocol: headers from a trusted proxy, and from everyone else.
 
 mod addresses;
 mod broken;
@@ -13,20 +13,20 @@ use socketserver::{Builder, Connection, Network, RequestHandler, Rest};
 
 use crate::support::connect_from;
 
-/// The address of a proxy that the servers of these tests trust. All of 127.0.0.0/8 is this machine.
+/// The address of a proxy that the servers of these tests trust. All of 127.0.0.0/8 belongs to this machine.
 const PROXY: &str = "127.0.0.2";
 
-/// The address of a client that they do not trust.
+/// The address of a client that the servers do not trust.
 const CLIENT: &str = "127.0.0.3";
 
-/// A builder of a server that trusts [`PROXY`].
+/// Makes the server trust [`PROXY`].
 fn trusting(builder: Builder) -> Builder {
     builder.proxy_protocol([PROXY.parse::<Network>().unwrap()])
 }
 
 fn proxy(server: SocketAddr) -> TcpStream {
     let proxy = connect_from(PROXY, server);
-    // Each write is a packet.
+    // Send each write as a packet of its own.
     proxy.set_nodelay(true).unwrap();
     proxy
 }
@@ -46,7 +46,7 @@ fn v2_header(source: SocketAddr, destination: SocketAddr) -> Vec<u8> {
     v2_header_with(source, destination, &[])
 }
 
-/// Makes a header of version 2 that has something in addition.
+/// Makes a header of version 2 with additional bytes after the addresses.
 fn v2_header_with(source: SocketAddr, destination: SocketAddr, noise: &[u8]) -> Vec<u8> {
     let command = v2::Version::Two | v2::Command::Proxy;
     let addresses = (source, destination);
@@ -58,10 +58,10 @@ fn v2_header_with(source: SocketAddr, destination: SocketAddr, noise: &[u8]) -> 
     builder.build().unwrap()
 }
 
-/// A header of version 2 for a health check.
+/// A header of version 2 with the command LOCAL, as for a health check.
 const LOCAL: &[u8] = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\0\0";
 
-/// Says who the client is and what it has connected to, then echoes.
+/// Sends the addresses of the client and of the server, then echoes.
 struct GreetingEcho;
 
 impl RequestHandler for GreetingEcho {

@@ -1,6 +1,6 @@
-//! Threads that close, abort and wake connections while clients come and go and the server stops.
+//! Threads that close, abort and wake connections while clients connect and leave and the server stops.
 //!
-//! For longer than a second: `RACE_SECONDS=30 cargo test --test it races`.
+//! To run for longer than a second: `RACE_SECONDS=30 cargo test --test it races`.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -12,7 +12,7 @@ use socketserver::{Connection, Rest, ServerHandle, Wait, from_fn};
 
 use crate::support::{TIMEOUT, TestServer, field, logged, read_to_end};
 
-/// Closes, aborts and wakes the live connections at random, until it is stopped.
+/// Closes, aborts and wakes live connections at random, until `stopped` is set.
 fn interfere(server: &ServerHandle, stopped: &AtomicBool) {
     while !stopped.load(Ordering::Relaxed) {
         for conn in server.connections() {
@@ -26,7 +26,7 @@ fn interfere(server: &ServerHandle, stopped: &AtomicBool) {
     }
 }
 
-/// A handler that waits for all there is, and then leaves an echo to the server.
+/// A handler that waits for input, wake-ups and the end, and then leaves an echo to the server.
 fn wait_then_echo(conn: &mut Connection) -> io::Result<()> {
     let mut buffer = [0; 256];
     conn.set_deadline(Instant::now() + Duration::from_millis(50));
@@ -45,7 +45,7 @@ fn wait_then_echo(conn: &mut Connection) -> io::Result<()> {
 }
 
 #[test]
-fn whatever_threads_do_to_live_connections_ends_them_and_adds_up() {
+fn closes_aborts_and_wake_ups_by_threads_end_every_connection_and_the_totals_add_up() {
     let (builder, lines) = logged();
     let given = std::env::var("RACE_SECONDS");
     let seconds = given.map_or(1, |seconds| seconds.parse().unwrap());
@@ -65,7 +65,7 @@ fn whatever_threads_do_to_live_connections_ends_them_and_adds_up() {
                 }
             });
         }
-        // How long the race goes on.
+        // This is the duration of the race, and not a wait for a condition.
         thread::sleep(Duration::from_secs(seconds));
         server.handle.shutdown();
         stopped.store(true, Ordering::Relaxed);
@@ -88,10 +88,10 @@ fn whatever_threads_do_to_live_connections_ends_them_and_adds_up() {
     assert!(totals.aborted() > 0 && totals.aborted() < totals.connections());
 }
 
-/// Sends something, and takes what comes until the connection ends.
+/// Sends something, and reads until the connection ends.
 fn visit(mut client: &TcpStream) {
     client.set_read_timeout(Some(TIMEOUT)).unwrap();
-    // It fails if the connection was aborted already.
+    // This fails if the connection has already been aborted.
     let _ = client.write_all(&[0; 200]);
     if fastrand::bool() {
         let _ = client.shutdown(Shutdown::Write);

@@ -1,4 +1,4 @@
-//! The example that speaks Redis's protocol, and the clients of Redis.
+//! The example `redis`, with the clients of Redis.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{TIMEOUT, available, connect, example, exchange, finish, read_to_end, skip};
 
-/// The example as a process, which ends with its test.
+/// The example as a process. It ends when the test ends.
 struct Redis {
     addr: SocketAddr,
     child: Child,
@@ -44,7 +44,7 @@ impl Redis {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
     }
 
-    /// Checks that the server ends, having served `connections`, and returns its standard error.
+    /// Waits until the server ends. Checks that it served `connections`, and returns its standard error.
     fn ends_after(mut self, connections: usize) -> String {
         assert!(finish(&mut self.child).success());
         let (mut stdout, mut stderr) = (String::new(), String::new());
@@ -72,13 +72,13 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        // It has ended already, unless its test failed.
+        // If the test passed, the server has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A command that is ended after a while, so that a hang is a failure.
+/// Returns a command that is killed after a while, so that a hang is a failure.
 fn patient(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("timeout");
     command.arg(TIMEOUT.as_secs().to_string()).arg(program);
@@ -90,7 +90,7 @@ fn text(output: &Output) -> String {
     String::from_utf8(both).unwrap()
 }
 
-/// A request as clients send it.
+/// Returns a request, encoded as clients encode it.
 fn request(words: &[&[u8]]) -> Vec<u8> {
     let mut request = format!("*{}\r\n", words.len()).into_bytes();
     for word in words {
@@ -146,7 +146,7 @@ fn redis_cli_gets_sets_and_counts() {
     ] {
         assert_eq!(redis.cli(args), shown, "{args:?}");
     }
-    // It asks for the protocol's version 3, is told that there is none, and goes on.
+    // With `-3`, `redis-cli` asks for version 3 of the protocol, gets an error, and goes on.
     let shown = redis.cli(&["-3", "GET", "n"]);
     assert!(shown.contains("NOPROTO") && shown.contains("42\n"));
     redis.stops_after(22);
@@ -154,7 +154,7 @@ fn redis_cli_gets_sets_and_counts() {
 
 #[test]
 fn pythons_client_pipelines_binary_values_and_counts_at_once() {
-    // Debian's package is for Debian's Python, which need not be the first in the path.
+    // Debian's package is for Debian's Python, which need not be the first in `PATH`.
     let python = "/usr/bin/python3";
     let run = |args: &[&str]| patient(python).args(args).output();
     if !run(&["-c", "import redis"]).is_ok_and(|output| output.status.success()) {
@@ -201,7 +201,7 @@ fn the_benchmark_prints_a_rate_for_each_server_and_command() {
         .unwrap();
     let table = text(&output);
     assert!(output.status.success(), "{table}");
-    // A header, a rule, and a row for each of 4 loads and 3 commands.
+    // The table has a header, a rule, and a row for each of 4 loads and 3 commands.
     assert_eq!(table.lines().count(), 2 + 4 * 3, "{table}");
     for row in table.lines().skip(2) {
         let cells: Vec<_> = row.split('|').map(str::trim).collect();
@@ -252,7 +252,7 @@ fn malformed_and_oversized_requests_get_an_error_and_the_end() {
         (&[&inline[..], b"\r\n"].concat(), "too big inline request"),
         (&too_long, "too big request"),
     ] {
-        // What follows is not looked at, and doesn't cost the client the error.
+        // The server ignores the input after the malformed request, and the client still gets the error.
         let sent = [b"*1\r\n$4\r\nPING\r\n", sent, b"PING\r\n", &too_long].concat();
         let replies = String::from_utf8(exchange(redis.addr, &sent)).unwrap();
         assert_eq!(replies, format!("+PONG\r\n-ERR Protocol error: {what}\r\n"));
@@ -268,7 +268,7 @@ fn no_reply_waits_for_the_rest_of_the_next_request() {
     let mut sent: Vec<u8> = ping[..1].into();
     client.write_all(&sent).unwrap();
     for _ in 0..100 {
-        // The rest of one request, and the beginning of the next.
+        // Each write has the rest of one request and the beginning of the next.
         sent = [&ping[1..], &ping[..1]].concat();
         client.write_all(&sent).unwrap();
         let mut reply = [0; 7];
@@ -287,7 +287,7 @@ fn replies_to_requests_that_arrive_together_leave_in_one_write() {
     }
     let redis = Redis::spawn(
         Command::new("strace")
-            // The example is this test's own child, and the tracer isn't.
+            // With `-D`, the example is a child of this test, and the tracer is not.
             .args(["-D", "-f", "-qq", "-e", "trace=sendto", "-e", "signal=none"])
             .arg(example("redis").get_program())
             .arg("127.0.0.1:0"),
@@ -325,10 +325,10 @@ fn a_full_store_refuses_more_and_serves_what_it_has() {
             false
         }
     });
-    // 64 MiB hold 67 of them.
+    // 67 of the values fit into 64 MiB.
     let stored = u32::try_from(stored.count()).unwrap();
     assert_eq!(stored, 67);
-    // A value that is replaced gives its memory back.
+    // Replacing a value frees the memory of the old value.
     assert_eq!(reply(set(0, &value)), "+OK\r\n");
     assert_eq!(reply(set(0, b"41")), "+OK\r\n");
     assert_eq!(reply(request(&[b"INCR", b"0"])), ":42\r\n");

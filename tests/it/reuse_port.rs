@@ -1,4 +1,5 @@
-//! Processes that share an address (`SO_REUSEPORT`): what each gets, and a restart that loses nobody.
+//! Processes that share an address (`SO_REUSEPORT`): which clients each gets, and a restart that loses no
+//! client.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -15,12 +16,12 @@ use crate::support::{
     read_to_end, while_clients_come,
 };
 
-/// Starts a process that shares its address, on a free port.
+/// Starts a process on a free port, which other processes may share.
 fn first(args: &[&str]) -> Daemon {
     Daemon::start(&[&["--reuse-port"], args].concat())
 }
 
-/// Starts a process that shares the address of another one.
+/// Starts a process that shares the address of `first`.
 fn second(first: &Daemon, args: &[&str]) -> Daemon {
     let addr = first.addr.to_string();
     let mut command = Daemon::command();
@@ -69,8 +70,8 @@ fn an_address_of_a_server_that_did_not_ask_for_it_is_in_use() {
     assert!(said.ends_with(&expected), "{said}");
 }
 
-/// Leaves clients in the backlog of one process, starts another one, stops the first, and returns what
-/// each of the clients gets.
+/// Leaves clients in the backlog of one process, starts another process, and stops the first. Returns what
+/// each client gets.
 fn stop_with_a_full_backlog() -> Vec<io::Result<Vec<u8>>> {
     let old = first(&["--max-connections=1"]);
     let inside = connect(old.addr);
@@ -92,13 +93,13 @@ fn stop_with_a_full_backlog() -> Vec<io::Result<Vec<u8>>> {
 }
 
 #[test]
-fn clients_in_the_backlog_are_reset_at_a_stop_or_moved_if_the_system_is_told_to() {
+fn clients_in_the_backlog_are_reset_at_a_stop_unless_tcp_migrate_req_moves_them() {
     in_own_network(|| {
         for outcome in stop_with_a_full_backlog() {
             let error = outcome.unwrap_err().kind();
             assert_eq!(error, ErrorKind::ConnectionReset);
         }
-        // It belongs to the network.
+        // The setting belongs to the network namespace.
         fs::write("/proc/sys/net/ipv4/tcp_migrate_req", "1").unwrap();
         for outcome in stop_with_a_full_backlog() {
             assert_eq!(outcome.unwrap(), b"due");
@@ -107,7 +108,7 @@ fn clients_in_the_backlog_are_reset_at_a_stop_or_moved_if_the_system_is_told_to(
 }
 
 #[test]
-fn it_has_no_effect_on_sockets_that_were_passed() {
+fn reuse_port_has_no_effect_on_sockets_that_were_passed() {
     for (asked, warns) in [("true", true), ("false", false)] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
@@ -149,11 +150,11 @@ fn if_the_new_process_stops_the_old_one_gets_clients_again() {
     assert_eq!(stop(old), 1);
 }
 
-/// For so long the old process accepts clients that came before there was a new one.
+/// The time for which the old process accepts the clients that connected before the new process listened.
 const DELAY: &str = "--shutdown-delay=200ms";
 
 #[test]
-fn a_restart_refuses_and_resets_nobody() {
+fn a_restart_refuses_and_resets_no_client() {
     let mut daemon = first(&[DELAY]);
     let addr = daemon.addr;
     while_clients_come(addr, || {

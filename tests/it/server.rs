@@ -66,7 +66,7 @@ fn accepted_connections_have_the_socket_options() {
             .write_timeout(Duration::from_secs(9))
             .keepalive(Duration::from_secs(33)),
         from_fn(move |conn| {
-            // The timeouts are set before the first call that may block.
+            // The server must have set the timeouts before the handler makes its first call that may block.
             conn.write_all(b"x")?;
             let socket = SockRef::from(conn.stream());
             let options = (
@@ -91,7 +91,7 @@ fn accepted_connections_have_the_socket_options() {
 
 #[test]
 fn buffers_of_a_set_size_bound_what_a_client_that_never_reads_makes_the_kernel_hold() {
-    // What such a client can send until nobody takes more.
+    // Returns how much such a client can send until no side accepts more.
     let held = |builder: Builder| {
         let server = TestServer::with(builder, EchoHandler::new);
         let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -117,7 +117,7 @@ fn buffers_of_a_set_size_bound_what_a_client_that_never_reads_makes_the_kernel_h
 
 #[test]
 fn a_keepalive_that_the_system_refuses_is_named_in_the_error() {
-    // Linux counts up to 32,767 s.
+    // The largest keepalive time of Linux is 32,767 s.
     let builder = || TcpServer::builder().keepalive(Duration::from_secs(40_000));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let shared = listener.try_clone().unwrap();
@@ -170,8 +170,8 @@ fn a_thousand_failed_binds_leak_no_descriptor() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap();
     let failed = |_| TcpServer::bind(addr).unwrap_err();
-    // Other tests run at the same time and hold descriptors of their own: a leak of one for each
-    // bind stands out from theirs.
+    // Other tests run at the same time and hold descriptors of their own. A leak of one descriptor for each
+    // bind would still stand out.
     let before = open_descriptors();
     (0..1024).for_each(|n| drop(failed(n)));
     assert!(open_descriptors() < before + 512);
@@ -196,7 +196,7 @@ fn a_server_restarts_on_its_port_while_old_connections_are_in_time_wait() {
     let addr = server.addr;
     let client = connect(addr);
     ping(&client, b"x");
-    // The server closes first, so that TIME_WAIT is on its side.
+    // The server closes first, so that TIME_WAIT is on the server's side.
     server.handle.shutdown();
     assert_eq!(server.join().connections(), 1);
     drop(client);
@@ -215,7 +215,7 @@ fn a_listener_made_elsewhere_is_served_and_survives_its_server() {
     assert_eq!(exchange(addr, b"first"), b"first");
     server.stop();
 
-    // Who connects between two servers waits in the backlog.
+    // A client that connects between two servers waits in the backlog.
     let waiting = connect(addr);
     let _next = TestServer::serve(TcpServer::from_listener(shared).unwrap(), EchoHandler::new);
     ping(&waiting, b"second");
@@ -249,7 +249,7 @@ fn handle_request_serves_exactly_one() {
     assert_eq!(served.peer_addr(), first.local_addr().unwrap());
     assert_eq!(served.local_addr(), Some(addr));
     assert_eq!(served.reason(), CloseReason::Eof);
-    // The second is still in the backlog, for the next call.
+    // The second client is still in the backlog, for the next call.
     second.shutdown(Shutdown::Write).unwrap();
     let served = server.handle_request(EchoHandler::new).unwrap().unwrap();
     assert_eq!(served.peer_addr(), second.local_addr().unwrap());
@@ -260,11 +260,11 @@ fn handle_request_gives_every_listener_its_turn() {
     let builder = TcpServer::builder();
     let mut listeners = builder.listen("127.0.0.1:0").unwrap();
     listeners.extend(builder.listen("127.0.0.2:0").unwrap());
-    // The clients never close.
+    // The clients never close, so don't linger.
     let builder = builder.lingering_time(Duration::ZERO);
     let mut server = builder.from_listeners(listeners).unwrap();
     let addrs = server.local_addrs().to_vec();
-    // Four of each are pending, those of the first listener before the others.
+    // Each listener has four pending clients. Those of the first listener connected first.
     let _clients: Vec<_> = (0..8).map(|n| connect(addrs[n / 4])).collect();
     let served = std::cell::RefCell::new(Vec::new());
     for _ in 0..8 {
@@ -312,7 +312,7 @@ fn a_shutdown_ends_a_handle_request_that_waits() {
     let handle = server.handle();
     thread::scope(|scope| {
         let waiting = scope.spawn(|| server.handle_request(EchoHandler::new).unwrap());
-        // Only `serve_forever` responds to a watchdog.
+        // `is_responsive` is only true while `serve_forever` runs.
         assert!(!handle.is_responsive(Duration::from_millis(50)));
         handle.shutdown();
         assert_eq!(waiting.join().unwrap(), None);

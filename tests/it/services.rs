@@ -1,4 +1,4 @@
-//! The small services beside the echo: exact, bounded, and understood by other programs.
+//! The small services beside the echo: they are exact and bounded, and other programs understand them.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -16,7 +16,7 @@ use crate::support::{
     Daemon, TestServer, Xinetd, available, connect, eventually, exchange, noise, read_to_end,
 };
 
-/// More than passes between two looks at the same clock.
+/// The most time between two readings of the same clock.
 const CLOSE: Duration = Duration::from_secs(60);
 
 fn is_now(time: SystemTime) -> bool {
@@ -26,7 +26,7 @@ fn is_now(time: SystemTime) -> bool {
     }
 }
 
-/// Reads a line in one of the two forms of the RFC.
+/// Parses a line in one of the two formats of daytime.
 fn read_form(format: &str, line: &[u8]) -> SystemTime {
     let time = DateTime::strptime(format, line).unwrap();
     TimeZone::UTC
@@ -36,7 +36,7 @@ fn read_form(format: &str, line: &[u8]) -> SystemTime {
         .unwrap()
 }
 
-/// Reads what a time server sends, in the era that began in 1900.
+/// Parses the answer of a time server, for the era that began in 1900.
 fn read_time(bytes: &[u8]) -> SystemTime {
     let seconds = u32::from_be_bytes(bytes.try_into().unwrap());
     let since_1970 = i64::from(seconds) - 2_208_988_800;
@@ -46,7 +46,7 @@ fn read_time(bytes: &[u8]) -> SystemTime {
         .unwrap()
 }
 
-/// The characters of RFC 864, for as many bytes as are asked for.
+/// Returns the first `len` bytes of the pattern in RFC 864.
 fn characters(len: usize) -> Vec<u8> {
     let printing: Vec<u8> = (b' '..=b'~').collect();
     let line = |first: usize| {
@@ -136,7 +136,7 @@ fn one_service_at_its_limit_leaves_the_others_room() {
 }
 
 #[test]
-fn what_is_no_service_is_bad_usage() {
+fn an_unknown_service_is_bad_usage() {
     for (value, cause) in [
         ("daytime", "expected NAME=ADDR"),
         ("daytime=1313", "expected HOST:PORT"),
@@ -167,9 +167,9 @@ fn a_daytime_handler_has_the_form_that_was_chosen() {
     assert!(is_now(read_form(LONG, &exchange(server.addr, b"ignored"))));
 }
 
-/// A reader sees the stop as an end of file, after a prefix of the characters.
+/// At a stop, the reader sees a prefix of the pattern, and then end of file.
 #[test]
-fn a_stop_ends_a_chargen_that_is_read_and_cuts_nothing() {
+fn a_stop_ends_a_chargen_that_is_read_without_a_loss() {
     let server = TestServer::start(ChargenHandler::new);
     let client = connect(server.addr);
     (&client).read_exact(&mut vec![0; 1_000_000]).unwrap();
@@ -207,12 +207,14 @@ fn a_chargen_goes_on_after_a_half_close_and_ends_when_the_client_goes() {
     let mut client = connect(server.addr);
     client.write_all(b"thrown away").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
-    // More than was under way before the half-close.
+    // This is more than was in flight at the half-close.
     let mut received = vec![0; 20 << 20];
     client.read_exact(&mut received).unwrap();
     assert!(received == characters(received.len()));
     drop(client);
-    eventually("its end", || server.handle.connection_count() == 0);
+    eventually("the end of the connection", || {
+        server.handle.connection_count() == 0
+    });
 }
 
 #[test]
@@ -304,7 +306,7 @@ fn python_reads_all_of_them() {
     assert_eq!(daemon.stop().code, Some(0));
 }
 
-/// What these tests expect of the services is what another implementation does.
+/// Checks that another implementation does what these tests expect of the services.
 #[test]
 fn xinetds_own_services_are_read_the_same_way() {
     if !available(&["xinetd"]) {
@@ -314,7 +316,7 @@ fn xinetds_own_services_are_read_the_same_way() {
     assert!(is_now(read_time(&exchange(time.addr, b""))));
     let discard = Xinetd::start("discard");
     assert_eq!(exchange(discard.addr, &noise(6, 1 << 20)), b"");
-    // Its characters start with another one, and have no blank among them.
+    // xinetd's pattern starts with another character, and has no blank.
     let chargen = Xinetd::start("chargen");
     let mut lines = vec![0; 10 * 74];
     connect(chargen.addr).read_exact(&mut lines).unwrap();

@@ -1,4 +1,4 @@
-//! The three steps of a shutdown, as a library user meets them.
+//! The three stages of a shutdown, as a user of the library sees them.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -35,7 +35,7 @@ fn ten_start_and_stop_cycles_serve_on_the_same_address() {
 #[test]
 fn shutdown_wakes_an_idle_listener() {
     let server = TestServer::start(EchoHandler::new);
-    // Served once, so it is in its loop.
+    // After a first client, the server is in its loop.
     exchange(server.addr, b"");
     eventually("idle", || server.handle.connection_count() == 0);
     let start = Instant::now();
@@ -47,7 +47,7 @@ fn shutdown_wakes_an_idle_listener() {
 fn shutdown_before_serving_makes_serving_return_at_once() {
     let server = TcpServer::bind("127.0.0.1:0").unwrap();
     server.handle().shutdown();
-    // In the backlog, and never accepted.
+    // This client stays in the backlog.
     let _client = connect(server.local_addr());
     let totals = server.serve_forever(EchoHandler::new).unwrap();
     assert_eq!(totals.connections(), 0);
@@ -126,12 +126,12 @@ fn new_connections_are_refused_as_soon_as_a_shutdown_begins() {
 }
 
 #[test]
-fn who_was_accepted_in_a_burst_before_the_shutdown_is_served() {
+fn clients_accepted_in_a_burst_before_the_shutdown_are_served() {
     for _ in 0..20 {
         let served = Arc::new(AtomicU64::new(0));
         let builder = TcpServer::builder().lingering_time(Duration::ZERO);
         let server = builder.bind("127.0.0.1:0").unwrap();
-        // In the backlog before it begins.
+        // These clients are in the backlog before the server begins.
         let crowd: Vec<_> = (0..50).map(|_| connect(server.local_addr())).collect();
         let count = Arc::clone(&served);
         let totals = server.serve_forever(from_fn(move |conn| {
@@ -149,7 +149,7 @@ fn who_was_accepted_in_a_burst_before_the_shutdown_is_served() {
 
 #[test]
 fn what_had_arrived_before_the_shutdown_is_echoed() {
-    // The handler waits until the shutdown has been requested, and reads only then.
+    // The handler reads only after the shutdown has been requested.
     let (release, gate) = mpsc::channel::<()>();
     let gate = std::sync::Mutex::new(gate);
     let server = TestServer::start(from_fn(move |conn| {
@@ -168,7 +168,7 @@ fn what_had_arrived_before_the_shutdown_is_echoed() {
 }
 
 #[test]
-fn a_client_that_never_pauses_gets_a_prefix_and_does_not_hold_up_the_drain() {
+fn a_client_that_never_pauses_gets_a_prefix_and_does_not_delay_the_drain() {
     for _ in 0..5 {
         let server = TestServer::with(
             TcpServer::builder().drain_timeout(TIMEOUT),
@@ -179,7 +179,7 @@ fn a_client_that_never_pauses_gets_a_prefix_and_does_not_hold_up_the_drain() {
         let flowing = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
-                // It ends when the server has closed.
+                // This ends when the server has closed.
                 let _ = (&client).write_all(&sent);
                 let _ = client.shutdown(Shutdown::Write);
             });
@@ -198,15 +198,15 @@ fn a_client_that_never_pauses_gets_a_prefix_and_does_not_hold_up_the_drain() {
             let totals = server.stop();
             assert_eq!(totals.aborted(), 0);
             let echo = reader.join().unwrap();
-            assert!(echo == sent[..echo.len()], "no prefix");
-            // All that the server says it sent has arrived: no reset overtook it.
+            assert!(echo == sent[..echo.len()], "the echo is not a prefix");
+            // All bytes that the server counts as sent have arrived, so no reset destroyed any.
             assert_eq!(echo.len() as u64, totals.bytes_out());
             assert_eq!(totals.bytes_in(), totals.bytes_out());
         });
     }
 }
 
-/// Connects with a receive buffer that keeps most of an echo in the server's kernel.
+/// Connects with a small receive buffer, which keeps most of an echo in the server's kernel.
 fn connect_with_small_buffer(addr: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -216,8 +216,8 @@ fn connect_with_small_buffer(addr: SocketAddr) -> TcpStream {
 }
 
 #[test]
-fn a_client_that_has_not_read_its_echo_yet_is_not_reset_out_of_it() {
-    // The echo is with the kernel, which can't deliver it: the client's buffer is full. To the
+fn a_client_that_has_not_read_its_echo_yet_does_not_lose_it_to_a_reset() {
+    // The server's kernel has the echo but can't deliver it, because the client's buffer is full. To the
     // server the connection looks idle. Then a late byte arrives, after the FIN.
     const LEN: usize = 1_000_000;
     let (echoed, all_echoed) = mpsc::channel();
@@ -231,7 +231,7 @@ fn a_client_that_has_not_read_its_echo_yet_is_not_reset_out_of_it() {
     client.write_all(&sent).unwrap();
     all_echoed.recv_timeout(TIMEOUT).unwrap();
     let stopping = thread::spawn(move || server.stop());
-    // Long after the server has given up waiting for more, and long before it closes.
+    // By then the server has long given up waiting for more input, but has not closed.
     thread::park_timeout(Duration::from_millis(100));
     client.write_all(b"!").unwrap();
     let mut echo = vec![0; sent.len()];
@@ -242,15 +242,15 @@ fn a_client_that_has_not_read_its_echo_yet_is_not_reset_out_of_it() {
     assert_eq!((totals.bytes_out(), totals.aborted()), (LEN as u64, 0));
 }
 
-/// Has a slow reader, who goes on sending, found by a stop with its echo in the kernel, and
-/// returns how much of it arrived and how many connections were aborted.
+/// Stops a server while its kernel holds the echo of a slow reader that goes on sending. Returns how much of
+/// the echo arrived, and how many connections were aborted.
 fn stop_beside_a_slow_reader(drain_timeout: Duration) -> (usize, u64) {
     const LEN: usize = 1_000_000;
     let (echoed, all_echoed) = mpsc::channel();
     let server = TestServer::with(
         TcpServer::builder()
             .drain_timeout(drain_timeout)
-            // Much less than the reader needs.
+            // This is much less than the reader needs.
             .lingering_time(Duration::from_millis(50)),
         from_fn(move |conn| {
             io::copy(&mut (&*conn).take(LEN as u64), &mut &*conn)?;
@@ -268,11 +268,11 @@ fn stop_beside_a_slow_reader(drain_timeout: Duration) -> (usize, u64) {
     while let Ok(n @ 1..) = client.read(&mut part) {
         echo.extend_from_slice(&part[..n]);
         let _ = client.write(b"!");
-        // A pace, not a wait for anything.
+        // This sets the pace of the reader, and is not a wait for a condition.
         thread::park_timeout(Duration::from_millis(3));
     }
     drop(client);
-    assert!(echo == sent[..echo.len()], "no prefix");
+    assert!(echo == sent[..echo.len()], "the echo is not a prefix");
     (echo.len(), stopping.join().unwrap().aborted())
 }
 
@@ -289,8 +289,8 @@ fn a_slow_reader_that_does_not_get_its_whole_echo_is_counted_as_aborted() {
 }
 
 #[test]
-fn a_reply_that_a_cut_leaves_unsent_is_counted() {
-    // The handler is done; the client does not take what it is due.
+fn a_reply_that_an_abort_leaves_unsent_is_counted() {
+    // The handler has returned, but the client does not read the reply.
     let reply = noise(12, 8 << 20);
     let server = TestServer::with(
         TcpServer::builder()
@@ -298,7 +298,7 @@ fn a_reply_that_a_cut_leaves_unsent_is_counted() {
             .lingering_time(TIMEOUT),
         from_fn(move |conn| {
             conn.stream().set_nonblocking(true)?;
-            // As much as the kernel takes.
+            // Write as much as the kernel accepts.
             let taken = conn.write(&reply)?;
             assert!(taken > 1 << 20);
             Ok(())
@@ -311,10 +311,10 @@ fn a_reply_that_a_cut_leaves_unsent_is_counted() {
 }
 
 #[test]
-fn stuck_clients_are_cut_at_the_drain_timeout() {
+fn stuck_clients_are_aborted_at_the_drain_timeout() {
     let drain = Duration::from_millis(200);
     let server = TestServer::with(TcpServer::builder().drain_timeout(drain), EchoHandler::new);
-    // It sends without reading, until the server is blocked in a write.
+    // The client sends without reading, until the server is blocked in a write.
     let mut client = connect(server.addr);
     client
         .set_write_timeout(Some(Duration::from_millis(300)))
@@ -329,7 +329,7 @@ fn stuck_clients_are_cut_at_the_drain_timeout() {
 }
 
 #[test]
-fn a_handler_that_blocks_for_ever_does_not_hold_up_the_end() {
+fn a_handler_that_blocks_for_ever_does_not_delay_the_end() {
     let (entered, inside) = mpsc::channel();
     let (release, gate) = mpsc::channel::<()>();
     let gate = std::sync::Mutex::new(gate);
@@ -356,7 +356,7 @@ fn shutdown_now_skips_the_drain() {
         TcpServer::builder().drain_timeout(TIMEOUT),
         from_fn(|conn| {
             loop {
-                // End of file does not stop it: only the abort does.
+                // This handler ignores end of file. Only the abort ends it.
                 if conn.read(&mut [0; 64])? == 0 {
                     conn.write_all(&[0; 1 << 14])?;
                 }
@@ -375,7 +375,7 @@ fn shutdown_now_skips_the_drain() {
 }
 
 #[test]
-fn a_silent_new_connection_does_not_hold_up_the_drain() {
+fn a_silent_new_connection_does_not_delay_the_drain() {
     let server = TestServer::with(
         TcpServer::builder().drain_timeout(TIMEOUT),
         EchoHandler::new,
@@ -389,8 +389,8 @@ fn a_silent_new_connection_does_not_hold_up_the_drain() {
 }
 
 #[test]
-fn a_handler_that_asks_and_returns_does_not_hold_up_the_stop() {
-    // It reads nothing, as a service that only sends does.
+fn a_handler_that_only_asks_whether_to_end_does_not_delay_the_stop() {
+    // The handler reads nothing, like a service that only sends.
     let server = TestServer::start(from_fn(|conn| {
         while !conn.is_closing() {
             conn.write_all(&[7; 100])?;
@@ -402,11 +402,11 @@ fn a_handler_that_asks_and_returns_does_not_hold_up_the_stop() {
     (&client).read_exact(&mut [0; 100]).unwrap();
     let handle = server.handle.clone();
     thread::scope(|scope| {
-        // All that comes is taken, so that it can be delivered.
+        // The client reads everything, so that the reply can be delivered.
         scope.spawn(|| io::copy(&mut &client, &mut io::sink()).unwrap());
         let start = Instant::now();
         assert_eq!(server.stop().aborted(), 0);
-        // The linger, which it must not wait for, is 2 s.
+        // The lingering time is 2 s, and the stop must not wait for it.
         assert!(start.elapsed() < Duration::from_secs(1));
     });
     assert_eq!(handle.connection_count(), 0);
@@ -432,7 +432,7 @@ fn a_linger_that_is_under_way_is_shortened_by_the_stop() {
 #[test]
 fn two_threads_of_a_handler_that_read_both_see_the_end() {
     for _ in 0..20 {
-        // The client sends on after the end.
+        // The client goes on sending after the end.
         let builder = TcpServer::builder().lingering_time(Duration::from_millis(10));
         let both_read = from_fn(|conn| {
             let conn = &*conn;
@@ -448,7 +448,7 @@ fn two_threads_of_a_handler_that_read_both_see_the_end() {
         let stopped = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
-                // Input all the time, so that both threads find some at the stop.
+                // Send all the time, so that both threads find input at the stop.
                 while !stopped.load(Ordering::Relaxed) {
                     let _ = (&client).write(b"x");
                 }

@@ -1,5 +1,5 @@
-//! `--shutdown-delay`: after SIGTERM the daemon goes on to accept until a time is over, or another
-//! signal comes.
+//! `--shutdown-delay`: after SIGTERM, the daemon accepts clients until the delay is over, or until another
+//! signal.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ fn until_the_delay_is_over_new_clients_are_served() {
     );
 }
 
-/// Returns the status of a response to `GET /ready`.
+/// Returns the status of the response to `GET /ready`.
 fn ready(addr: SocketAddr) -> String {
     let request = b"GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let response = String::from_utf8(exchange(addr, request)).unwrap();
@@ -51,7 +51,7 @@ fn a_load_balancer_sees_the_stop_before_clients_are_refused() {
 #[test]
 fn a_second_signal_ends_the_delay_and_a_third_the_drain() {
     let daemon = Daemon::start(&["--shutdown-delay=1h", "--drain-timeout=1h"]);
-    // The rest of its echo is never taken, so that draining takes long.
+    // This client never reads the rest of its echo, so draining takes long.
     let stalled = connect(daemon.addr);
     let filled = crate::support::noise(1, 64 << 20);
     std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! Ctrl-C: real signals to the real daemon, in every state it can be in.
+//! Signals to a real daemon, in every state that it can be in.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -42,7 +42,7 @@ fn under_load_every_client_gets_an_exact_prefix() {
                 let client = connect(addr);
                 let mut echoed = 0;
                 let mut echo = vec![0; sent.len()];
-                // Message after message, until the daemon ends.
+                // Send message after message until the daemon ends.
                 loop {
                     for message in sent.chunks(1000) {
                         if (&client).write_all(message).is_err() {
@@ -74,7 +74,7 @@ fn under_load_every_client_gets_an_exact_prefix() {
 }
 
 #[test]
-fn a_second_signal_cuts_stuck_clients_and_the_exit_code_says_so() {
+fn a_second_signal_aborts_stuck_clients_and_the_exit_code_says_so() {
     let daemon = Daemon::start(&["--drain-timeout", "1h"]);
     let _stuck = stuck_client(&daemon);
     daemon.signal(Signal::INT);
@@ -87,7 +87,7 @@ fn a_second_signal_cuts_stuck_clients_and_the_exit_code_says_so() {
 }
 
 #[test]
-fn stuck_clients_are_cut_at_the_drain_timeout_and_the_exit_code_says_so() {
+fn stuck_clients_are_aborted_at_the_drain_timeout_and_the_exit_code_says_so() {
     let daemon = Daemon::start(&["--drain-timeout", "300ms"]);
     let _stuck = stuck_client(&daemon);
     let start = Instant::now();
@@ -102,7 +102,7 @@ fn stuck_clients_are_cut_at_the_drain_timeout_and_the_exit_code_says_so() {
     );
 }
 
-/// A client that sends and doesn't read, until the daemon is blocked in a write to it.
+/// Returns a client that sends and does not read, until the daemon is blocked in a write to it.
 fn stuck_client(daemon: &Daemon) -> TcpStream {
     let mut client = connect(daemon.addr);
     client
@@ -115,7 +115,7 @@ fn stuck_client(daemon: &Daemon) -> TcpStream {
 
 #[test]
 fn a_signal_before_it_listens_ends_it_cleanly() {
-    // From the moment it catches signals, at whatever point of its start that finds it.
+    // The daemon must end cleanly at any point of its start, as soon as it catches signals.
     for _ in 0..30 {
         let mut child = Daemon::command()
             .args(["--listen", "127.0.0.1:0"])
@@ -168,7 +168,7 @@ fn a_background_job_of_a_script_stops_at_sigint() {
 }
 
 #[test]
-fn a_log_file_at_its_limit_ends_nothing() {
+fn a_log_file_at_its_limit_does_not_stop_the_daemon() {
     if !available(&["prlimit"]) {
         return;
     }
@@ -185,7 +185,7 @@ fn a_log_file_at_its_limit_ends_nothing() {
     let mut stdout = child.stdout.take().unwrap();
     stdout.read_to_string(&mut printed).unwrap();
     let addr = printed.trim().parse().unwrap();
-    // "listening on" is cut short by the limit, and the next write is beyond it.
+    // The limit cuts the line "listening on" short, and the next write would exceed it.
     eventually("a full log", || path.metadata().unwrap().len() == 10);
     for _ in 0..10 {
         assert_eq!(exchange(addr, b"hello"), b"hello");
@@ -196,7 +196,7 @@ fn a_log_file_at_its_limit_ends_nothing() {
 }
 
 #[test]
-fn without_a_thread_for_signals_it_says_why() {
+fn without_a_thread_for_signals_the_daemon_says_why() {
     if !available(&["prlimit", "setpriv"]) {
         return;
     }
@@ -204,7 +204,7 @@ fn without_a_thread_for_signals_it_says_why() {
         skip("it takes root to become a user without other threads");
         return;
     }
-    // The limit holds for an ordinary user only, who may not reach the folder of the build.
+    // The limit does not apply to root. Another user may not have access to the folder of the build.
     let copy = std::env::temp_dir().join(format!("echod-nproc-{}", std::process::id()));
     std::fs::copy(env!("CARGO_BIN_EXE_echod"), &copy).unwrap();
     let output = Command::new("setpriv")
@@ -221,7 +221,7 @@ fn without_a_thread_for_signals_it_says_why() {
     );
 }
 
-/// Whether bit 2 of the mask of caught signals is set (`SigCgt`, `proc(5)`).
+/// Returns whether bit 2 of the mask of caught signals is set (`SigCgt`, `proc(5)`).
 fn catches_sigint(pid: u32) -> bool {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
@@ -230,7 +230,7 @@ fn catches_sigint(pid: u32) -> bool {
 
 #[test]
 fn a_daemon_that_is_stopped_and_continued_goes_on() {
-    // With a timeout set, SIGCONT interrupts a blocked read.
+    // If a read has a timeout, SIGCONT interrupts it.
     let daemon = Daemon::start(&["--idle-timeout", "1h", "--write-timeout", "1h"]);
     let client = connect(daemon.addr);
     ping(&client, b"before");
@@ -253,8 +253,8 @@ fn an_idle_daemon_makes_no_system_call() {
     let client = connect(daemon.addr);
     ping(&client, b"x");
     let pid = daemon.pid().as_raw_nonzero().to_string();
-    // A connection that has just fallen silent looks once more.
-    eventually("rest", || {
+    // A connection that has just become silent is checked once more.
+    eventually("an idle daemon", || {
         let before = switches(&pid);
         thread::park_timeout(Duration::from_millis(100));
         switches(&pid) == before
@@ -269,17 +269,17 @@ fn an_idle_daemon_makes_no_system_call() {
     let n = stderr.read(&mut attached).unwrap();
     let attached = String::from_utf8_lossy(&attached[..n]).into_owned();
     assert!(attached.contains("attached"), "{attached}");
-    // Nothing is sent here: this is the time in which nothing happens.
+    // The test sends nothing during this time, in which the daemon must make no system call.
     let (_open, silence) = mpsc::channel::<()>();
     let _ = silence.recv_timeout(Duration::from_secs(5));
     kill_process(Pid::from_child(&strace), Signal::INT).unwrap();
     let mut report = String::new();
     stderr.read_to_string(&mut report).unwrap();
     finish(&mut strace);
-    // With a call counted there would be a table, and its line of totals.
+    // If `strace` had counted a call, it would print a table with a line of totals.
     assert!(!report.contains("total"), "{report}");
 
-    // It was attached to something that works.
+    // The daemon that `strace` was attached to still works.
     ping(&client, b"y");
     assert_eq!(daemon.stop().code, Some(0));
 }
@@ -289,12 +289,12 @@ fn a_stop_is_not_missed_while_the_loop_looks_for_more_clients() {
     if !available(&["strace"]) {
         return;
     }
-    // Each of its polls begins late, so that the stop comes between the loop's look at what it is to
-    // do and the poll that takes back the wake-up.
+    // Delay each poll, so that the stop comes between the loop's check for a stop and the poll that the
+    // wake-up must end.
     let late = ["-e", "inject=poll,ppoll:delay_enter=300000"];
     let daemon = Daemon::spawn(
         Command::new("strace")
-            // The daemon is this test's own child, and the tracer isn't.
+            // With `-D`, the daemon is a child of this test, and the tracer is not.
             .args(["-D", "-f", "--seccomp-bpf", "-o", "/dev/null"])
             .args(["-e", "trace=poll,ppoll"])
             .args(late)
@@ -302,7 +302,7 @@ fn a_stop_is_not_missed_while_the_loop_looks_for_more_clients() {
             .args(["--listen", "127.0.0.1:0"]),
     );
     let client = connect(daemon.addr);
-    // Now that this one is served, the loop looks for more.
+    // After this client is served, the loop checks for more clients.
     ping(&client, b"x");
     let pid = daemon.pid().as_raw_nonzero();
     let stat = format!("/proc/{pid}/task/{pid}/stat");
@@ -314,7 +314,7 @@ fn a_stop_is_not_missed_while_the_loop_looks_for_more_clients() {
     assert_eq!(read_to_end(&client).unwrap(), b"");
 }
 
-/// How often the threads of a process have gone to sleep so far (`proc(5)`).
+/// Returns how often the threads of a process have gone to sleep so far (`proc(5)`).
 fn switches(pid: &str) -> u64 {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     let of_task = |task: std::io::Result<std::fs::DirEntry>| -> u64 {

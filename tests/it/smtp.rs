@@ -1,4 +1,4 @@
-//! The example that receives mail, with Python's `smtplib`, with curl, and by hand.
+//! The example `smtp`, with Python's `smtplib`, with curl, and by hand.
 
 use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Write};
@@ -11,7 +11,7 @@ use socket2::SockRef;
 
 use crate::support::{Session, available, connect, eventually, exchange, serving};
 
-/// The largest mail that the example takes, in bytes.
+/// The largest mail that the example accepts, in bytes.
 const LARGEST: usize = 1 << 20;
 
 fn start() -> (Session, SocketAddr) {
@@ -29,7 +29,7 @@ fn printed(server: Session) -> String {
     String::from_utf8(ended.stdout).unwrap()
 }
 
-/// A client that speaks the protocol by hand.
+/// A client that sends commands by hand.
 struct Client(BufReader<TcpStream>);
 
 impl Client {
@@ -40,7 +40,7 @@ impl Client {
         client
     }
 
-    /// A client that may send a mail now.
+    /// Returns a client that has sent DATA and may now send a mail.
     fn in_data(addr: SocketAddr) -> Self {
         let mut client = Self::greeted(addr);
         client.gets("MAIL FROM:<ann@here>", "250 ");
@@ -74,7 +74,7 @@ impl Client {
     }
 }
 
-/// Sends one mail, as it is. Returns what the server has printed of it.
+/// Sends one mail unchanged. Returns what the server has printed of it.
 fn deliver(mail: &[u8]) -> String {
     let (server, addr) = start();
     let mut client = Client::in_data(addr);
@@ -218,7 +218,7 @@ fn dots_and_lines_of_any_length_arrive_as_they_were_meant() {
         ("..", "."),
         ("...\r\n..x\r\n", "..\n.x\n"),
         (".x", "x"),
-        // Only CR LF ends a line, so none of these dots ends the mail, or loses anything.
+        // Only CR LF ends a line, so none of these dots ends the mail or is removed.
         ("a\n.\nb", "a\n.\nb"),
         ("a\n..\nb", "a\n..\nb"),
         ("a\n.\r\nb", "a\n.\nb"),
@@ -227,7 +227,7 @@ fn dots_and_lines_of_any_length_arrive_as_they_were_meant() {
     ] {
         assert_eq!(deliver(sent.as_bytes()), meant, "{sent:?}");
     }
-    // The server reads lines in parts of 1000 bytes. None of their borders is the begin of a line.
+    // The server reads lines in parts of 1000 bytes. A part that begins with a dot need not begin a line.
     let (mut sent, mut meant) = (Vec::new(), Vec::new());
     for length in (990..1010).chain(1990..2010) {
         let line = "x".repeat(length);
@@ -259,7 +259,7 @@ fn a_line_without_end_is_refused_and_takes_no_memory() {
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let peak: usize = peak.unwrap().trim_end_matches("kB").trim().parse().unwrap();
     assert!(peak < 16 << 10, "{peak} kB");
-    // The next mail is not too large.
+    // The next mail is not too large, so the server accepts it.
     client.gets("MAIL FROM:<ann@here>", "250 ");
     client.gets("RCPT TO:<bob@there>", "250 ");
     client.gets("DATA", "354 ");
@@ -270,7 +270,7 @@ fn a_line_without_end_is_refused_and_takes_no_memory() {
 }
 
 #[test]
-fn bytes_that_are_no_text_are_no_command_and_change_nothing() {
+fn binary_bytes_are_rejected_as_commands_and_change_nothing() {
     let (server, addr) = start();
     let mut client = Client::greeted(addr);
     for line in [
@@ -282,7 +282,7 @@ fn bytes_that_are_no_text_are_no_command_and_change_nothing() {
         client.sends([line, b"\r\n"].concat());
         client.expects("500 ");
     }
-    // An address in Latin-1 is taken.
+    // The server accepts an address in Latin-1.
     client.sends(b"MAIL FROM:<andr\xe9@here>\r\n");
     client.expects("250 ");
     client.gets("RCPT TO:<\x1b[2J>", "250 ");
@@ -316,7 +316,7 @@ fn a_client_that_goes_away_in_the_midst_of_a_mail_has_sent_none() {
 }
 
 #[test]
-fn a_greeting_that_drips_is_cut_at_its_deadline() {
+fn a_greeting_that_drips_is_ended_at_its_deadline() {
     let (server, addr) = start();
     let start = Instant::now();
     let mut client = Client(BufReader::new(connect(addr)));
@@ -326,7 +326,7 @@ fn a_greeting_that_drips_is_cut_at_its_deadline() {
         .set_read_timeout(Some(Duration::from_millis(200)))
         .unwrap();
     let reply = loop {
-        // A NOOP, byte by byte, is none that the client must say.
+        // A NOOP, sent byte by byte, is not the HELO that the deadline demands.
         client.sends("N");
         let mut line = String::new();
         match client.0.read_line(&mut line) {
@@ -338,7 +338,7 @@ fn a_greeting_that_drips_is_cut_at_its_deadline() {
     assert_eq!(reply.unwrap(), "421 localhost has waited too long\r\n");
     let taken = start.elapsed();
     assert!(taken >= Duration::from_secs(10), "{taken:?}");
-    // A client that has said its HELO in time has more.
+    // A client that has sent its HELO in time has a later deadline.
     eventually("the reason", || {
         server.stderr.text().contains("reason=deadline")
     });
@@ -346,7 +346,7 @@ fn a_greeting_that_drips_is_cut_at_its_deadline() {
 }
 
 #[test]
-fn at_a_stop_every_client_is_told_to_try_again() {
+fn at_a_stop_every_client_gets_the_reply_to_try_again() {
     let (server, addr) = start();
     let mut clients = [
         Client(BufReader::new(connect(addr))),

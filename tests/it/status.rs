@@ -1,4 +1,4 @@
-//! What a server says of itself, while it works.
+//! The status that a running server reports.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -54,7 +54,7 @@ fn a_connection_whose_peer_has_not_closed_is_closing() {
     let builder = TcpServer::builder().lingering_time(TIMEOUT);
     let server = TestServer::with(builder, from_fn(|_: &mut Connection| Ok(())));
     let mut client = connect(server.addr);
-    // The FIN is out, and the client's own is not.
+    // The server has sent its FIN, but the client has not.
     assert_eq!(client.read(&mut [0]).unwrap(), 0);
     let handle = handle_of(&server.handle, &client);
     eventually("the close", || handle.stage() == Stage::Closing);
@@ -118,11 +118,11 @@ fn bytes_count_while_their_connection_lives() {
     let client = connect(server.addr);
     ping(&client, &[1; 500]);
     assert_eq!(server.handle.status().totals().bytes_in(), 500);
-    // They are counted after they were sent.
+    // The server counts bytes after it has sent them.
     eventually("the echo in the count", || {
         server.handle.status().totals().bytes_out() == 500
     });
-    // The totals are of what has ended.
+    // The totals only count connections that have ended.
     assert_eq!(server.handle.totals().bytes_in(), 0);
     assert_eq!(exchange(server.addr, &[2; 500]), [2; 500]);
     eventually("the end of one", || {
@@ -132,7 +132,7 @@ fn bytes_count_while_their_connection_lives() {
 }
 
 #[test]
-fn rejected_connections_are_told_apart_by_the_limit() {
+fn rejected_connections_are_counted_by_the_limit() {
     let builder = TcpServer::builder()
         .max_connections(2)
         .max_per_source(1)
@@ -164,9 +164,9 @@ fn threads_are_those_of_handlers_and_reactors_start_when_needed() {
     assert_eq!((status.threads(), status.reactors()), (0, 0));
     let clients: Vec<_> = (0..10).map(|_| connect(server.addr)).collect();
     clients.iter().for_each(|client| ping(client, b"x"));
-    // One for each, and one that leads.
+    // There is a thread for each connection, and one that leads.
     eventually("their threads", || server.handle.status().threads() == 11);
-    // The end of a reply is delivered without a thread.
+    // The reactor delivers the end of a reply, without a thread.
     for mut client in &clients {
         client.write_all(b"y").unwrap();
     }

@@ -1,4 +1,4 @@
-//! Who is connected: told by the service `systat`, and to the log at SIGUSR1.
+//! The list of connections: from the service `systat`, and in the log at SIGUSR1.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
@@ -8,15 +8,15 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Daemon, available, connect, eventually, exchange, field, finish, ping};
 
-/// Starts a daemon with systat, and returns its address.
+/// Starts a daemon with systat, and returns the address of systat.
 fn with_systat(args: &[&str]) -> (Daemon, SocketAddr) {
     let daemon = Daemon::start(&[&["--service=systat=127.0.0.1:0"], args].concat());
     let addr = *daemon.addrs.last().unwrap();
     (daemon, addr)
 }
 
-/// Connects to the echo, which each connection has sent and received this much over, and waits until all
-/// are without a thread.
+/// Opens `count` connections to the echo, exchanges this many bytes on each, and waits until none needs a
+/// thread.
 fn fill(addr: SocketAddr, count: usize, bytes: usize) -> Vec<TcpStream> {
     let message = vec![b'x'; bytes];
     let clients: Vec<_> = (0..count).map(|_| connect(addr)).collect();
@@ -24,7 +24,7 @@ fn fill(addr: SocketAddr, count: usize, bytes: usize) -> Vec<TcpStream> {
     clients
 }
 
-/// Returns the list as `nc` gets it: it ends because the daemon sends a FIN.
+/// Returns the list by `nc`, which ends because the daemon sends a FIN.
 fn netcat(addr: SocketAddr) -> String {
     let output = Command::new("nc.openbsd")
         .args(["-w", "30", &addr.ip().to_string(), &addr.port().to_string()])
@@ -35,7 +35,7 @@ fn netcat(addr: SocketAddr) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Returns a table's rows, without its first, after a check that each column begins or ends where its
+/// Returns the rows of a table without the header, after a check that each column begins or ends where its
 /// title does.
 fn rows(table: &str) -> Vec<Vec<&str>> {
     assert!(table.ends_with("\r\n"));
@@ -74,25 +74,25 @@ fn a_thousand_connections_in_the_reactor_are_listed_for_netcat() {
     let mut table = String::new();
     eventually("all in the reactor", || {
         table = netcat(addr);
-        // What was sent is counted afterwards.
+        // The daemon counts bytes after it has sent them.
         let is_carried = |row: &&Vec<&str>| row[4..] == ["10", "10", "reactor"];
         rows(&table).iter().filter(is_carried).count() == 1000
     });
     let listed = rows(&table);
-    // The oldest first.
+    // The oldest connection comes first.
     let peers = clients.iter().map(|client| client.local_addr().unwrap());
     let local = daemon.addr.to_string();
     for (row, peer) in listed.iter().zip(peers) {
         assert_eq!(row[..3], ["echo", &peer.to_string(), &local]);
         assert!(row[3].ends_with('s'), "an age: {row:?}");
     }
-    // That of netcat itself is the last.
+    // The last row is netcat's own connection.
     let last = listed.last().unwrap();
     assert_eq!((last[0], last[6]), ("systat", "handler"));
     let echoes = |table: &str| rows(table).iter().filter(|row| row[0] == "echo").count();
     assert_eq!(echoes(&table), 1000);
 
-    // More are counted.
+    // Beyond 1000, connections are only counted.
     clients.extend(fill(daemon.addr, 25, 10));
     let table = netcat(addr);
     assert!(
@@ -100,7 +100,7 @@ fn a_thousand_connections_in_the_reactor_are_listed_for_netcat() {
         "{table}"
     );
     assert_eq!(echoes(&table), 1000);
-    // What a client sends is dropped (RFC 866).
+    // The daemon discards what a client of systat sends (RFC 866).
     let table = String::from_utf8(exchange(addr, &vec![b'x'; 100_000])).unwrap();
     assert_eq!(echoes(&table), 1000);
 }
@@ -126,7 +126,7 @@ fn lists_do_not_tear_while_connections_come_and_go() {
     assert_eq!(daemon.stop().code, Some(0));
 }
 
-/// The lines of a report in the log, without the first.
+/// Returns the lines of a report in the log, without the first.
 fn reported(log: &str) -> Vec<&str> {
     let lines = log.lines();
     lines.filter(|line| line.contains(" state=")).collect()
@@ -156,7 +156,7 @@ fn sigusr1_logs_them_once_and_bounded() {
         assert_eq!(field(line, "local"), Some(&*daemon.addr.to_string()));
         assert_eq!(field(line, "bytes_in"), Some("5"));
     }
-    // It stops nothing, and works again.
+    // The signal stops nothing, and it works again.
     clients.iter().for_each(|client| ping(client, b"on"));
     drop(clients);
     drop(endless);
@@ -218,7 +218,7 @@ fn sigusr1_during_the_start_ends_nothing() {
 }
 
 #[test]
-fn many_reports_at_once_are_no_flood() {
+fn many_reports_at_once_do_not_flood_the_log() {
     let daemon = Daemon::start(&[]);
     let client = fill(daemon.addr, 1, 5);
     for _ in 0..10_000 {

@@ -1,4 +1,4 @@
-//! The times a connection has: to send, to read, and to live.
+//! The time limits of a connection: to send, to read, and to live.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -43,7 +43,7 @@ fn a_client_that_reads_nothing_ends_after_the_write_timeout() {
     stalled
         .set_write_timeout(Some(Duration::from_millis(100)))
         .unwrap();
-    // Until the kernel's buffers on both sides are full.
+    // Send until the buffers of both kernels are full.
     let block = noise(4, 1 << 20);
     while stalled.write(&block).is_ok_and(|n| n > 0) && !daemon.log().contains("stalled") {
         ping(&neighbour, b"unhurt");
@@ -66,8 +66,8 @@ fn a_slow_reader_is_not_taken_for_a_stalled_one() {
             (&client).write_all(&sent).unwrap();
             client.shutdown(Shutdown::Write).unwrap();
         });
-        // Some 1 MB in the timeout: less than a third of a send buffer of 4 MB, more than the
-        // sixteenth of a receive buffer of 6 MB from which on a full window opens again.
+        // The client reads about 1 MB in each timeout. That is less than a third of a send buffer of 4 MB,
+        // but more than a sixteenth of a receive buffer of 6 MB, at which the kernel reopens a full window.
         let (_open, pause) = mpsc::channel::<()>();
         let mut received = vec![0; 2 << 20];
         for part in received.chunks_mut(128 << 10) {
@@ -87,7 +87,8 @@ fn a_connection_ends_with_its_lifetime_however_busy_it_is() {
     let silent = connect(daemon.addr);
     let mut busy = connect(daemon.addr);
     let mut rounds = 0;
-    // It ends between two messages, or in the middle of one; what came back is what was sent.
+    // The connection ends between two messages, or within one. All bytes that came back must be those that
+    // were sent.
     let ended = loop {
         let message = noise(rounds, 1000);
         let mut echo = Vec::new();
@@ -127,7 +128,7 @@ fn a_stream_that_outlives_its_lifetime_is_echoed_up_to_its_end() {
         let sent = noise(seed, 64 << 20);
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                // It ends when the server has closed.
+                // This ends when the server has closed.
                 while (&client).write_all(&sent).is_ok() {}
             });
             let mut echo = Vec::new();
@@ -137,10 +138,13 @@ fn a_stream_that_outlives_its_lifetime_is_echoed_up_to_its_end() {
             }
             let _ = client.shutdown(Shutdown::Both);
             for (received, sent) in echo.chunks(sent.len()).zip(std::iter::repeat(&sent)) {
-                assert!(received == &sent[..received.len()], "no prefix");
+                assert!(
+                    received == &sent[..received.len()],
+                    "the echo is not a prefix"
+                );
             }
             let totals = server.stop();
-            // All that the server says it sent has arrived: no reset overtook it.
+            // All bytes that the server counts as sent have arrived, so no reset destroyed any.
             assert_eq!(echo.len() as u64, totals.bytes_out());
             assert_eq!(totals.bytes_in(), totals.bytes_out());
         });
@@ -162,14 +166,16 @@ fn a_stalled_write_fails_after_the_lifetime_and_the_linger() {
     let start = Instant::now();
     let _stalled = connect(server.addr);
     eventually("the connection", || server.handle.connection_count() == 1);
-    eventually("its end", || server.handle.connection_count() == 0);
-    // The write is tried again every second, and does not wait for the next try.
+    eventually("the end of the connection", || {
+        server.handle.connection_count() == 0
+    });
+    // The server retries the write every second, but must not wait for the next try.
     assert!(start.elapsed() < Duration::from_millis(800));
     assert_eq!(server.stop().aborted(), 0);
 }
 
 #[test]
-fn a_peer_that_takes_nothing_holds_its_slot_for_the_lifetime_and_one_linger() {
+fn a_peer_that_reads_nothing_holds_its_slot_for_the_lifetime_and_one_linger() {
     let server = TestServer::with(
         TcpServer::builder()
             .max_lifetime(Duration::from_millis(300))
@@ -180,8 +186,8 @@ fn a_peer_that_takes_nothing_holds_its_slot_for_the_lifetime_and_one_linger() {
     let client = connect(server.addr);
     client.set_nonblocking(true).unwrap();
     let block = noise(3, 1 << 20);
-    eventually("its end", || {
-        // It never reads.
+    eventually("the end of the connection", || {
+        // The client sends and never reads.
         let _ = (&client).write(&block);
         server.handle.totals().bytes_out() > 0
     });
@@ -204,7 +210,7 @@ fn a_handler_that_only_writes_ends_with_its_lifetime_and_the_linger() {
     );
     let start = Instant::now();
     let mut client = connect(server.addr);
-    // It takes all there is, so no write is ever blocked for long.
+    // The client reads everything, so no write is blocked for long.
     std::io::copy(&mut client, &mut std::io::sink()).unwrap();
     assert!(start.elapsed() >= Duration::from_millis(200));
     assert_eq!(server.stop().connections(), 1);

@@ -1,4 +1,4 @@
-//! The example that speaks TLS, with the clients that people have.
+//! The example `tls`, with common TLS clients.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::support::{Session, available, connect, drip, serving};
 
-/// Starts the example. Returns it, its address, and the file that has its certificate.
+/// Starts the example. Returns the process, its address, and the file with its certificate.
 fn start() -> (Session, SocketAddr, String) {
     let (server, addr) = serving("tls", &["127.0.0.1:0"]);
     server.stdout.wait_for("-----END CERTIFICATE-----\n");
@@ -32,7 +32,7 @@ fn openssl(addr: SocketAddr, cert: &str) -> Session {
     Session::start(command.args(["-verify_hostname", "localhost", "-connect", &addr]))
 }
 
-/// Runs a script with `tls`, a connection made by Python's `ssl` with the given version of TLS.
+/// Runs a Python script with `tls`, a connection of Python's `ssl` with the given version of TLS.
 fn python(addr: SocketAddr, cert: &str, version: &str, script: &str) -> Session {
     let connect = format!(
         "\
@@ -64,7 +64,7 @@ fn openssl_gets_its_echo_and_at_a_stop_the_end_of_the_session() {
     client.types("hello\n");
     client.stdout.wait_for("hello\n");
     server.signal(Signal::TERM);
-    // Without the alert `close_notify` it complains of an "unexpected eof", and exits with 1.
+    // Without the alert `close_notify`, `openssl` would report an "unexpected eof" and exit with 1.
     let ended = client.ends();
     assert!(!ended.stderr.contains("unexpected eof"), "{}", ended.stderr);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -111,7 +111,7 @@ fn five_megabytes_each_way_at_the_same_time_arrive_intact() {
         return;
     }
     let (server, addr, cert) = start();
-    // asyncio, because the sessions of Python's `ssl` are for one thread at a time.
+    // The script uses asyncio, because a session of Python's `ssl` is for one thread at a time.
     let script = format!(
         "\
 import asyncio, os, ssl
@@ -173,7 +173,7 @@ fn a_dripping_handshake_ends_at_its_deadline_and_a_completed_one_does_not() {
     let expected = Duration::from_secs(5)..Duration::from_secs(15);
     assert!(expected.contains(&took), "{took:?}");
     server.stderr.wait_for("reason=deadline");
-    // This handshake is longer ago than the limit.
+    // This client's handshake ended longer ago than the limit, and the connection is still open.
     client.types("still here\n");
     client.stdout.wait_for("still here\n");
     client.gets(Signal::KILL);
@@ -187,7 +187,7 @@ fn what_is_not_tls_gets_an_alert_and_its_end() {
     client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     let mut reply = Vec::new();
     client.read_to_end(&mut reply).unwrap();
-    // An alert, of TLS's version, with two bytes: fatal.
+    // The reply is a TLS alert with two bytes, of the level fatal.
     assert_eq!(reply[..1], [0x15]);
     assert_eq!(reply[5], 2);
     server.stderr.wait_for("reason=error");

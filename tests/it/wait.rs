@@ -1,4 +1,4 @@
-//! Waiting for a client, for other threads, for the end and for a time, all at once.
+//! `Connection::wait`: for a client, for other threads, for the end and for a time, all at once.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind, Read, Write};
@@ -14,7 +14,7 @@ use crate::support::{TIMEOUT, TestServer, connect, eventually, logged};
 
 const IDLE: Duration = Duration::from_millis(200);
 
-/// A server whose handler waits again and again, and tells what ends each wait.
+/// A server whose handler waits again and again, and reports what ended each wait.
 struct Waiter {
     server: TestServer,
     client: TcpStream,
@@ -72,7 +72,7 @@ fn input_and_wake_ups_each_end_a_wait_and_so_does_the_end() {
     waiter.handle.close();
     assert_eq!(waiter.next(), Wait::Closing);
     assert_eq!(lines.reason(&waiter.client), "closed");
-    // The connection is gone.
+    // The connection has ended, and a wake-up must do nothing.
     waiter.handle.wake();
     assert_eq!(waiter.server.stop().aborted(), 0);
 
@@ -108,7 +108,7 @@ fn an_end_of_file_and_a_reset_are_input() {
     assert_eq!(waiter.next(), Wait::Input);
 }
 
-/// Serves one silent client by `handle`, and fails if that panics.
+/// Serves one silent client by `handle`, and fails if `handle` panics.
 fn with_silent_client(builder: Builder, handle: impl Fn(&mut Connection)) {
     let mut server = builder.bind("127.0.0.1:0").unwrap();
     let _client = connect(server.local_addr());
@@ -144,7 +144,7 @@ fn a_wait_takes_its_time_and_no_longer() {
         assert_eq!(conn.wait(IDLE).unwrap(), Wait::TimedOut);
         assert!(start.elapsed() >= IDLE);
         assert!(start.elapsed() < TIMEOUT / 2);
-        // Longer than any clock can tell.
+        // This time is longer than any clock can represent.
         conn.handle().wake();
         assert_eq!(conn.wait(Duration::MAX).unwrap(), Wait::Woken);
     });
@@ -158,7 +158,7 @@ fn the_idle_timeout_counts_from_the_last_input_whatever_wakes_the_wait() {
             let (start, handle) = (Instant::now(), conn.handle());
             let error = loop {
                 if timeout.is_none() {
-                    // A wake-up is always pending.
+                    // Without a timeout, always have a wake-up pending.
                     handle.wake();
                 }
                 match conn.wait(timeout) {
@@ -176,12 +176,12 @@ fn the_idle_timeout_counts_from_the_last_input_whatever_wakes_the_wait() {
 fn neither_input_nor_wake_ups_starve_where_both_keep_coming() {
     let (sender, turns) = mpsc::channel();
     let server = TestServer::start(from_fn(move |conn| {
-        // From here on there is input.
+        // From here on, there is always input.
         assert_eq!(conn.wait(TIMEOUT)?, Wait::Input);
         let handle = conn.handle();
         let turns: io::Result<Vec<_>> = (0..200)
             .map(|_| {
-                // From here on there is a wake-up, too.
+                // From here on, there is always a wake-up, too.
                 handle.wake();
                 let event = conn.wait(TIMEOUT)?;
                 if event == Wait::Input {
@@ -194,7 +194,7 @@ fn neither_input_nor_wake_ups_starve_where_both_keep_coming() {
         Ok(())
     }));
     let client = connect(server.addr);
-    // One segment, so that all of it is there when a part is.
+    // Send one segment, so that all bytes have arrived when the first has.
     (&client).write_all(&[0; 200]).unwrap();
     let turns = turns.recv_timeout(TIMEOUT).unwrap();
     assert_eq!(turns, [Wait::Woken, Wait::Input].repeat(100));
@@ -236,7 +236,7 @@ fn each_wake_up_wakes_one_of_two_threads_and_a_close_both() {
     handle.close();
     let ends = ends.recv_timeout(TIMEOUT).unwrap();
     assert!(ends.into_iter().all(|end| end.unwrap() == Wait::Closing));
-    // One wake-up never wakes both.
+    // One wake-up never wakes both threads.
     assert_eq!(woken.load(Ordering::Relaxed), WAKE_UPS);
 }
 

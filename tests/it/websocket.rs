@@ -1,4 +1,4 @@
-//! The example that speaks WebSocket, with Python's `websockets`, tungstenite's client, and by hand.
+//! The example `websocket`, with Python's `websockets`, tungstenite's client, and by hand.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -12,7 +12,7 @@ use tungstenite::{Error, Message};
 
 use crate::support::{Session, connect, drip, noise, serving, skip};
 
-/// An interpreter with the package `websockets`, which Debian has for its own.
+/// Returns a Python with the package `websockets`. Debian's package is for Debian's Python.
 fn python() -> Option<Command> {
     let interpreters = ["python3", "/usr/bin/python3"].into_iter();
     let found = interpreters.map(Command::new).find_map(|mut python| {
@@ -22,12 +22,12 @@ fn python() -> Option<Command> {
             .then(|| Command::new(python.get_program()))
     });
     if found.is_none() {
-        skip("for want of Python's websockets");
+        skip("no websockets in Debian's Python (python3-websockets)");
     }
     found
 }
 
-/// Runs a script with `ws`, a connection that sends no pings of its own.
+/// Runs a Python script with `ws`, a connection that sends no pings of its own.
 fn run_python(mut python: Command, addr: SocketAddr, script: &str) -> Session {
     let script = script.replace('\n', "\n        ");
     let script = format!(
@@ -42,7 +42,7 @@ asyncio.run(asyncio.wait_for(main(), 30))
     Session::start(python.args(["-c", &script]))
 }
 
-/// Connects, and leaves the limits on what is sent to the server.
+/// Connects by tungstenite, without limits on what the client may send.
 fn client(addr: SocketAddr) -> WebSocket<TcpStream> {
     let config = WebSocketConfig::default();
     let url = format!("ws://{addr}");
@@ -50,7 +50,7 @@ fn client(addr: SocketAddr) -> WebSocket<TcpStream> {
     joined.unwrap().0
 }
 
-/// Connects by hand. tungstenite's client may read frames together with the reply to the handshake.
+/// Connects by hand, because tungstenite's client may read frames together with the reply to the handshake.
 fn connect_by_hand(addr: SocketAddr) -> TcpStream {
     let mut stream = connect(addr);
     let request = format!(
@@ -68,16 +68,16 @@ fn connect_by_hand(addr: SocketAddr) -> TcpStream {
     stream
 }
 
-/// A frame as a client sends it, with a mask of zeros.
+/// Returns a frame of a client, with a mask of zeros.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let len = u8::try_from(payload.len()).unwrap();
     assert!(len < 126);
     [&[first, 0x80 | len, 0, 0, 0, 0], payload].concat()
 }
 
-/// Reads what is left, and returns the code of the close frame at its end.
+/// Reads until the end, and returns the code of the last close frame.
 fn close_code(stream: &TcpStream) -> u16 {
-    // A server that only goes on sending pings is given up on.
+    // Limit the time, because a broken server might send pings for ever.
     let mut all = Vec::new();
     stream.take(20).read_to_end(&mut all).unwrap();
     let end = all
@@ -128,7 +128,7 @@ await ws.close(4321, 'enough')
 print(ws.close_code)";
     let ended = run_python(python, addr, script).ends();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    // Without an answer it would be 1006.
+    // Without an answer, the code would be 1006.
     assert_eq!(ended.stdout, b"4321\n");
     server.gets(Signal::TERM);
 }
@@ -137,7 +137,7 @@ print(ws.close_code)";
 fn a_silent_client_that_answers_pings_stays() {
     let (server, addr) = serving("websocket", &["127.0.0.1:0", "2"]);
     let mut client = client(addr);
-    // The second one comes only because the first one was answered.
+    // The second ping comes only if the first was answered.
     for _ in 0..2 {
         assert_eq!(client.read().unwrap(), Message::Ping("".into()));
     }
@@ -181,7 +181,7 @@ fn a_message_may_have_one_mebibyte() {
     let largest = Message::binary(noise(1, 1 << 20));
     client.send(largest.clone()).unwrap();
     assert_eq!(client.read().unwrap(), largest);
-    // The header alone tells, so that nothing is left unread.
+    // Send only the header, which announces the length, so that the server leaves nothing unread.
     let too_long = [
         &[0x82, 0xff][..],
         &((1 << 20) + 1_u64).to_be_bytes(),
@@ -201,7 +201,7 @@ fn a_message_may_have_one_mebibyte() {
 fn a_client_that_breaks_the_protocol_gets_the_code_for_it() {
     let (server, addr) = serving("websocket", &["127.0.0.1:0"]);
     for (sent, code) in [
-        // Without a mask; with a reserved bit; a continuation of nothing; not UTF-8.
+        // The frames: without a mask, with a reserved bit, a continuation of nothing, not UTF-8.
         (b"\x81\x01a".to_vec(), 1002),
         (frame(0xc1, b"a"), 1002),
         (frame(0x80, b"a"), 1002),

@@ -1,4 +1,4 @@
-//! The addresses that the examples are given, and those of a name that has several.
+//! The addresses that the examples accept, and names with several addresses.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -13,7 +13,7 @@ use super::{run, shared};
 use crate::support::{available, example, skip};
 
 #[test]
-fn what_only_the_resolver_takes_for_an_address_is_rejected() {
+fn notations_that_only_the_resolver_takes_for_addresses_are_rejected() {
     for host in [
         "*",
         "1",
@@ -49,7 +49,7 @@ fn what_only_the_resolver_takes_for_an_address_is_rejected() {
 
 #[test]
 fn examples_reject_a_star_for_a_host() {
-    // As `*` the resolver would find this listener.
+    // The resolver would take `*` for the address of this listener.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let star = format!("*:{}", listener.local_addr().unwrap().port());
     for (name, args) in [
@@ -69,8 +69,8 @@ fn examples_reject_a_star_for_a_host() {
     }
 }
 
-/// Runs an example where the name `twofold` has two addresses: 127.0.0.1, where nobody listens, and
-/// `unusable`, to which there is no way.
+/// Runs an example in a namespace in which the name `twofold` has two addresses: 127.0.0.1, where nothing
+/// listens, and `unusable`, which has no route.
 fn at_twofold(unusable: &str, name: &str, args: &[&str]) -> Option<Output> {
     if !available(&["unshare", "ip", "mount"]) {
         return None;
@@ -105,7 +105,7 @@ fn at_twofold(unusable: &str, name: &str, args: &[&str]) -> Option<Output> {
 }
 
 #[test]
-fn an_address_that_refuses_tells_more_than_one_that_cannot_be_used() {
+fn a_refusal_is_reported_rather_than_an_unusable_address() {
     for unusable in ["192.0.2.1", "2001:db8::1"] {
         for (name, args, refused) in [
             ("client", vec!["twofold:7"], "no program listens there"),
@@ -137,10 +137,10 @@ fn bound_socket() -> (Socket, SocketAddr) {
 }
 
 #[test]
-fn an_address_that_refuses_tells_more_than_one_that_is_silent() {
-    // Bound, so that no other test gets the port, but not listening.
+fn a_refusal_is_reported_rather_than_a_silent_address() {
+    // The port is bound, so that no other test gets it, but nothing listens.
     let (_bound, refusing) = bound_socket();
-    // With a full backlog a listener answers nothing.
+    // If its backlog is full, a listener does not answer.
     let (listener, silent) = bound_socket();
     listener.listen(0).unwrap();
     let wait = Duration::from_millis(500);

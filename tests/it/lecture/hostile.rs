@@ -1,4 +1,4 @@
-//! Servers that send too much, too slowly, or what a terminal would obey.
+//! Servers that send too much, too slowly, or control characters for a terminal.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ use super::{run, shared};
 use crate::support::{Session, TIMEOUT, TestServer, available, example};
 
 #[test]
-fn what_is_no_text_is_escaped_and_text_is_kept() {
+fn control_characters_are_escaped_and_text_is_kept() {
     for (bytes, shown) in [
         (
             &b"two\tcells\nand a line\r\n"[..],
@@ -31,7 +31,7 @@ fn what_is_no_text_is_escaped_and_text_is_kept() {
 }
 
 #[test]
-fn the_client_shows_what_is_no_text_as_such() {
+fn the_client_shows_control_characters_escaped() {
     let server = TestServer::start(from_fn(|conn| conn.write_all(b"\x1b[2Jh\xe9llo\r\nyou")));
     let (code, stdout, stderr) = run("client", &[&server.addr.to_string()]);
     assert_eq!((code, &*stderr), (Some(0), ""));
@@ -50,7 +50,7 @@ fn the_client_gives_up_on_a_server_that_never_stops() {
     assert_eq!(stderr, expected);
 }
 
-/// A server that drips once a client has spoken: every single read ends soon.
+/// A server that sends a byte now and then, so that no single read takes long.
 fn dripping() -> TestServer {
     TestServer::start(from_fn(|conn: &mut Connection| {
         conn.read_exact(&mut [0])?;
@@ -76,7 +76,7 @@ fn clients_give_up_on_a_server_that_drips() {
         });
         scope.spawn(|| {
             let mut client = Session::start(example("echo_client").arg(&addr));
-            // One line, which the drops are the echo of.
+            // The bytes that the server sends are the echo of this one line.
             client.types("x".repeat(60_000) + "\n");
             let ended = client.ends();
             assert_eq!(ended.code, Some(1));
@@ -117,7 +117,7 @@ fn the_echo_client_gives_up_on_a_server_that_is_silent() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = silent.local_addr().unwrap().to_string();
     thread::scope(|scope| {
-        // It owes an echo, or its end.
+        // The server owes an echo, or end of file.
         for input in ["hello\n", ""] {
             let addr = &addr;
             scope.spawn(move || {
@@ -142,7 +142,7 @@ fn the_echo_client_shows_no_control_characters_on_a_terminal() {
     }
     let server = TestServer::start(EchoHandler::new);
     let client = example("echo_client").get_program().to_owned();
-    // `script` runs it on a terminal.
+    // `script` runs the client on a terminal.
     let command = format!(
         "printf '\\033[2Jhello\\n' | {} {}",
         client.display(),

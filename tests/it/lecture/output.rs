@@ -1,4 +1,4 @@
-//! Output that cannot be written: a full disk, a closed pipe.
+//! Output that cannot be written: to a full disk, or to a closed pipe.
 
 use std::fs::OpenOptions;
 use std::io::{self, pipe};
@@ -12,7 +12,7 @@ use socketserver::{DaytimeHandler, EchoHandler};
 
 use crate::support::{TestServer, example};
 
-/// Every example that prints, each told to print soon.
+/// Runs `check` on every example that prints, with arguments that make it print soon.
 fn each(check: impl Fn(&str, &mut Command) + Sync) {
     let echo = TestServer::start(EchoHandler::new);
     let daytime = TestServer::start(DaytimeHandler::new);
@@ -29,14 +29,14 @@ fn each(check: impl Fn(&str, &mut Command) + Sync) {
             ("conformance", vec!["--help"]),
             ("hold", vec!["--connections", "1", "--for", "0s"]),
             ("hold", vec!["--help"]),
-            // Its report comes after 11 s of waiting.
+            // `soak` itself prints its report only after 11 s of waiting.
             ("soak", vec!["--serve"]),
             ("soak", vec!["--help"]),
         ] {
             let check = &check;
             scope.spawn(move || {
                 let mut command = example(name);
-                // What `echo_client` sends comes back.
+                // `echo_client` gets a line to send, so that an echo comes back.
                 let (input, mut typed) = pipe().unwrap();
                 io::Write::write_all(&mut typed, b"hello\n").unwrap();
                 drop(typed);
@@ -46,10 +46,10 @@ fn each(check: impl Fn(&str, &mut Command) + Sync) {
     });
 }
 
-/// What no one reads from: writing to it fails with EPIPE.
+/// Returns a socket without a reader: writing to it fails with EPIPE.
 ///
-/// A pipe whose reader is dropped would not do. A child that another thread starts has a copy of the
-/// reader, until it executes its program.
+/// Dropping the reader of a pipe is not enough, because another thread may just start a child. The child has
+/// a copy of the reader until it executes its program.
 fn closed_pipe() -> OwnedFd {
     let (writer, _) = UnixStream::pair().unwrap();
     writer.shutdown(Shutdown::Write).unwrap();

@@ -1,4 +1,4 @@
-//! Peer to peer: chats, and those who come, go, crash, or mean no good.
+//! Peer to peer: chats with peers that join, leave, crash, or are hostile.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use super::{private_addr, run};
 use crate::support::{Daemon, Session, connect, example, read_to_end};
 
-/// One who chats: his session, his name, and where he listens.
+/// A running peer: its session, its name, and its address.
 struct Peer {
     session: Session,
     name: &'static str,
@@ -47,7 +47,7 @@ impl Peer {
         other.hears(&format!("* {} is here", self.name));
     }
 
-    /// Leaves, and returns what he has heard.
+    /// Ends the peer, and returns its output.
     fn leaves(self) -> String {
         let ended = self.session.leaves();
         assert_eq!(ended.code, Some(0));
@@ -68,7 +68,7 @@ fn either_of_two_peers_speaks_first_and_either_leaves() {
         other.hears(&format!("{}: hello", one.name));
         other.says("hello yourself");
         one.hears(&format!("{}: hello yourself", other.name));
-        // The last words, and the end right behind them.
+        // A last line, with the end right behind it.
         one.says("bye");
         let gone = one.name;
         assert_eq!(one.leaves().matches("hello").count(), 1);
@@ -82,27 +82,28 @@ fn three_peers_chat_one_leaves_and_newcomers_find_all() {
     let mut ann = Peer::join("ann", &[]);
     let bob = Peer::join("bob", &[&ann.addr]);
     ann.meets(&bob);
-    // He is told of one, and meets both.
+    // cem gets one address, and must meet both.
     let mut cem = Peer::join("cem", &[&bob.addr]);
     cem.meets(&bob);
     cem.meets(&ann);
     cem.says("hello all");
     ann.hears("cem: hello all");
     bob.hears("cem: hello all");
-    // The one through whom they met leaves.
+    // bob, by whom ann and cem met, leaves.
     bob.leaves();
     ann.hears("* bob is gone");
     cem.hears("* bob is gone");
     ann.says("are you there?");
     cem.hears("ann: are you there?");
-    // One who listens at every address of his machine.
+    // dan listens at every address of the machine.
     let mut dan = Peer::start("dan", "0.0.0.0:0", &[&cem.addr]);
     dan.meets(&ann);
     dan.meets(&cem);
     dan.says("hello from dan");
     ann.hears("dan: hello from dan");
     cem.hears("dan: hello from dan");
-    // One is ended, one crashes. (SIGINT is ignored in the background of some shells.)
+    // cem is ended by a signal, and eve crashes. (Not by SIGINT, because some shells start background jobs
+    // with SIGINT ignored.)
     cem.session.gets(Signal::TERM);
     ann.hears("* cem is gone");
     dan.hears("* cem is gone");
@@ -122,7 +123,7 @@ fn peers_that_join_and_speak_at_once_hear_every_line_once_and_in_order() {
     let ann = Peer::join("ann", &[]);
     let mut peers = vec![ann];
     for name in ["bob", "cem", "dan", "eve"] {
-        // Through two at once: one that is well known, and one that is as new.
+        // Each joins by two peers at once: the first one, and the newest one.
         let known = [&*peers[0].addr, &*peers[peers.len() - 1].addr];
         let peer = Peer::join(name, &known);
         peers.push(peer);
@@ -180,13 +181,13 @@ fn two_peers_that_connect_to_each_other_hear_every_line_once() {
 }
 
 #[test]
-fn a_peer_up_to_no_good_harms_nobody() {
+fn a_hostile_peer_harms_no_other_peer() {
     let mut ann = Peer::join("ann", &[]);
     let mut bob = Peer::join("bob", &[&ann.addr]);
     ann.meets(&bob);
     let addr = ann.addr.parse().unwrap();
 
-    // One that says nothing, one that is no peer, one that cannot be called, one that says he is bob.
+    // A client that sends nothing, a client of another protocol, a peer without a listener, and a second bob.
     let silent = connect(addr);
     for hello in [
         "GET / HTTP/1.1\r\n\r\n",
@@ -198,7 +199,7 @@ fn a_peer_up_to_no_good_harms_nobody() {
         read_to_end(&stranger).unwrap();
     }
 
-    // One that would like to rule the screen, and has no end.
+    // A peer that sends control characters, and a line without end.
     let ear = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut mallory = connect(addr);
     let at = ear.local_addr().unwrap();
@@ -209,7 +210,7 @@ fn a_peer_up_to_no_good_harms_nobody() {
         .unwrap();
     ann.hears("m\\x1b[2J: \\x1b]0;owned\\x07 \\xc2\\x9b31m\\xff");
     mallory.write_all(&vec![b'x'; 1 << 20]).unwrap();
-    // One that takes nothing, as long as there is more to take than the kernel holds.
+    // A peer that reads nothing, while more is sent to it than the kernels can hold.
     let deaf_ear = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut stalled = connect(addr);
     writeln!(stalled, "stalled {}", deaf_ear.local_addr().unwrap()).unwrap();
@@ -239,12 +240,12 @@ fn a_peer_says_why_it_cannot_start_or_reach_another() {
     let expected = format!("cannot bind {}: Address already in use", ann.addr);
     assert!(stderr.starts_with(&expected), "{stderr}");
 
-    let [nobody, myself] = [9, 7003].map(private_addr);
+    let [unused, myself] = [9, 7003].map(private_addr);
     let daemon = Daemon::start(&[]);
     let echod = daemon.addr.to_string();
-    let bob = Peer::start("bob", &myself, &[&nobody, &myself, &echod, &ann.addr]);
+    let bob = Peer::start("bob", &myself, &[&unused, &myself, &echod, &ann.addr]);
     for (addr, cause) in [
-        (nobody, "Connection refused"),
+        (unused, "Connection refused"),
         (myself, "this is my own address\n"),
         (echod, "no connection came back; is that a peer?\n"),
     ] {

@@ -1,4 +1,4 @@
-//! What goes by the address in the header: limits, hooks, handles, what is returned and logged.
+//! What uses the address in the header: limits, hooks, handles, results and the log.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use socketserver::{CloseReason, EchoHandler, Network, TcpServer, from_fn};
 use super::{CLIENT, PROXY, addr, proxy, trusting, v1_header, v2_header};
 use crate::support::{Daemon, TestServer, connect_from, eventually, ping, read_to_end};
 
-/// A client of the proxy, which has connected, and was served.
+/// Returns a connection of the proxy for a client with this address. It has been served.
 fn client(server: std::net::SocketAddr, source: &str) -> TcpStream {
     let client = proxy(server);
     let header = v2_header(addr(source), addr("198.51.100.1:7"));
@@ -31,13 +31,13 @@ fn the_limit_per_source_counts_clients_and_not_their_proxy() {
         .for_each(|client| ping(client, b"in"));
     for n in 3..=10 {
         let refused = client(daemon.addr, &format!("203.0.113.7:{n}"));
-        // It may send before it learns of its end, and still sees an end and not a reset.
+        // The client may send before it sees its end. It must still see end of file, and not a reset.
         (&refused).write_all(b"hello?").unwrap();
         assert_eq!(read_to_end(&refused).unwrap(), b"");
     }
     let by = "limit of 2 connections per source reached by 203.0.113.7; new ones are closed";
     assert_eq!(daemon.log().matches(by).count(), 1);
-    // The proxy's own connections have a limit, too.
+    // The limit also holds for the proxy's own connections.
     let own: Vec<_> = (0..2).map(|_| proxy(daemon.addr)).collect();
     for mut own in &own {
         own.write_all(b"PROXY UNKNOWN\r\n").unwrap();
@@ -61,9 +61,9 @@ fn the_limit_per_source_counts_clients_and_not_their_proxy() {
     assert_eq!(log.matches("WARN").count(), 1, "{log}");
 }
 
-/// The leader sleeps without a limit when the limit is reached.
+/// Without a new client, nothing wakes the leader, which sleeps without a timeout.
 #[test]
-fn the_end_of_a_limit_is_told_though_nobody_connects() {
+fn the_end_of_a_limit_is_logged_even_if_no_client_connects() {
     let daemon = Daemon::start(&["--proxy-protocol", PROXY, "--max-per-source", "1"]);
     let inside = client(daemon.addr, "203.0.113.7:1");
     ping(&inside, b"in");
@@ -74,7 +74,7 @@ fn the_end_of_a_limit_is_told_though_nobody_connects() {
 }
 
 #[test]
-fn a_client_beyond_its_limit_is_refused_and_told_of() {
+fn a_client_beyond_its_limit_is_rejected_and_reported_to_the_hook() {
     let (sender, closed) = mpsc::channel();
     let builder = trusting(TcpServer::builder())
         .max_per_source(1)
@@ -112,7 +112,7 @@ fn hooks_and_handles_see_the_client() {
     let server = TestServer::with(
         builder,
         from_fn(|conn| {
-            // The socket's own stay within reach.
+            // The addresses of the socket itself stay available.
             assert_eq!(conn.stream().peer_addr()?.ip().to_string(), PROXY);
             assert_eq!(conn.stream().local_addr()?.ip().to_string(), "127.0.0.1");
             conn.write_all(b"x")?;
@@ -228,7 +228,7 @@ fn every_one_of_several_networks_is_trusted_and_no_other() {
 }
 
 #[test]
-fn a_wrong_network_is_told_with_what_was_meant() {
+fn a_wrong_network_is_rejected_with_the_likely_correction() {
     let run = |flags: &[&str], variable: &str| {
         let mut command = Daemon::command();
         command.args(flags).env("ECHOD_PROXY_PROTOCOL", variable);

@@ -1,4 +1,4 @@
-//! Headers that are wrong, late, or not there.
+//! Headers that are wrong, late, or missing.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -15,19 +15,19 @@ use crate::support::{
     Daemon, TIMEOUT, TestServer, assert_takes, connect_from, eventually, exchange, logged, ping,
 };
 
-/// The beginning of a header, which never ends.
+/// The beginning of a header that never ends.
 const BEGINNING: &[u8] = b"PROXY TCP4 192.0.2.7";
 
-/// Waits for the end of a connection, at which nothing may have come.
+/// Waits until the connection ends. The server must not have sent anything.
 fn assert_closed(mut client: &TcpStream) {
     match client.read(&mut [0]) {
         Ok(n) => assert_eq!(n, 0, "nothing was to come"),
-        // It had sent more than was read.
+        // The server has not read all that the client sent.
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
     }
 }
 
-/// What a proxy may send instead of a header, and what is said of it.
+/// What a proxy may send instead of a header, and the reason in the log.
 fn broken() -> Vec<(Vec<u8>, String)> {
     let line = |line: &str| format!("PROXY {line}\r\n").into_bytes();
     let v2 = |command: u8, family: u8, len: u16, rest: &[u8]| {
@@ -111,7 +111,7 @@ fn a_broken_header_closes_its_connection_and_the_log_says_what_it_was() {
     let log = daemon.stop().log;
     let count = broken().len();
     assert_eq!(log.matches("reason=proxy-header").count(), count, "{log}");
-    // One warning for all of them, which names the proxy.
+    // There is one warning for all of them, which names the proxy.
     assert_eq!(log.matches("WARN").count(), 1, "{log}");
     assert!(log.contains(&format!("WARN ] peer={PROXY}:")), "{log}");
 }
@@ -141,7 +141,7 @@ fn a_header_that_ends_early_closes_its_connection() {
 }
 
 #[test]
-fn a_check_that_only_connects_is_no_warning() {
+fn a_check_that_only_connects_causes_no_warning() {
     let daemon = Daemon::start(&["--proxy-protocol", PROXY]);
     for _ in 0..20 {
         let client = proxy(daemon.addr);
@@ -169,12 +169,14 @@ fn a_reset_in_the_midst_of_a_header_is_a_reset() {
             .set_linger(Some(Duration::ZERO))
             .unwrap();
         assert_eq!(lines.reason_after(client), "reset");
-        eventually("its end", || server.handle.connection_count() == 0);
+        eventually("the end of the connection", || {
+            server.handle.connection_count() == 0
+        });
     }
 }
 
 #[test]
-fn a_header_that_is_late_is_not_waited_for_however_it_drips() {
+fn a_header_has_a_time_limit_however_it_drips() {
     let timeout = Duration::from_millis(300);
     let builder = trusting(TcpServer::builder()).proxy_header_timeout(timeout);
     let server = TestServer::with(builder, EchoHandler::new);
@@ -187,7 +189,7 @@ fn a_header_that_is_late_is_not_waited_for_however_it_drips() {
             start.elapsed()
         });
     }
-    // A byte at a time, and the pieces would take ten times as long.
+    // The proxy sends a byte at a time. All bytes would take ten times the timeout.
     assert_takes(timeout, Duration::from_millis(150), || {
         let start = Instant::now();
         let client = proxy(server.addr);
@@ -221,7 +223,7 @@ fn the_daemon_waits_three_seconds_for_a_header() {
             client
         })
         .collect();
-    // They hold up nobody.
+    // These connections must not delay other clients.
     let others = connect_from(CLIENT, daemon.addr);
     ping(&others, b"unhurt");
     assert!(start.elapsed() < Duration::from_secs(3));
@@ -247,7 +249,7 @@ fn connections_without_a_header_hold_their_slots_for_no_longer() {
     ping(&third, b"my turn");
 }
 
-/// Clients in the midst of their headers, and the server that waits for the rest for an hour.
+/// Returns clients that have sent a part of a header, and a server that waits an hour for the rest.
 fn unfinished(count: usize) -> (TestServer, Vec<TcpStream>) {
     let hour = Duration::from_secs(3600);
     let builder = trusting(TcpServer::builder())
@@ -258,7 +260,9 @@ fn unfinished(count: usize) -> (TestServer, Vec<TcpStream>) {
     for mut client in &clients {
         client.write_all(BEGINNING).unwrap();
     }
-    eventually("all", || server.handle.connection_count() == count);
+    eventually("all connections", || {
+        server.handle.connection_count() == count
+    });
     (server, clients)
 }
 
@@ -292,7 +296,7 @@ fn the_daemon_stops_at_once_in_the_midst_of_headers() {
 fn a_handle_ends_a_connection_in_the_midst_of_its_header() {
     let (server, clients) = unfinished(2);
     let connections = server.handle.connections();
-    // The proxy's own addresses, for now.
+    // Without a header, the handle has the address of the proxy.
     let peers: Vec<_> = connections
         .iter()
         .map(ConnectionHandle::peer_addr)
@@ -303,7 +307,7 @@ fn a_handle_ends_a_connection_in_the_midst_of_its_header() {
     connections[0].close();
     connections[1].abort();
     clients.iter().for_each(assert_closed);
-    eventually("none", || server.handle.connection_count() == 0);
+    eventually("no connection", || server.handle.connection_count() == 0);
     let totals = server.stop();
     for reason in [CloseReason::Closed, CloseReason::Aborted] {
         assert_eq!(totals.closed_by(reason), 1, "{reason}");
@@ -332,7 +336,7 @@ fn a_check_from_a_trusted_address_fails() {
 }
 
 #[test]
-fn no_time_for_a_header_is_refused() {
+fn a_header_timeout_of_zero_is_rejected() {
     let builder = trusting(TcpServer::builder()).proxy_header_timeout(Duration::ZERO);
     let error = builder.bind("127.0.0.1:0").unwrap_err();
     assert_eq!(
@@ -342,7 +346,7 @@ fn no_time_for_a_header_is_refused() {
 }
 
 #[test]
-fn ten_thousand_broken_headers_leave_nothing() {
+fn ten_thousand_broken_headers_leave_nothing_behind() {
     const CLIENTS: usize = 4;
     let daemon = Daemon::start(&["--proxy-protocol", PROXY]);
     let pid = daemon.pid().as_raw_nonzero();

@@ -1,4 +1,4 @@
-//! HAProxy as the proxy, with each version of the header and with none.
+//! HAProxy as the proxy, with each version of the header and without one.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -9,13 +9,14 @@ use crate::support::{
     Daemon, Haproxy, available, connect_from, eventually, example, noise, ping, read_to_end,
 };
 
-/// With a header of version 1, and of version 2, for health checks, too.
+/// The options of HAProxy for a header of version 1 and of version 2, also for health checks.
 const HEADERS: [&str; 2] = [
     "send-proxy",
     "send-proxy-v2 proxy-v2-options crc32c,unique-id check inter 100ms",
 ];
 
-/// Starts a HAProxy with a listener for each of these ways to reach a daemon, if there is one here.
+/// Starts a HAProxy with a listener for each of these ways to reach a daemon. Returns `None` if HAProxy is
+/// not installed.
 fn haproxy(server: SocketAddr, ways: &[&str]) -> Option<Haproxy> {
     let line = |way: &&str| format!("server echod {server} source {PROXY} {way}");
     let lines: Vec<_> = ways.iter().map(line).collect();
@@ -47,7 +48,7 @@ fn the_addresses_are_the_clients_and_the_echo_is_exact() {
             ]);
         }
     }
-    // A health check sends the command LOCAL, and so has the proxy's own address.
+    // A health check sends the command LOCAL, so its connection has the proxy's own address.
     daemon.wait_for_log(&format!("peer={PROXY}:"));
     let log = daemon.stop().log;
     assert!(!log.contains("WARN"), "{log}");
@@ -83,7 +84,7 @@ fn each_client_behind_haproxy_has_a_limit_of_its_own() {
 }
 
 #[test]
-fn a_haproxy_that_sends_no_header_is_a_warning() {
+fn a_haproxy_that_sends_no_header_causes_a_warning() {
     let daemon = Daemon::start(&["--proxy-protocol", PROXY]);
     let Some(haproxy) = haproxy(daemon.addr, &[""]) else {
         return;
@@ -100,8 +101,8 @@ fn a_haproxy_that_sends_no_header_is_a_warning() {
     assert!(log.contains(&format!("WARN ] peer={PROXY}:")), "{log}");
 }
 
-/// The urgent byte is left out: HAProxy drops it, because it does not set `SO_OOBINLINE`, with a header
-/// and without. The cases that take seconds are left out, too.
+/// Leaves out the urgent byte, which HAProxy drops with and without a header, because it does not set
+/// `SO_OOBINLINE`. Also leaves out the cases that take seconds.
 #[test]
 fn the_conformance_suite_passes_through_haproxy() {
     let daemon = Daemon::start(&["--proxy-protocol", PROXY]);

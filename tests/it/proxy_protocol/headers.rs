@@ -1,4 +1,4 @@
-//! Headers that are right: however they arrive, and whatever follows them.
+//! Valid headers, in whatever pieces they arrive and whatever follows them.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -17,7 +17,7 @@ use crate::support::{
     Daemon, TIMEOUT, TestServer, connect_from, eventually, exchange, noise, read_to_end,
 };
 
-/// Both versions of a header with these addresses.
+/// Returns both versions of a header with these addresses.
 fn headers() -> [Vec<u8>; 4] {
     let (v4, v4_to) = (addr("192.0.2.7:4711"), addr("198.51.100.1:7"));
     let (v6, v6_to) = (addr("[2001:db8::7]:4711"), addr("[2001:db8::1]:7"));
@@ -29,10 +29,9 @@ fn headers() -> [Vec<u8>; 4] {
     ]
 }
 
-/// Half-closes, and returns all that comes back, which [`GreetingEcho`] has sent: the first line, and
-/// the rest.
+/// Half-closes, and returns what [`GreetingEcho`] has sent: the first line, and the rest.
 fn reply(client: &TcpStream) -> (String, Vec<u8>) {
-    // A client that has half-closed before may be disconnected by now.
+    // This fails if the client has half-closed before and is already disconnected.
     let _ = client.shutdown(Shutdown::Write);
     let all = read_to_end(client).unwrap();
     let end = all.iter().position(|&byte| byte == b'\n').unwrap();
@@ -40,12 +39,12 @@ fn reply(client: &TcpStream) -> (String, Vec<u8>) {
     (greeting, all[end + 1..].to_vec())
 }
 
-/// Sends `pieces` to a server, each once the server has received the one before. Returns the client.
+/// Sends `pieces` to a server, each after the server has received the piece before. Returns the client.
 fn send_one_by_one<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> TcpStream {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = proxy(listener.local_addr().unwrap());
     let (stream, _) = listener.accept().unwrap();
-    // The same socket, to look at what the server has not received yet.
+    // A second handle of the socket, to see what the server has not received yet.
     let look = stream.try_clone().unwrap();
     let builder = trusting(TcpServer::builder()).proxy_header_timeout(TIMEOUT);
     let server = TestServer::serve(builder.from_stream(stream).unwrap(), || GreetingEcho);
@@ -89,7 +88,7 @@ fn what_follows_in_the_same_packet_is_echoed_and_the_header_is_not() {
     let daemon = Daemon::start(&["--proxy-protocol", PROXY]);
     let mut port = 1000;
     for header in 0..4 {
-        // Up to the sizes that the reactor copies, and those that it splices.
+        // The sizes include those that the reactor copies and those that it splices.
         for len in [0, 1, 15, 16, 107, 4096, 65_536, 1 << 20] {
             port += 1;
             let (v4, v6) = (SocketAddr::from(([192, 0, 2, 7], port)), addr("[::1]:7"));
@@ -97,7 +96,7 @@ fn what_follows_in_the_same_packet_is_echoed_and_the_header_is_not() {
                 0 => v1_header(v4, addr("198.51.100.1:7")),
                 1 => v2_header(v4, addr("198.51.100.1:7")),
                 2 => v2_header_with(v4, addr("198.51.100.1:7"), &noise(3, 2000)),
-                // Unknown, and so without addresses.
+                // Two addresses of different families make the header UNKNOWN, without addresses.
                 _ => v1_header(v4, v6),
             };
             let payload = noise(u64::from(port), len);
@@ -123,7 +122,7 @@ fn what_follows_in_the_same_packet_is_echoed_and_the_header_is_not() {
     assert!(!log.contains("WARN"), "{log}");
 }
 
-/// Two packets, of which the second begins in the midst of the header.
+/// Sends two packets. The second begins in the middle of the header.
 #[test]
 fn an_urgent_byte_in_the_header_is_a_byte_of_it() {
     let server = TestServer::with(trusting(TcpServer::builder()), || GreetingEcho);
@@ -141,7 +140,7 @@ fn an_urgent_byte_in_the_header_is_a_byte_of_it() {
 }
 
 #[test]
-fn from_others_a_header_is_data() {
+fn from_other_sources_a_header_is_data() {
     let daemon = Daemon::start(&["--proxy-protocol", PROXY]);
     for header in headers() {
         let client = connect_from(CLIENT, daemon.addr);
@@ -155,7 +154,7 @@ fn from_others_a_header_is_data() {
             &format!("bytes_in={len} bytes_out={len} "),
         ]);
     }
-    // And without the flag from everybody.
+    // Without the setting, a header is data from every client.
     let server = TestServer::start(EchoHandler::new);
     assert_eq!(exchange(server.addr, &headers()[0]), headers()[0]);
 }
@@ -219,7 +218,7 @@ fn a_proxy_that_comes_over_ipv4_to_a_listener_of_both_is_trusted() {
     daemon.wait_for_line(&["peer=192.0.2.7:4711 ", counts, "reason=eof"]);
 }
 
-/// A header that is right, and what [`GreetingEcho`] says of it.
+/// Generates valid headers, with the line that [`GreetingEcho`] sends for them.
 fn header() -> impl Strategy<Value = (Vec<u8>, Option<String>)> {
     let addr = || any::<(IpAddr, u16)>().prop_map(SocketAddr::from);
     (addr(), addr(), any::<bool>(), vec(any::<u8>(), 0..200)).prop_map(
@@ -228,10 +227,10 @@ fn header() -> impl Strategy<Value = (Vec<u8>, Option<String>)> {
             let header = match (is_text, known) {
                 (true, _) => v1_header(source, destination),
                 (false, true) => v2_header_with(source, destination, &noise),
-                // Without addresses there is no place for more.
+                // A header without addresses has no room for additional bytes.
                 (false, false) => v2_header(source, destination),
             };
-            // Mapped addresses are shown as IPv4.
+            // IPv4-mapped addresses are shown as IPv4.
             let shown = |addr: SocketAddr| SocketAddr::new(addr.ip().to_canonical(), addr.port());
             let (source, destination) = (shown(source), shown(destination));
             (header, known.then(|| format!("{source} to {destination}")))
@@ -242,7 +241,7 @@ fn header() -> impl Strategy<Value = (Vec<u8>, Option<String>)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
-    /// Header and payload arrive in any pieces: the payload comes back, and nothing else.
+    /// Header and payload arrive in any pieces. The payload must come back, and nothing else.
     #[test]
     fn in_any_pieces_the_payload_comes_back(
         (header, expected) in header(),
@@ -257,7 +256,7 @@ proptest! {
         cuts.sort_unstable();
         for piece in cuts.windows(2) {
             (&client).write_all(&sent[piece[0]..piece[1]]).unwrap();
-            // So that the server has a chance to see the pieces.
+            // Give the server a chance to see the pieces separately.
             thread::yield_now();
         }
         let (greeting, echo) = reply(&client);
@@ -266,16 +265,16 @@ proptest! {
         prop_assert_eq!(echo, payload);
     }
 
-    /// Any bytes of a trusted source are a header and data, or they end that connection alone.
+    /// Any bytes from a trusted source are a header and data, or they end that connection only.
     #[test]
-    fn any_bytes_harm_nobody(
+    fn any_bytes_affect_only_their_connection(
         begin in prop_oneof![Just(&b"PROXY "[..]), Just(LOCAL), Just(&LOCAL[..12]), Just(&b""[..])],
         rest in vec(any::<u8>(), 0..300),
     ) {
         let server = TestServer::with(trusting(TcpServer::builder()), EchoHandler::new);
         let client = proxy(server.addr);
         (&client).write_all(&[begin, &rest].concat()).unwrap();
-        // A reset, which may be there already, or the end of what follows the header.
+        // The server may already have reset the connection. Otherwise this ends what follows the header.
         let _ = client.shutdown(Shutdown::Write);
         let mut echo = Vec::new();
         let _ = (&client).read_to_end(&mut echo);

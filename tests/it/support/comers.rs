@@ -5,8 +5,8 @@ use std::thread;
 
 use super::{TIMEOUT, noise, read_to_end};
 
-/// Runs `run` while clients connect, send and close all the time, and fails if one of them is refused, is
-/// reset, or gets something else than what it sent.
+/// Runs `run` while clients connect, send and close all the time. Fails if a client is refused, is reset, or
+/// receives anything other than what it sent.
 pub(crate) fn while_clients_come(addr: SocketAddr, run: impl FnOnce()) {
     let (is_over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
     let client = |seed| {
@@ -14,7 +14,7 @@ pub(crate) fn while_clients_come(addr: SocketAddr, run: impl FnOnce()) {
         while !is_over.load(Ordering::Relaxed) {
             let message = noise(rng.u64(..), rng.usize(1..5000));
             let echo = exchange(addr, &message)?;
-            // A client that has not sent everything when a drain begins gets the end early.
+            // A client that is still sending when a drain begins gets only a prefix.
             assert!(message.starts_with(&echo), "not an echo");
             served.fetch_add(1, Ordering::Relaxed);
         }
@@ -23,7 +23,7 @@ pub(crate) fn while_clients_come(addr: SocketAddr, run: impl FnOnce()) {
     thread::scope(|scope| {
         let client = &client;
         let clients = [0, 1, 2, 3].map(|seed| scope.spawn(move || client(seed)));
-        // Otherwise a panic would leave them at it for ever.
+        // If `run` panics, this still ends the clients.
         let end = Ends(&is_over);
         run();
         drop(end);

@@ -8,9 +8,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::eventually;
 
-/// A running `echod`, which ends with its test.
+/// A running `echod`. It ends when the test ends.
 pub(crate) struct Daemon {
-    /// The first address it listens on.
+    /// The first address that the daemon listens on.
     pub(crate) addr: SocketAddr,
     pub(crate) addrs: Vec<SocketAddr>,
     child: Child,
@@ -18,14 +18,14 @@ pub(crate) struct Daemon {
     reader: Option<JoinHandle<()>>,
 }
 
-/// What an `echod` that has ended left behind.
+/// The exit code and the log of an `echod` that has ended.
 pub(crate) struct Output {
     pub(crate) code: Option<i32>,
     pub(crate) log: String,
 }
 
 impl Daemon {
-    /// The daemon with no variable of the environment that could change it.
+    /// Returns the command of the daemon, without environment variables that would change its behaviour.
     pub(crate) fn command() -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_echod"));
         for (name, _) in std::env::vars_os() {
@@ -37,7 +37,7 @@ impl Daemon {
         command
     }
 
-    /// Starts one on a free port, logging connections, and waits until it listens.
+    /// Starts a daemon on a free port, which logs connections, and waits until it listens.
     pub(crate) fn start(args: &[&str]) -> Self {
         Self::spawn(
             Self::command()
@@ -46,7 +46,8 @@ impl Daemon {
         )
     }
 
-    /// Starts `command`, which must make it print its addresses, and waits until it listens.
+    /// Starts `command`, a daemon, and waits until it listens. `--print-addr` makes the daemon print its
+    /// addresses.
     pub(crate) fn spawn(command: &mut Command) -> Self {
         let mut child = command
             .arg("--print-addr")
@@ -67,13 +68,13 @@ impl Daemon {
                 }
             }
         });
-        // It closes its standard output after the last address: that ends this.
+        // The daemon closes its standard output after the last address, so this read ends.
         let mut printed = String::new();
         let mut stdout = child.stdout.take().unwrap();
         stdout.read_to_string(&mut printed).unwrap();
         let addrs: Vec<SocketAddr> = printed
             .lines()
-            // After the name of a service, but for the echo's.
+            // The address follows the name of the service. The echo has no name here.
             .map(|line| line.rsplit('=').next().unwrap().parse().unwrap())
             .collect();
         assert!(
@@ -108,7 +109,7 @@ impl Daemon {
         });
     }
 
-    /// Waits for a line of the log that has all of these.
+    /// Waits for a line of the log that has all of these texts.
     pub(crate) fn wait_for_line(&self, texts: &[&str]) {
         eventually(&format!("a line with {texts:?} in the log"), || {
             let has_all = |line: &str| texts.iter().all(|text| line.contains(text));
@@ -116,7 +117,7 @@ impl Daemon {
         });
     }
 
-    /// Waits for its end.
+    /// Waits until the daemon has ended.
     pub(crate) fn wait(mut self) -> Output {
         let status = finish(&mut self.child);
         self.reader.take().unwrap().join().unwrap();
@@ -126,7 +127,7 @@ impl Daemon {
         }
     }
 
-    /// Asks for a stop, and waits for it.
+    /// Stops the daemon by SIGINT, and waits until it has ended.
     pub(crate) fn stop(self) -> Output {
         self.signal(Signal::INT);
         self.wait()
@@ -135,13 +136,13 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // It has ended already, unless its test failed.
+        // If the test passed, the daemon has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Waits for the end of a process, which is killed if it does not come.
+/// Waits until a process has ended, and fails if it does not end in time.
 pub(crate) fn finish(child: &mut Child) -> ExitStatus {
     let mut status = None;
     eventually("the end of the process", || {

@@ -7,24 +7,25 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Log, eventually};
 
-/// A running HAProxy, which ends with its test.
+/// A running HAProxy. It ends when the test ends.
 pub(crate) struct Haproxy {
-    /// Where each of its listeners is, in their order.
+    /// The addresses of its listeners, in order.
     pub(crate) addrs: Vec<SocketAddr>,
     child: Child,
-    /// What it has said, for a test that fails.
+    /// The output of HAProxy, which a failing test prints.
     output: [Log; 2],
 }
 
 impl Haproxy {
-    /// Starts one with a listener for each of `servers`, which has these lines of its own.
+    /// Starts HAProxy with a listener for each of `servers`. Each of `servers` has the configuration lines of
+    /// one listener.
     pub(crate) fn start(servers: &[String]) -> Self {
         let mut config = "global\n  maxconn 2000\n\
                           defaults\n  mode tcp\n  timeout connect 30s\n  timeout client 1m\n  timeout server 1m\n"
             .to_owned();
         let mut addrs = Vec::new();
         for (n, lines) in servers.iter().enumerate() {
-            // Nobody else takes ports of this address, so that one that is free stays so.
+            // No other test uses this address, so a port that is free now stays free.
             let port = TcpListener::bind("127.13.37.9:0").unwrap();
             let addr = port.local_addr().unwrap();
             let _ = write!(config, "listen proxy{n}\n  bind {addr}\n  {lines}\n");
@@ -34,7 +35,7 @@ impl Haproxy {
         Self::with_config(&config, addrs)
     }
 
-    /// Starts one with this configuration, and waits until it listens on `addrs`.
+    /// Starts HAProxy with this configuration, and waits until it listens on `addrs`.
     pub(crate) fn with_config(config: &str, addrs: Vec<SocketAddr>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("haproxy-{}.cfg", COUNT.fetch_add(1, Ordering::Relaxed));

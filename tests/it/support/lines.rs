@@ -8,18 +8,18 @@ use socketserver::{Builder, TcpServer};
 
 use super::eventually;
 
-/// The lines that the connections of each server of this process have left, by the server's name.
+/// The log lines of the connections of each server in this process, by the name of the server.
 static ALL: LazyLock<Mutex<HashMap<String, Vec<String>>>> = LazyLock::new(Mutex::default);
 
-/// What the connections of one server leave in the log.
+/// The log lines of the connections of one server.
 pub(crate) struct Lines {
     server: String,
 }
 
-/// Returns a builder for a server that the log knows by its name, and the lines of its connections.
+/// Returns a builder for a server with a name of its own, and the log lines of its connections.
 pub(crate) fn logged() -> (Builder, Lines) {
     static SERVERS: AtomicU32 = AtomicU32::new(0);
-    // Another test may have been first.
+    // This fails if another test has already set the logger.
     let _ = log::set_logger(&Keeper);
     log::set_max_level(LevelFilter::Debug);
     let server = format!("server-{}", SERVERS.fetch_add(1, Ordering::Relaxed));
@@ -33,7 +33,7 @@ impl Lines {
         all.get(&self.server).cloned().unwrap_or_default()
     }
 
-    /// Waits for the end of the connection with this peer, and returns its line.
+    /// Waits for the end of the connection with this peer, and returns its log line.
     pub(crate) fn of(&self, peer: SocketAddr) -> String {
         let peer = peer.to_string();
         let mut line = None;

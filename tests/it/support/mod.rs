@@ -1,4 +1,5 @@
-//! What the tests share: servers and daemons that end with their test, clients that don't hang.
+//! Shared by the tests: servers and daemons that end with their test, and clients that time out instead of
+//! hanging.
 
 mod comers;
 mod daemon;
@@ -33,22 +34,24 @@ pub(crate) use server::TestServer;
 pub(crate) use session::{Log, Session};
 pub(crate) use xinetd::Xinetd;
 
-/// Longer than anything takes on a busy machine; what takes longer hangs.
+/// Time limit for every step. Even on a busy machine no step takes that long, unless it hangs.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Cargo builds the examples with the tests, next to the daemon.
+/// Returns the command of an example. `cargo test` builds the examples into a folder beside the daemon.
 pub(crate) fn example(name: &str) -> Command {
     let mut path = PathBuf::from(env!("CARGO_BIN_EXE_echod"));
     path.set_file_name("examples");
     path.push(name);
     assert!(
         path.exists(),
-        "`cargo test` builds it; so does `cargo build --examples`"
+        "no example {}; run `cargo build --examples`",
+        path.display()
     );
     Command::new(path)
 }
 
-/// Runs an example of a server that takes its address as an argument. The log has its connections.
+/// Starts an example of a server that takes its address as an argument, and returns the address. The log has
+/// its connections.
 pub(crate) fn serving(name: &str, args: &[&str]) -> (Session, SocketAddr) {
     let mut command = example(name);
     let server = Session::start(command.args(args).env("RUST_LOG", "debug"));
@@ -56,8 +59,8 @@ pub(crate) fn serving(name: &str, args: &[&str]) -> (Session, SocketAddr) {
     (server, addr)
 }
 
-/// Sends `bytes` one by one, ten a second, until the server ends the connection. Returns how long that
-/// took, or `None` if the server took all of them.
+/// Sends `bytes` one by one, ten a second, until the server ends the connection. Returns how long that took,
+/// or `None` if the server accepted all bytes.
 pub(crate) fn drip(addr: SocketAddr, bytes: &[u8]) -> Option<Duration> {
     let mut stream = connect(addr);
     stream
@@ -77,7 +80,7 @@ pub(crate) fn drip(addr: SocketAddr, bytes: &[u8]) -> Option<Duration> {
     None
 }
 
-/// Connects, with timeouts that turn a hang into a failure.
+/// Connects, with timeouts, so that a hang fails the test.
 pub(crate) fn connect(addr: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&addr, TIMEOUT).unwrap();
     stream.set_read_timeout(Some(TIMEOUT)).unwrap();
@@ -85,7 +88,7 @@ pub(crate) fn connect(addr: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Connects from an address of this machine: all of 127.0.0.0/8 is.
+/// Connects from `source`, an address in 127.0.0.0/8. All of these belong to this machine.
 pub(crate) fn connect_from(source: &str, server: SocketAddr) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let source: IpAddr = source.parse().unwrap();
@@ -97,7 +100,7 @@ pub(crate) fn connect_from(source: &str, server: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Sends `message`, and returns once its echo has come back whole.
+/// Sends `message`, and waits for the whole echo.
 pub(crate) fn ping(mut stream: &TcpStream, message: &[u8]) {
     stream.write_all(message).unwrap();
     let mut echo = vec![0; message.len()];
@@ -118,15 +121,15 @@ pub(crate) fn read_to_end(mut stream: &TcpStream) -> io::Result<Vec<u8>> {
     stream.read_to_end(&mut all).map(|_| all)
 }
 
-/// Bytes that differ from seed to seed and show any loss, doubling or swap.
+/// Returns pseudo-random bytes, in which any loss, repetition or swap shows.
 pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     fastrand::Rng::with_seed(seed).fill(&mut bytes);
     bytes
 }
 
-/// Fails unless what `measure` measures takes at least `time`, and at least once of twenty times no more
-/// than `slack` longer: other tests keep the machine busy.
+/// Fails unless `measure` returns at least `time`, and at least once in twenty runs no more than `slack`
+/// longer. Other tests keep the machine busy, so a single run may take longer.
 pub(crate) fn assert_takes(time: Duration, slack: Duration, measure: impl Fn() -> Duration) {
     let mut all = Vec::new();
     for _ in 0..20 {
@@ -149,13 +152,13 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// Returns the words in `text` that begin with `prefix`, without what punctuation follows.
+/// Returns the words in `text` that begin with `prefix`, without punctuation after them.
 pub(crate) fn words<'t>(text: &'t str, prefix: &'t str) -> impl Iterator<Item = &'t str> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && !"-_".contains(c))
         .filter(move |word| word.starts_with(prefix))
 }
 
-/// Returns whether every one of `programs` is there, and skips the test otherwise.
+/// Returns whether all `programs` are installed. Otherwise skips the test.
 pub(crate) fn available(programs: &[&str]) -> bool {
     let missing: Vec<_> = programs
         .iter()
@@ -169,17 +172,17 @@ pub(crate) fn available(programs: &[&str]) -> bool {
     if missing.is_empty() {
         return true;
     }
-    skip(&format!("for want of {missing:?}"));
+    skip(&format!("not installed: {missing:?}"));
     false
 }
 
-/// Says on the test's output that it is skipped, and fails where it must not be: in CI.
+/// Prints that this test is skipped. Panics if `CI` is set, because CI must run every test.
 pub(crate) fn skip(reason: &str) {
     assert!(
         std::env::var_os("CI").is_none(),
         "must not be skipped: {reason}"
     );
-    // Straight to standard error, past the capture of passing tests' output.
+    // Write to standard error directly, because the test harness captures the output of tests that pass.
     let name = thread::current().name().unwrap_or("a test").to_owned();
     let _ = io::stderr().write_all(format!("{name}: skipped, {reason}\n").as_bytes());
 }

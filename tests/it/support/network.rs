@@ -6,9 +6,9 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::{available, skip};
 
-/// Runs `run` on a thread whose network is its own: a loopback interface that is up, all ports free, and
-/// settings and rules of its own. The programs that the thread starts are in that network, too. Skips the
-/// test where that takes a privilege that it lacks.
+/// Runs `run` on a thread in a network namespace of its own, with a loopback interface. All ports are free
+/// there, and settings and rules are separate. Programs that the thread starts are in the namespace, too.
+/// Skips the test if this process may not create a namespace.
 pub(crate) fn in_own_network(run: impl FnOnce() + Send) {
     if !available(&["ip"]) {
         return;
@@ -17,7 +17,7 @@ pub(crate) fn in_own_network(run: impl FnOnce() + Send) {
     let outcome = thread::scope(|scope| {
         let thread = thread::Builder::new().name(name).spawn_scoped(scope, || {
             match unshare(CloneFlags::CLONE_NEWNET) {
-                Err(Errno::EPERM) => return skip("a network of its own takes root"),
+                Err(Errno::EPERM) => return skip("only root can create a network namespace"),
                 made => made.unwrap(),
             }
             must(Command::new("ip").args(["link", "set", "lo", "up"]));

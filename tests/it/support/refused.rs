@@ -6,8 +6,8 @@ use seccompiler::{
     SeccompRule, apply_filter,
 };
 
-/// Runs `run` on a thread whose calls of one kind, or those with this argument, fail with `errno`, as
-/// in a sandbox. The filter is the thread's own, and that of the threads that it starts.
+/// Runs `run` on a thread in which this system call, or only the call with this argument, fails with `errno`,
+/// as in a sandbox. The filter also applies to threads that this thread starts.
 pub(crate) fn refused<T: Send>(
     call: i64,
     argument: Option<(u8, i32)>,
@@ -20,7 +20,7 @@ pub(crate) fn refused<T: Send>(
     };
     let rules = argument.map(|argument| SeccompRule::new(vec![condition(argument)]).unwrap());
     let filter = SeccompFilter::new(
-        // Without a rule, each call counts.
+        // Without a rule, the filter applies to every such call.
         [(call, rules.into_iter().collect())].into(),
         SeccompAction::Allow,
         SeccompAction::Errno(errno.raw_os_error().unsigned_abs()),

@@ -4,7 +4,7 @@ use std::thread::{self, JoinHandle};
 
 use socketserver::{Builder, Error, RequestHandler, ServerHandle, TcpServer, Totals};
 
-/// A server of the library on a thread, which stops, and is joined, with its test.
+/// A server of the library, on a thread. It is stopped and joined when the test ends.
 pub(crate) struct TestServer {
     pub(crate) addr: SocketAddr,
     pub(crate) handle: ServerHandle,
@@ -40,7 +40,7 @@ impl TestServer {
         }
     }
 
-    /// Asks for a shutdown, and returns the totals once it is complete.
+    /// Shuts the server down, and returns the totals.
     pub(crate) fn stop(self) -> Totals {
         self.handle.shutdown();
         self.join()
@@ -52,7 +52,7 @@ impl TestServer {
 
     pub(crate) fn join_err(mut self) -> io::Error {
         let result = self.thread.take().unwrap().join().unwrap();
-        result.expect_err("it failed").into()
+        result.expect_err("the server must fail").into()
     }
 }
 

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{eventually, finish};
 
-/// A program that somebody types into, and what it has shown so far.
+/// A running program, with its standard input and what it has printed so far.
 pub(crate) struct Session {
     child: Child,
     keyboard: Option<ChildStdin>,
@@ -16,7 +16,7 @@ pub(crate) struct Session {
     pub(crate) stderr: Log,
 }
 
-/// What a program that has ended left behind.
+/// The exit code and the output of a program that has ended.
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: Vec<u8>,
@@ -49,13 +49,13 @@ impl Session {
         keyboard.write_all(text.as_ref()).unwrap();
     }
 
-    /// Presses Ctrl-D, and waits for the end.
+    /// Ends the standard input, as Ctrl-D does, and waits until the program has ended.
     pub(crate) fn leaves(mut self) -> Ended {
         drop(self.keyboard.take());
         self.ends()
     }
 
-    /// Waits for the end, with the keyboard still there.
+    /// Waits until the program has ended, without ending its standard input.
     pub(crate) fn ends(mut self) -> Ended {
         Ended {
             code: finish(&mut self.child).code(),
@@ -91,13 +91,13 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // It has ended already, unless its test failed.
+        // If the test passed, the program has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// What comes out of a program.
+/// The output of a program.
 pub(crate) struct Log {
     bytes: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
@@ -129,7 +129,7 @@ impl Log {
         });
     }
 
-    /// Waits for its end, and returns the whole.
+    /// Waits for the end of the output, and returns all of it.
     pub(crate) fn all(&mut self) -> Vec<u8> {
         self.reader.take().unwrap().join().unwrap();
         std::mem::take(&mut self.bytes.lock().unwrap())

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::eventually;
 
-/// A running xinetd with one of its own services, which ends with its test.
+/// A running xinetd with one of its internal services. It ends when the test ends.
 pub(crate) struct Xinetd {
     pub(crate) addr: SocketAddr,
     child: Child,
@@ -15,7 +15,7 @@ pub(crate) struct Xinetd {
 
 impl Xinetd {
     pub(crate) fn start(service: &str) -> Self {
-        // Nobody else takes ports of this address, so that one that is free stays so.
+        // No other test uses this address, so a port that is free now stays free.
         let bind = "127.13.37.7";
         let port = TcpListener::bind((bind, 0)).unwrap();
         let addr = port.local_addr().unwrap();
@@ -50,7 +50,7 @@ impl Xinetd {
 
 impl Drop for Xinetd {
     fn drop(&mut self) {
-        // So that it ends the processes that it has started, too.
+        // SIGTERM lets xinetd end its child processes, too.
         let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         let _ = self.child.wait();
     }
