@@ -1,6 +1,6 @@
 //! The idle timeout that a handler sets for its connection, and what counts as activity.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::mem;
 use std::net::TcpStream;
 use std::sync::mpsc;
@@ -149,9 +149,11 @@ fn downloaded(builder: Builder, prepare: impl Fn(&Connection) + Send + Sync + 's
             Ok(())
         }),
     );
-    let mut client: TcpStream = connect(server.addr);
-    let mut byte = [0];
-    while client.read(&mut byte).unwrap() > 0 && byte != *b"!" {}
+    let client: TcpStream = connect(server.addr);
+    // `read_until` reads again after EINTR, which a read with a timeout may fail with (signal(7)).
+    BufReader::new(&client)
+        .read_until(b'!', &mut Vec::new())
+        .unwrap();
     client.shutdown(std::net::Shutdown::Write).unwrap();
     result.recv_timeout(TIMEOUT).unwrap()
 }

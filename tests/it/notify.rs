@@ -48,8 +48,13 @@ impl Manager {
 
     fn receive(&self) -> String {
         let mut message = [0; 1000];
-        let n = self.socket.recv(&mut message).unwrap();
-        String::from_utf8_lossy(&message[..n]).trim_end().to_owned()
+        loop {
+            match self.socket.recv(&mut message) {
+                Ok(n) => return String::from_utf8_lossy(&message[..n]).trim_end().to_owned(),
+                // A call with a timeout may fail with EINTR (signal(7)).
+                Err(error) => assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}"),
+            }
+        }
     }
 
     /// Returns the messages that have been sent and not been received yet.
