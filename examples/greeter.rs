@@ -1,4 +1,4 @@
-//! The handler of the project's README: it greets its client by name.
+//! The example of the project's README: a handler that greets its client by name.
 //!
 //! ```console
 //! $ cargo run --example greeter

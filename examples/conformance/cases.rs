@@ -46,7 +46,7 @@ pub(crate) const CASES: &[Case] = &[
     heavy("64 MiB at full speed", bulk),
     heavy("reader at 100 KiB/s", slow_reader),
     heavy("stalled reader, busy neighbours", stalled_reader),
-    heavy("500 connections at once", crowd),
+    heavy("500 connections at once", many_connections),
 ];
 
 fn nothing(server: SocketAddr, _: &mut Rng) -> Result {
@@ -206,7 +206,7 @@ fn fill(mut stream: &TcpStream, block: &[u8]) -> Result {
     Ok(())
 }
 
-fn crowd(server: SocketAddr, rng: &mut Rng) -> Result {
+fn many_connections(server: SocketAddr, rng: &mut Rng) -> Result {
     let mut clients = Vec::new();
     for _ in 0..500 {
         clients.push(Client::connect(server)?);

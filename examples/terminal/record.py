@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Draws session.svg, the picture of the README, from a session of the real programs.
 
-It needs Debian's packages tmux, python3-rich and netcat-openbsd, and port 7007. It types what a person
-would type into two terminals of tmux, and draws what they show then.
+The script needs Debian's packages tmux, python3-rich and netcat-openbsd, and port 7007. It types commands into
+two terminals of tmux, and draws what the terminals then show.
 
     cargo build --release && examples/terminal/record.py
 """
@@ -18,7 +18,7 @@ from rich.text import Text
 HERE = pathlib.Path(__file__).parent
 PROJECT = HERE.parent.parent
 WIDTH = 108
-# No font is loaded from elsewhere.
+# Name only local fonts, because an SVG picture in a page can't load others.
 FRAME = """<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
 .{unique_id}-matrix {{ font: {char_height}px Menlo, Consolas, "DejaVu Sans Mono", monospace; }}

@@ -1,4 +1,4 @@
-//! Who may connect: the rules of nftables that the page shows, in the kernel.
+//! Which sources may connect: the nftables rules on the page `systemd/access.md`, loaded into the kernel.
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
@@ -11,12 +11,12 @@ use socket2::{Domain, Socket, Type};
 
 use crate::support::{Daemon, TIMEOUT, available, eventually, finish, in_own_network, must, ping};
 
-/// What the rules of the page allow each source.
+/// The limits of the page for each source: a burst, a rate per second, and connections.
 const BURST: u32 = 50;
 const RATE: u32 = 20;
 const CONNECTIONS: usize = 100;
 
-/// Runs `test` in a network that has the rules of the page, and a daemon that they are for.
+/// Runs `test` in a network namespace with the rules of the page, and with a daemon at the port of the rules.
 fn with_rules(test: impl FnOnce() + Send) {
     if !available(&["nft"]) {
         return;
@@ -30,7 +30,7 @@ fn with_rules(test: impl FnOnce() + Send) {
         let page = fs::read_to_string(page).unwrap();
         let (_, rules) = page.split_once("```nft\n").unwrap();
         let (rules, _) = rules.split_once("```").unwrap();
-        // Twice, because loading them again replaces them.
+        // Load the rules twice, because loading them again must replace them.
         for _ in 0..2 {
             load(rules);
         }
@@ -52,7 +52,7 @@ fn load(rules: &str) {
     assert!(finish(&mut nft).success());
 }
 
-/// Connects from this address, which is one of this machine's.
+/// Connects from `source`, an address of this machine.
 fn connect_from(source: &str, patience: Duration) -> io::Result<TcpStream> {
     let source: IpAddr = source.parse().unwrap();
     let server: IpAddr = match source {
@@ -74,7 +74,7 @@ fn is_served(source: &str) {
 #[test]
 fn a_source_above_the_rate_is_slowed_down_and_others_are_not() {
     with_rules(|| {
-        // Two addresses of one network are one source.
+        // Two addresses of one network count as one source.
         for (sources, other) in [
             (["127.0.0.2", "127.0.0.2"], "127.0.0.3"),
             (["2001:db8:1::1", "2001:db8:1::2"], "2001:db8:2::1"),
@@ -94,7 +94,7 @@ fn a_source_above_the_rate_is_slowed_down_and_others_are_not() {
             let most = f64::from(BURST) + f64::from(RATE) * start.elapsed().as_secs_f64();
             assert!(count >= BURST && f64::from(count) <= most + 1.0, "{count}");
             is_served(other);
-            // The kernel of the client tries again.
+            // The client's kernel sends the dropped SYN again.
             is_served(sources.next().unwrap());
         }
     });
@@ -107,7 +107,7 @@ fn a_source_with_too_many_connections_is_refused_and_others_are_served() {
             .map(|_| connect_from("127.0.0.2", TIMEOUT).unwrap())
             .collect();
         held.iter().for_each(|stream| ping(stream, b"here"));
-        // Its rate is that of the rules by now, and the kernel tries again what is dropped.
+        // The source is now above the rate, so its first SYN may be dropped. The kernel sends it again.
         let error = connect_from("127.0.0.2", TIMEOUT).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         is_served("127.0.0.3");

@@ -1,4 +1,4 @@
-//! The daemon under the supervisors of `systemd/other-managers.md`, by the files that the page shows.
+//! The daemon under the supervisors of `systemd/other-managers.md`, with the files that the page shows.
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Write};
@@ -16,11 +16,11 @@ use crate::support::{
 
 const PAGE: &str = include_str!("../../systemd/other-managers.md");
 
-/// In a network of the test's own it is free.
+/// The address of the daemon. The test runs in a network namespace, so the port is free.
 const ADDR: &str = "127.0.0.1:7";
 
-/// A folder that is gone at the end. It has `echod`, where every user can run it, the log, and in `work`
-/// the files of the page.
+/// A folder with `echod`, which every user can run there, the log, and the files of the page in `work`. It is
+/// removed when the test ends.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -37,7 +37,7 @@ impl Folder {
         self.0.join("work")
     }
 
-    /// Writes the files of a section of the page, with the log in this folder.
+    /// Writes the files of a section of the page, and puts the log into this folder.
     fn write_files(&self, section: &str) {
         let (_, rest) = PAGE.split_once(&format!("\n## {section}\n")).unwrap();
         let text = rest.split("\n## ").next().unwrap();
@@ -65,7 +65,7 @@ impl Folder {
         command
     }
 
-    /// Runs a line of the shell, and returns what it prints, if it succeeds.
+    /// Runs a shell command. Returns its output if it succeeds.
     fn sh(&self, line: &str) -> Option<String> {
         let output = self.command("sh").args(["-c", line]).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
@@ -79,22 +79,22 @@ impl Drop for Folder {
     }
 }
 
-/// A supervisor: lines of the shell, which are run in its folder.
+/// A supervisor, as shell commands that run in the folder of the files.
 struct Manager<'m> {
     /// Starts the supervisor itself, which stays in the foreground.
     run: &'m str,
-    /// Succeeds once the daemon is ready, or fails.
+    /// Waits until the daemon is ready, or fails.
     is_ready: &'m str,
-    /// Prints the number of the daemon's process.
+    /// Prints the process id of the daemon.
     pid: &'m str,
-    /// Stops the daemon, and waits for its end.
+    /// Stops the daemon, and waits until it has ended.
     stop: &'m str,
-    /// Prints how the daemon ended, once the supervisor knows.
+    /// Prints the exit status of the daemon, as soon as the supervisor knows it.
     code: &'m str,
     clean: &'m str,
 }
 
-/// A supervisor that runs, and ends with its test.
+/// A running supervisor. It ends when the test ends.
 struct Running(Child);
 
 impl Running {
@@ -118,7 +118,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It ends what it has started, too, unless it has to be killed.
+        // On SIGTERM, the supervisor also ends the processes that it has started. A SIGKILL would leave them.
         if let Ok(None) = self.0.try_wait() {
             let _ = kill_process(Pid::from_child(&self.0), Signal::TERM);
             let _ = self.0.wait();
@@ -126,8 +126,8 @@ impl Drop for Running {
     }
 }
 
-/// The daemon is served by the supervisor: from its start to its end, with a crash in between.
-fn looks_after_it(folder: &Folder, manager: &Manager<'_>) -> Running {
+/// Checks that the supervisor starts the daemon, restarts it after a crash, and stops it.
+fn supervises(folder: &Folder, manager: &Manager<'_>) -> Running {
     let addr: SocketAddr = ADDR.parse().unwrap();
     let running = Running::start(folder, manager.run);
     let ready = || eventually("readiness", || folder.sh(manager.is_ready).is_some());
@@ -150,7 +150,7 @@ fn looks_after_it(folder: &Folder, manager: &Manager<'_>) -> Running {
     ready();
     assert_eq!(exchange(addr, b"here"), b"here");
 
-    // Who is connected gets what is due, and then the end.
+    // A connected client gets what is due, and then end of file.
     let client = connect(addr);
     ping(&client, b"here");
     (&client).write_all(b"due").unwrap();
@@ -164,7 +164,7 @@ fn looks_after_it(folder: &Folder, manager: &Manager<'_>) -> Running {
 }
 
 #[test]
-fn s6_knows_when_it_listens() {
+fn s6_knows_when_the_daemon_listens() {
     if !available(&["s6-svscan", "setpriv"]) {
         return;
     }
@@ -173,7 +173,7 @@ fn s6_knows_when_it_listens() {
         folder.write_files("s6");
         let manager = Manager {
             run: "s6-svscan",
-            // By a line that the daemon prints. Nothing else asks.
+            // s6 learns this from a line that the daemon prints, without any check.
             is_ready: "s6-svc -uwU -T 10000 echod",
             pid: "s6-svstat -o pid echod",
             stop: "s6-svc -dwD -T 10000 echod",
@@ -181,7 +181,7 @@ fn s6_knows_when_it_listens() {
             clean: "0",
         };
         assert!(PAGE.contains(manager.is_ready) && PAGE.contains(manager.stop));
-        let running = looks_after_it(&folder, &manager);
+        let running = supervises(&folder, &manager);
         let log = fs::read_to_string(folder.0.join("log/current")).unwrap();
         assert!(log.contains("listening on [::]:7\n"), "{log}");
         assert!(log.contains("aborted=0\n"), "{log}");
@@ -190,22 +190,22 @@ fn s6_knows_when_it_listens() {
 }
 
 #[test]
-fn runit_asks_whether_it_listens() {
+fn runit_checks_whether_the_daemon_listens() {
     if !available(&["runsv", "sv", "setpriv"]) {
         return;
     }
     in_own_network(|| {
         let folder = Folder::new("runit");
         folder.write_files("runit");
-        let running = looks_after_it(
+        let running = supervises(
             &folder,
             &Manager {
                 run: "runsv echod",
-                // It runs `check`.
+                // This command runs the script `check`.
                 is_ready: "sv -w 20 start ./echod",
                 pid: "cat echod/supervise/pid",
                 stop: "sv -w 20 stop ./echod",
-                // What `finish` says: of the process that was killed, and of the other one.
+                // The script `finish` logs the end of the killed process, and then that of the stopped one.
                 code: "grep -o 'echod ended with .*' ../log/current | tr '\\n' ,",
                 clean: "echod ended with -1,echod ended with 0,",
             },
@@ -214,7 +214,7 @@ fn runit_asks_whether_it_listens() {
     });
 }
 
-/// The part of a configuration that the page leaves out, because the package has it.
+/// The part of the configuration that the page leaves out, because the package of supervisor has it.
 const SUPERVISOR: &str = "\
 [supervisord]
 nodaemon=true
@@ -250,7 +250,7 @@ const CONTROL: &str = "supervisorctl -c supervisord.conf";
 #[test]
 fn supervisor_starts_it_again_and_passes_it_the_socket() {
     with_supervisor("supervisor", |folder| {
-        let running = looks_after_it(
+        let running = supervises(
             folder,
             &Manager {
                 run: "supervisord -c supervisord.conf",
@@ -332,7 +332,7 @@ fn a_script_restarts_it_without_a_gap() {
     });
 }
 
-/// Returns the process that `unshare` has started, which is the first in its container.
+/// Returns the child of `unshare`, which is process 1 in its container.
 fn first_process(unshare: &Child) -> Pid {
     let path = format!("/proc/{0}/task/{0}/children", unshare.id());
     let mut pid = None;
@@ -345,7 +345,7 @@ fn first_process(unshare: &Child) -> Pid {
 }
 
 #[test]
-fn as_the_first_process_of_a_container_it_heeds_signals() {
+fn as_the_first_process_of_a_container_the_daemon_handles_signals() {
     if !available(&["unshare"]) {
         return;
     }
@@ -360,7 +360,8 @@ fn as_the_first_process_of_a_container_it_heeds_signals() {
                 .stdout(Stdio::piped())
                 .spawn()
                 .unwrap();
-            // Once it listens. The end does not come, because `unshare` has the same standard output.
+            // The daemon prints this line when it listens. Read only the line, because `unshare` keeps
+            // standard output open.
             let mut printed = String::new();
             let mut stdout = BufReader::new(unshare.stdout.take().unwrap());
             stdout.read_line(&mut printed).unwrap();

@@ -132,7 +132,7 @@ fn clients_accepted_in_a_burst_before_the_shutdown_are_served() {
         let builder = TcpServer::builder().lingering_time(Duration::ZERO);
         let server = builder.bind("127.0.0.1:0").unwrap();
         // These clients are in the backlog before the server begins.
-        let crowd: Vec<_> = (0..50).map(|_| connect(server.local_addr())).collect();
+        let clients: Vec<_> = (0..50).map(|_| connect(server.local_addr())).collect();
         let count = Arc::clone(&served);
         let totals = server.serve_forever(from_fn(move |conn| {
             conn.server().shutdown();
@@ -143,7 +143,7 @@ fn clients_accepted_in_a_burst_before_the_shutdown_are_served() {
             served.load(Ordering::Relaxed),
             totals.unwrap().connections()
         );
-        drop(crowd);
+        drop(clients);
     }
 }
 

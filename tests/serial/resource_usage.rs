@@ -62,7 +62,7 @@ fn converse(client: &TcpStream, messages: usize, pause: Duration) {
 }
 
 /// A limit of busy-polling so long that it shows in the CPU time of the process.
-const SPIN: Duration = Duration::from_millis(5);
+const BUSY_POLL: Duration = Duration::from_millis(5);
 
 fn spent(daemon: &Daemon, work: impl FnOnce()) -> Duration {
     let before = ticks(daemon);
@@ -80,13 +80,13 @@ fn no_message_makes_the_server_busy_poll_longer_than_the_limit() {
     let time = spent(&daemon, || {
         for _ in 0..rounds {
             converse(&client, 3, Duration::ZERO);
-            converse(&client, 1, 2 * SPIN);
+            converse(&client, 1, 2 * BUSY_POLL);
         }
     });
     // Each round may busy-poll once without success. As much again is for the messages themselves.
-    assert!(time <= 2 * rounds * SPIN, "{time:?}");
+    assert!(time <= 2 * rounds * BUSY_POLL, "{time:?}");
     // Without any busy-polling, the test would prove nothing.
-    assert!(time > SPIN, "it does not wait: {time:?}");
+    assert!(time > BUSY_POLL, "no busy-polling: {time:?}");
 }
 
 #[test]
@@ -95,10 +95,10 @@ fn a_connection_that_busy_polling_does_not_help_is_rarely_busy_polled() {
     let daemon = Daemon::start(&["--busy-poll", "5ms"]);
     let client = connect(daemon.addr);
     let messages = 256;
-    let time = spent(&daemon, || converse(&client, messages, 2 * SPIN));
+    let time = spent(&daemon, || converse(&client, messages, 2 * BUSY_POLL));
     // The server busy-polls after 1, 2, 4, … messages, and then after one in 64. As much again is for the
-    // messages themselves. Busy-polling after each message would take 256 times `SPIN`.
-    assert!(time <= 2 * (6 + 4) * SPIN, "{time:?}");
+    // messages themselves. Busy-polling after each message would take 256 times `BUSY_POLL`.
+    assert!(time <= 2 * (6 + 4) * BUSY_POLL, "{time:?}");
 }
 
 #[test]

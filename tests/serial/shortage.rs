@@ -246,8 +246,8 @@ fn out_of_threads_clients_wait_and_are_served_after_the_relief() {
     if !available(&["prlimit", "setpriv"]) {
         return;
     }
-    let nobody = Unprivileged::new();
-    let daemon = nobody.daemon();
+    let other_user = Unprivileged::new();
+    let daemon = other_user.daemon();
     // The two clients inside have a thread each, and one thread leads.
     let threads = (status(&daemon, "Threads:") + 3).to_string();
     let warning = "cannot start a thread: Resource temporarily unavailable";
@@ -261,21 +261,21 @@ fn out_of_threads_among_many_clients_none_is_lost() {
     if !available(&["prlimit", "setpriv"]) {
         return;
     }
-    let nobody = Unprivileged::new();
-    let daemon = nobody.daemon();
+    let other_user = Unprivileged::new();
+    let daemon = other_user.daemon();
     let addr = Service::Chargen.addr(&daemon);
     // The limit leaves room for a few threads.
     let threads = (status(&daemon, "Threads:") + 3).to_string();
     let unlimited = limit(&daemon, THREADS, &threads);
     daemon.signal(Signal::STOP);
-    let crowd: Vec<_> = (0..20).map(|_| connect(addr)).collect();
+    let clients: Vec<_> = (0..20).map(|_| connect(addr)).collect();
     daemon.signal(Signal::CONT);
     daemon.wait_for_log("cannot start a thread");
     limit(&daemon, THREADS, &unlimited);
-    for mut client in &crowd {
+    for mut client in &clients {
         client.read_exact(&mut [0]).unwrap();
     }
-    drop(crowd);
+    drop(clients);
     eventually("all have left", || {
         daemon.log().matches("reason=reset").count() == 20
     });
@@ -292,16 +292,16 @@ fn out_of_threads_a_client_that_leaves_makes_room_for_the_next() {
         // The limit counts the threads of all processes of a user.
         return skip("only root can become a user without other processes");
     }
-    let nobody = Unprivileged::new();
-    let daemon = nobody.daemon();
+    let other_user = Unprivileged::new();
+    let daemon = other_user.daemon();
     let addr = Service::Chargen.addr(&daemon);
     let threads = (status(&daemon, "Threads:") + 2).to_string();
     limit(&daemon, THREADS, &threads);
-    let crowd: Vec<_> = (0..10).map(|_| connect(addr)).collect();
+    let clients: Vec<_> = (0..10).map(|_| connect(addr)).collect();
     // The clients leave only after the shortage. Otherwise two threads would be enough for all.
     daemon.wait_for_log("cannot start a thread");
     // The backlog is a queue, so the clients are served in order.
-    for mut client in crowd {
+    for mut client in clients {
         client.read_exact(&mut [0]).unwrap();
     }
     assert_eq!(daemon.stop().code, Some(0));
@@ -317,9 +317,9 @@ fn at_its_own_bound_of_threads_the_server_names_it_and_clients_wait() {
         return skip("only root can become a user without other processes");
     }
     // The server leaves an eighth of the limit to other processes.
-    let nobody = Unprivileged::new();
+    let other_user = Unprivileged::new();
     let mut command = as_user(64_999, "prlimit");
-    let daemon = Daemon::spawn(command.arg("--nproc=80").arg(&nobody.binary).args([
+    let daemon = Daemon::spawn(command.arg("--nproc=80").arg(&other_user.binary).args([
         "-v",
         "--listen",
         "127.0.0.1:0",
@@ -351,8 +351,8 @@ fn out_of_threads_the_echo_is_unhurt() {
     if !available(&["prlimit", "setpriv"]) {
         return;
     }
-    let nobody = Unprivileged::new();
-    let daemon = nobody.daemon();
+    let other_user = Unprivileged::new();
+    let daemon = other_user.daemon();
     ping(&connect(daemon.addr), b"in");
     limit(&daemon, THREADS, &status(&daemon, "Threads:").to_string());
     let clients: Vec<_> = (0..500).map(|_| connect(daemon.addr)).collect();

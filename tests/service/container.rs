@@ -1,5 +1,5 @@
-//! The image of `systemd/Containerfile`, without an engine: its steps are done by hand, and its root holds
-//! nothing but the binary.
+//! The image of `systemd/Containerfile`, without a container engine. The test does the steps of the file
+//! itself, and its root folder holds only the binary.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -13,7 +13,7 @@ use crate::support::{available, connect, exchange, finish, in_own_network, ping,
 
 const FILE: &str = include_str!("../../systemd/Containerfile");
 
-/// Returns what an instruction of the file says, of the last stage that has one.
+/// Returns the argument of the last such instruction in the file.
 fn instruction(name: &str) -> &'static str {
     let mut lines = FILE.lines().filter_map(|line| line.strip_prefix(name));
     lines.next_back().unwrap().trim()
@@ -24,7 +24,7 @@ fn words(array: &str) -> Vec<String> {
     serde_json::from_str(array).unwrap()
 }
 
-/// Builds the binary as the file does, except for the profile: what is optimized takes minutes.
+/// Builds the binary as the file does, but without optimization, which takes minutes.
 fn build() -> PathBuf {
     let line = FILE.lines().find(|line| line.contains("cargo build"));
     let line = line.unwrap().strip_prefix("RUN ").unwrap();
@@ -42,13 +42,13 @@ fn build() -> PathBuf {
     let mut hosts = fs::read_dir(target).unwrap();
     let built = hosts.find_map(|host| {
         let path = host.unwrap().path().join("debug/echod");
-        // Beside the folder of the host there is one for the macros.
+        // The target folder has one folder for the binary, and another one for procedural macros.
         path.exists().then_some(path)
     });
     built.unwrap()
 }
 
-/// A root that holds nothing but the binary, and is gone at the end.
+/// A root folder that holds only the binary. It is removed when the test ends.
 struct Root(PathBuf);
 
 impl Root {
@@ -59,7 +59,7 @@ impl Root {
         Self(root)
     }
 
-    /// Runs what an instruction says in a container, as the user of the file and with its variable.
+    /// Runs a command in a container, as the user of the file and with its variable.
     fn run(&self, words: &[String], args: &[&str]) -> Command {
         let (name, value) = instruction("ENV ").split_once('=').unwrap();
         let mut command = Command::new("unshare");
@@ -93,13 +93,13 @@ fn first_process(unshare: &Child) -> Pid {
 }
 
 #[test]
-fn the_image_of_the_containerfile_holds_all_that_it_takes() {
+fn the_image_of_the_containerfile_holds_all_that_the_daemon_needs() {
     if !available(&["unshare", "nsenter", "chroot", "ip"]) {
         return;
     }
     let root = Root::new();
     in_own_network(|| serves_and_stops(&root));
-    in_own_network(|| names_are_errors(&root));
+    in_own_network(|| unknown_names_are_errors(&root));
 }
 
 fn serves_and_stops(root: &Root) {
@@ -114,7 +114,7 @@ fn serves_and_stops(root: &Root) {
     let line = log.next().unwrap().unwrap();
     assert!(line.ends_with(&listening), "{line}");
 
-    // It has no library, no shell, no /proc and no /dev, no privilege, and the number 1.
+    // The daemon has no libraries, no shell, no /proc, no /dev and no privilege, and is process 1.
     let echod = first_process(&container);
     let status = fs::read_to_string(format!("/proc/{}/status", echod.as_raw_nonzero())).unwrap();
     for expected in [
@@ -130,7 +130,7 @@ fn serves_and_stops(root: &Root) {
         .collect();
     assert_eq!(names, ["echod"]);
 
-    // From outside, and by the health check inside.
+    // The echo works from outside, and the health check works inside.
     let addr = format!("127.0.0.1:{}", instruction("EXPOSE "))
         .parse()
         .unwrap();
@@ -165,8 +165,8 @@ fn serves_and_stops(root: &Root) {
     assert_eq!(unhealthy.status.code(), Some(4), "{unhealthy:?}");
 }
 
-/// What is looked up in files that an empty root lacks fails, and the error says what it was.
-fn names_are_errors(root: &Root) {
+/// Checks that a name fails if the files to look it up are missing, and that the error says which name.
+fn unknown_names_are_errors(root: &Root) {
     let entry_point = words(instruction("ENTRYPOINT "));
     for (addr, error) in [
         (
@@ -189,7 +189,7 @@ fn names_are_errors(root: &Root) {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let error = "cannot print to standard output: cannot open /dev/null: No such file or directory";
     assert!(said(&output).contains(error), "{}", said(&output));
-    // As an engine adds it.
+    // A container engine adds this file.
     fs::create_dir(root.0.join("etc")).unwrap();
     fs::write(root.0.join("etc/hosts"), "127.0.0.1 localhost\n").unwrap();
     let output = root
