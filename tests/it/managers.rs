@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{
-    available, connect, eventually, exchange, finish, in_own_network, ping, read_to_end,
-    while_clients_come,
+    available, connect, copy_program, eventually, exchange, finish, in_own_network, ping,
+    read_to_end, while_clients_come,
 };
 
 const PAGE: &str = include_str!("../../systemd/other-managers.md");
@@ -29,7 +29,7 @@ impl Folder {
         let folder = Self(std::env::temp_dir().join(name));
         fs::create_dir_all(folder.0.join("bin")).unwrap();
         fs::create_dir(folder.work()).unwrap();
-        fs::copy(env!("CARGO_BIN_EXE_echod"), folder.0.join("bin/echod")).unwrap();
+        copy_program(env!("CARGO_BIN_EXE_echod"), folder.0.join("bin/echod"));
         folder
     }
 

@@ -9,7 +9,9 @@ use std::process::{Child, Command, Output, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::PROJECT;
-use crate::support::{available, connect, exchange, finish, in_own_network, ping, read_to_end};
+use crate::support::{
+    available, connect, copy_program, exchange, finish, in_own_network, ping, read_to_end,
+};
 
 const FILE: &str = include_str!("../../systemd/Containerfile");
 
@@ -55,7 +57,7 @@ impl Root {
     fn new() -> Self {
         let root = std::env::temp_dir().join(format!("echod-root-{}", std::process::id()));
         fs::create_dir_all(&root).unwrap();
-        fs::copy(build(), root.join("echod")).unwrap();
+        copy_program(build(), root.join("echod"));
         Self(root)
     }
 

@@ -13,6 +13,7 @@ mod server;
 mod session;
 mod xinetd;
 
+use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::path::PathBuf;
@@ -78,6 +79,13 @@ pub(crate) fn drip(addr: SocketAddr, bytes: &[u8]) -> Option<Duration> {
         }
     }
     None
+}
+
+/// Copies a program, in a process of its own. If this process wrote the copy, a child that another test
+/// starts in the meantime could inherit the open file, and the copy could not be run (`ETXTBSY`).
+pub(crate) fn copy_program(from: impl AsRef<OsStr>, to: impl AsRef<OsStr>) {
+    let copied = Command::new("cp").arg(from).arg(to).status();
+    assert!(copied.unwrap().success());
 }
 
 /// Connects, with timeouts, so that a hang fails the test.
