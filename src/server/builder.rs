@@ -1,16 +1,17 @@
 //! Every setting of a server, with its default.
 
+mod hooks;
+#[cfg(feature = "proxy-protocol")]
+mod proxy_protocol;
+
 use std::fmt;
 use std::time::Duration;
 
 use crate::accept::AtLimit;
-use crate::connection::Connection;
 #[cfg(feature = "proxy-protocol")]
-use crate::proxy_protocol::{ProxyProtocol, network::Network};
+use crate::proxy_protocol::ProxyProtocol;
 use crate::state::CloseHook;
-use crate::state::closed::ClosedConnection;
 use crate::state::timeouts::{BLOCKING_SLICE, Timeouts};
-use crate::worker::handler::HandlerError;
 use crate::worker::session::Hooks;
 
 /// Configures a [`TcpServer`](crate::TcpServer).
@@ -77,12 +78,6 @@ impl Builder {
     ///
     /// A connection that is silent for longer is idle, so the server does not busy-poll it.
     pub const MAX_BUSY_POLL: Duration = BLOCKING_SLICE;
-
-    /// The default of [`proxy_header_timeout`](Self::proxy_header_timeout): 3 s.
-    ///
-    /// This is the minimum that the specification recommends, so that a lost segment can be sent again.
-    #[cfg(feature = "proxy-protocol")]
-    pub const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(3);
 
     /// Returns a builder with the default settings.
     #[must_use]
@@ -171,89 +166,6 @@ impl Builder {
         self
     }
 
-    /// Sets the networks of trusted proxies, whose connections begin with a PROXY header. Defaults to none.
-    /// Needs the feature `proxy-protocol`.
-    ///
-    /// The header passes on the address of the proxy's client. The server reads versions 1 and 2 of the
-    /// protocol ([specification](https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt)).
-    ///
-    /// From a trusted network the header is required. From any other network a header is ordinary input, so
-    /// that no client can claim another address. Trust only addresses that belong to your proxies, because
-    /// every program that can connect from there can claim any address. The server compares the socket's
-    /// peer address with the networks. An IPv4 peer of an IPv6 listener counts as IPv4.
-    ///
-    /// The addresses in the header replace those of the socket. The source in the header becomes the
-    /// connection's [`peer_addr`](Connection::peer_addr), also in the hooks, in the log and for
-    /// [`max_per_source`](Self::max_per_source). The destination, to which the client has connected,
-    /// becomes the [`local_addr`](Connection::local_addr). [`stream`](Connection::stream) still returns
-    /// the socket, with its own addresses. The connection keeps the addresses of the socket
-    ///
-    /// - until the header has been read, in
-    ///   [`ServerHandle::connections`](crate::ServerHandle::connections),
-    /// - if the proxy itself opened the connection, for example for a health check (`LOCAL`),
-    /// - if the client's protocol is not TCP or not known (`UNKNOWN`, `UNSPEC`, `UNIX`, `DGRAM`).
-    ///
-    /// The server reads the header on the connection's thread, before the
-    /// [verify hook](Self::verify_request). Handlers don't see the header, and `bytes_in` does not count it.
-    /// Bytes after the header, in the same packet or later, are the connection's first input. A header may
-    /// have at most 107 bytes in version 1, the specification's limit, and at most 4096 in version 2. The
-    /// server ignores additional values (TLVs), except a checksum (`PP2_TYPE_CRC32C`), which must be right.
-    ///
-    /// The server closes a connection that begins with something else, that ends within its header, or that
-    /// has no whole header [in time](Self::proxy_header_timeout). It sends nothing. If input is unread, the
-    /// kernel resets the connection. The reason is [`ProxyHeader`](crate::CloseReason::ProxyHeader). The
-    /// server logs the cause at debug, and once per episode as a warning. It does not warn of a peer that
-    /// connects and closes without sending a byte, because simple health checks do that. At a stop the server
-    /// closes connections without a whole header at once.
-    ///
-    /// Until the header has been read, the server can't know that a client exceeds
-    /// [`max_per_source`](Self::max_per_source). So [`Totals::connections`](crate::Totals::connections)
-    /// counts such a connection as well as [`Totals::rejected`](crate::Totals::rejected), and the
-    /// [`on_close`](Self::on_close) hook receives it with the reason [`Limit`](crate::CloseReason::Limit).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use socketserver::{Connection, Network, TcpServer, from_fn};
-    /// use std::io::{Read, Write};
-    /// use std::net::TcpStream;
-    ///
-    /// let loopback: Network = "127.0.0.0/8".parse()?;
-    /// let server = TcpServer::builder()
-    ///     .proxy_protocol([loopback])
-    ///     .bind("127.0.0.1:0")?
-    ///     .start(from_fn(|conn: &mut Connection| write!(conn, "hello, {}", conn.peer_addr())))?;
-    ///
-    /// let mut proxy = TcpStream::connect(server.local_addr())?;
-    /// proxy.write_all(b"PROXY TCP4 192.0.2.7 198.51.100.1 4711 7\r\n")?;
-    /// let mut reply = String::new();
-    /// proxy.read_to_string(&mut reply)?;
-    /// assert_eq!(reply, "hello, 192.0.2.7:4711");
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[cfg(feature = "proxy-protocol")]
-    #[must_use]
-    pub fn proxy_protocol(mut self, trusted: impl IntoIterator<Item = Network>) -> Self {
-        self.proxy_protocol.trusted = trusted.into_iter().collect();
-        self
-    }
-
-    /// Sets the time limit for the whole header of a [trusted proxy](Self::proxy_protocol). Defaults to
-    /// [`PROXY_HEADER_TIMEOUT`](Self::PROXY_HEADER_TIMEOUT). Must not be zero. Needs the feature
-    /// `proxy-protocol`.
-    ///
-    /// The time runs from the moment at which a thread begins to serve the connection. Single bytes that
-    /// arrive don't extend it. While the server waits for the header, the connection keeps its slot and
-    /// its thread.
-    #[cfg(feature = "proxy-protocol")]
-    #[must_use]
-    pub fn proxy_header_timeout(mut self, timeout: Duration) -> Self {
-        self.proxy_protocol.timeout = timeout;
-        self
-    }
-
     /// Sets the maximum age of a connection. Defaults to `None`: no limit. Must not be zero.
     ///
     /// At this age the connection ends as at a [shutdown](crate::ServerHandle::shutdown): reads return the
@@ -271,7 +183,7 @@ impl Builder {
     ///
     /// Only input counts: a client that only receives is idle, unless
     /// [`output_is_activity`](Self::output_is_activity) is set. A handler can
-    /// [change the timeout](Connection::set_idle_timeout) for its connection.
+    /// [change the timeout](crate::Connection::set_idle_timeout) for its connection.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeouts.idle = timeout.into();
@@ -282,7 +194,7 @@ impl Builder {
     /// input does.
     ///
     /// Set this for proxies and downloads, where one direction may be silent for long. A handler can
-    /// [change the setting](Connection::set_output_is_activity) for its connection.
+    /// [change the setting](crate::Connection::set_output_is_activity) for its connection.
     #[must_use]
     pub fn output_is_activity(mut self, counts: bool) -> Self {
         self.timeouts.output_is_activity = counts;
@@ -465,76 +377,6 @@ impl Builder {
     #[must_use]
     pub fn socket_buffers(mut self, size: impl Into<Option<usize>>) -> Self {
         self.socket_buffers = size.into();
-        self
-    }
-
-    /// Sets a hook that decides whether a connection is served. Defaults to serving all connections.
-    ///
-    /// The hook runs on the connection's thread. If it returns `false`, the server closes the connection
-    /// with a FIN, for the reason [`Denied`](crate::CloseReason::Denied). A panic in the hook closes that
-    /// connection and nothing else, unless the program is built with `panic = "abort"`.
-    #[must_use]
-    pub fn verify_request<F>(mut self, hook: F) -> Self
-    where
-        F: Fn(&Connection) -> bool + Send + Sync + 'static,
-    {
-        self.hooks.verify = Some(Box::new(hook));
-        self
-    }
-
-    /// Sets a hook that receives every error and panic of a handler, instead of the log.
-    ///
-    /// The errors include those of the connection itself, such as a reset by the peer or a timeout. A
-    /// panic in the hook closes that connection and nothing else, unless the program is built with
-    /// `panic = "abort"`.
-    ///
-    /// Without a hook, the server [logs](crate#logging) a panic at error. It logs an error as a warning
-    /// once per episode, and otherwise at debug. Errors of the connection itself appear only as the reason
-    /// in the connection's line.
-    #[must_use]
-    pub fn handle_error<F>(mut self, hook: F) -> Self
-    where
-        F: Fn(&Connection, &HandlerError) + Send + Sync + 'static,
-    {
-        self.hooks.handle_error = Some(Box::new(hook));
-        self
-    }
-
-    /// Sets a hook that receives each connection that has ended: for access logs, accounting and metrics.
-    /// Defaults to none.
-    ///
-    /// The hook runs after the descriptor was closed and before the connection's slot is free again. A
-    /// slow hook therefore delays new connections at the limit, and nothing else. A stop waits for hooks
-    /// as it waits for connections. A panic in the hook is logged, and affects nothing else.
-    ///
-    /// The hook runs on a thread of the server. In [`handle_request`](crate::TcpServer::handle_request), and
-    /// for connections whose handlers ignore an abort, it runs on the calling thread.
-    ///
-    /// The hook does not receive clients that are rejected at a limit: see
-    /// [`Totals::rejected`](crate::Totals::rejected).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # fn main() -> Result<(), socketserver::Error> {
-    /// use socketserver::{CloseReason, TcpServer};
-    ///
-    /// let server = TcpServer::builder()
-    ///     .on_close(|closed| {
-    ///         if closed.reason() == CloseReason::Stalled {
-    ///             eprintln!("{} does not read", closed.peer_addr());
-    ///         }
-    ///     })
-    ///     .bind("127.0.0.1:0")?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn on_close<F>(mut self, hook: F) -> Self
-    where
-        F: Fn(&ClosedConnection) + Send + Sync + 'static,
-    {
-        self.close_hook = Some(CloseHook(Box::new(hook)));
         self
     }
 }
