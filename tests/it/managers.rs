@@ -356,6 +356,8 @@ fn as_the_first_process_of_a_container_the_daemon_handles_signals() {
             let mut unshare = folder
                 .command("unshare")
                 .args(["--pid", "--fork", "--mount-proc", "--kill-child"])
+                // The tests may run under nohup(1), which makes its children ignore SIGHUP.
+                .args(["env", "--default-signal=HUP"])
                 .args(["echod", "--listen", ":7007", "--print-addr"])
                 .stdout(Stdio::piped())
                 .spawn()

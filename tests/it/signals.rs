@@ -17,7 +17,12 @@ use crate::support::{
 #[test]
 fn every_stop_signal_ends_an_idle_daemon_cleanly() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-        let daemon = Daemon::start(&[]);
+        // The tests may run under nohup(1), which makes its children ignore SIGHUP.
+        let daemon = Daemon::spawn(
+            Command::new("env")
+                .args(["--default-signal=HUP", env!("CARGO_BIN_EXE_echod")])
+                .args(["--listen", "127.0.0.1:0"]),
+        );
         daemon.signal(signal);
         let output = daemon.wait();
         assert_eq!(output.code, Some(0));
@@ -134,7 +139,8 @@ fn a_stop_signal_that_the_parent_had_blocked_works() {
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let daemon = Daemon::spawn(
             Command::new("env")
-                .args(["--block-signal=INT,TERM,HUP", env!("CARGO_BIN_EXE_echod")])
+                .args(["--default-signal=HUP", "--block-signal=INT,TERM,HUP"])
+                .arg(env!("CARGO_BIN_EXE_echod"))
                 .args(["--listen", "127.0.0.1:0"]),
         );
         daemon.signal(signal);
