@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::accept::AtLimit;
 #[cfg(feature = "proxy-protocol")]
 use crate::proxy_protocol::ProxyProtocol;
-use crate::state::CloseHook;
+use crate::state::closed::CloseHook;
 use crate::state::timeouts::{BLOCKING_SLICE, Timeouts};
 use crate::worker::session::Hooks;
 

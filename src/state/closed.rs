@@ -114,3 +114,12 @@ impl fmt::Display for ClosedConnection {
         )
     }
 }
+
+/// A hook that receives each connection that has ended.
+pub(crate) struct CloseHook(pub(crate) Box<dyn Fn(&ClosedConnection) + Send + Sync>);
+
+impl fmt::Debug for CloseHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CloseHook")
+    }
+}

@@ -2,8 +2,7 @@
 
 use super::Builder;
 use crate::connection::Connection;
-use crate::state::CloseHook;
-use crate::state::closed::ClosedConnection;
+use crate::state::closed::{CloseHook, ClosedConnection};
 use crate::worker::handler::HandlerError;
 
 impl Builder {
