@@ -122,12 +122,7 @@ fn stuck_client(daemon: &Daemon) -> TcpStream {
 fn a_signal_before_it_listens_ends_it_cleanly() {
     // The daemon must end cleanly at any point of its start, as soon as it catches signals.
     for _ in 0..30 {
-        let mut child = Daemon::command()
-            .args(["--listen", "127.0.0.1:0"])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = Daemon::begin();
         eventually("a handler of SIGINT", || catches_sigint(child.id()));
         kill_process(Pid::from_child(&child), Signal::INT).unwrap();
         assert_eq!(finish(&mut child).code(), Some(0));

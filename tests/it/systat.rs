@@ -200,12 +200,7 @@ fn sigusr1_works_where_the_parent_had_blocked_or_ignored_it() {
 #[test]
 fn sigusr1_during_the_start_ends_nothing() {
     for _ in 0..30 {
-        let mut child = Daemon::command()
-            .args(["--listen", "127.0.0.1:0"])
-            .stdin(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = Daemon::begin();
         let pid = Pid::from_child(&child);
         eventually("a mask with SIGUSR1", || blocks_sigusr1(child.id()));
         for _ in 0..10 {

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Signal, geteuid};
 
 use crate::support::{
-    Daemon, TIMEOUT, available, connect, eventually, exchange, ping, read_to_end, skip,
+    Daemon, TIMEOUT, available, connect, copy_program, eventually, exchange, ping, read_to_end,
+    skip,
 };
 use crate::turn;
 use crate::usage::{has_thread, status, ticks};
@@ -243,10 +244,9 @@ fn out_of_descriptors_the_metrics_say_so() {
 #[test]
 fn out_of_threads_clients_wait_and_are_served_after_the_relief() {
     let _turn = turn();
-    if !available(&["prlimit", "setpriv"]) {
+    let Some(other_user) = Unprivileged::new() else {
         return;
-    }
-    let other_user = Unprivileged::new();
+    };
     let daemon = other_user.daemon();
     // The two clients inside have a thread each, and one thread leads.
     let threads = (status(&daemon, "Threads:") + 3).to_string();
@@ -258,10 +258,9 @@ fn out_of_threads_clients_wait_and_are_served_after_the_relief() {
 #[test]
 fn out_of_threads_among_many_clients_none_is_lost() {
     let _turn = turn();
-    if !available(&["prlimit", "setpriv"]) {
+    let Some(other_user) = Unprivileged::new() else {
         return;
-    }
-    let other_user = Unprivileged::new();
+    };
     let daemon = other_user.daemon();
     let addr = Service::Chargen.addr(&daemon);
     // The limit leaves room for a few threads.
@@ -285,14 +284,9 @@ fn out_of_threads_among_many_clients_none_is_lost() {
 #[test]
 fn out_of_threads_a_client_that_leaves_makes_room_for_the_next() {
     let _turn = turn();
-    if !available(&["prlimit", "setpriv"]) {
+    let Some(other_user) = Unprivileged::without_other_processes() else {
         return;
-    }
-    if !geteuid().is_root() {
-        // The limit counts the threads of all processes of a user.
-        return skip("only root can become a user without other processes");
-    }
-    let other_user = Unprivileged::new();
+    };
     let daemon = other_user.daemon();
     let addr = Service::Chargen.addr(&daemon);
     let threads = (status(&daemon, "Threads:") + 2).to_string();
@@ -310,14 +304,10 @@ fn out_of_threads_a_client_that_leaves_makes_room_for_the_next() {
 #[test]
 fn at_its_own_bound_of_threads_the_server_names_it_and_clients_wait() {
     let _turn = turn();
-    if !available(&["prlimit", "setpriv"]) {
+    let Some(other_user) = Unprivileged::without_other_processes() else {
         return;
-    }
-    if !geteuid().is_root() {
-        return skip("only root can become a user without other processes");
-    }
+    };
     // The server leaves an eighth of the limit to other processes.
-    let other_user = Unprivileged::new();
     let mut command = as_user(64_999, "prlimit");
     let daemon = Daemon::spawn(command.arg("--nproc=80").arg(&other_user.binary).args([
         "-v",
@@ -348,10 +338,9 @@ fn at_its_own_bound_of_threads_the_server_names_it_and_clients_wait() {
 #[test]
 fn out_of_threads_the_echo_is_unhurt() {
     let _turn = turn();
-    if !available(&["prlimit", "setpriv"]) {
+    let Some(other_user) = Unprivileged::new() else {
         return;
-    }
-    let other_user = Unprivileged::new();
+    };
     let daemon = other_user.daemon();
     ping(&connect(daemon.addr), b"in");
     limit(&daemon, THREADS, &status(&daemon, "Threads:").to_string());
@@ -392,12 +381,26 @@ struct Unprivileged {
 }
 
 impl Unprivileged {
-    fn new() -> Self {
+    /// Returns such a user for a test that counts on being its only process, or `None`, and says so. The
+    /// limit counts the threads of all processes of a user.
+    fn without_other_processes() -> Option<Self> {
+        if geteuid().is_root() {
+            return Self::new();
+        }
+        skip("only root can become a user without other processes");
+        None
+    }
+
+    /// Returns `None`, and says so, if the programs that it takes are missing.
+    fn new() -> Option<Self> {
+        if !available(&["prlimit", "setpriv"]) {
+            return None;
+        }
         // The folder of the build may be closed to that user, so use a copy.
         let binary = std::env::temp_dir().join(format!("echod-{}", std::process::id()));
-        fs::copy(env!("CARGO_BIN_EXE_echod"), &binary).unwrap();
+        copy_program(env!("CARGO_BIN_EXE_echod"), &binary);
         fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
-        Self { binary }
+        Some(Self { binary })
     }
 
     fn daemon(&self) -> Daemon {

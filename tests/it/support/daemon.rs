@@ -46,6 +46,14 @@ impl Daemon {
         )
     }
 
+    /// Starts one on a free port, and returns at once, while the daemon may still be starting.
+    pub(crate) fn begin() -> Child {
+        let mut command = Self::command();
+        command.args(["--listen", "127.0.0.1:0"]);
+        let command = command.stdin(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    }
+
     /// Starts `command`, a daemon, and waits until it listens. `--print-addr` makes the daemon print its
     /// addresses.
     pub(crate) fn spawn(command: &mut Command) -> Self {
