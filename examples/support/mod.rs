@@ -59,7 +59,7 @@ pub(crate) fn resolve(server: &str) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// Rejects a `host` that is not a host name, but for which `getaddrinfo(3)` would return an address.
+/// Rejects texts that are not host names, although `getaddrinfo(3)` returns an address for them.
 ///
 /// `getaddrinfo(3)` takes `*` for this machine, and a name whose last label is a number, such as `1`,
 /// `127.1` or `0x7f.1`, for an IPv4 address in an old notation.

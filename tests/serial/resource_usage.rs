@@ -61,7 +61,7 @@ fn converse(client: &TcpStream, messages: usize, pause: Duration) {
     }
 }
 
-/// A limit of busy-polling so long that it shows in the CPU time of the process.
+/// The time limit of busy-polling. Each wait that reaches it adds a measurable share of CPU time.
 const BUSY_POLL: Duration = Duration::from_millis(5);
 
 fn spent(daemon: &Daemon, work: impl FnOnce()) -> Duration {
