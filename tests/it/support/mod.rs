@@ -61,13 +61,14 @@ pub(crate) fn serving(name: &str, args: &[&str]) -> (Session, SocketAddr) {
 }
 
 /// Sends `bytes` one by one, ten a second, until the server ends the connection. Returns how long that took,
-/// or `None` if the server accepted all bytes.
+/// the connect included, because the server's clock starts with it. Returns `None` if the server accepted all
+/// bytes.
 pub(crate) fn drip(addr: SocketAddr, bytes: &[u8]) -> Option<Duration> {
+    let start = Instant::now();
     let mut stream = connect(addr);
     stream
         .set_read_timeout(Some(Duration::from_millis(100)))
         .unwrap();
-    let start = Instant::now();
     for byte in bytes {
         if stream.write_all(&[*byte]).is_err() {
             return Some(start.elapsed());
