@@ -94,11 +94,18 @@ impl Reactors {
     }
 
     /// Takes a connection whose handler is done, and returns once the connection is closed or
-    /// with a reactor.
+    /// with a reactor. If no reactor can take the connection, returns it, and the caller must
+    /// [carry](poll_loop::carry) it.
     ///
     /// The peer's first message has often arrived by now, and its FIN often follows the echo
     /// closely. So this thread takes the first steps itself, which saves waking a reactor for each.
-    pub(crate) fn take(&self, mut carried: Carried, report: ReportError<'_>) {
+    /// If `may_poll`, it busy-polls for both. The leader does not, because other clients may wait for it.
+    pub(crate) fn take(
+        &self,
+        mut carried: Carried,
+        may_poll: bool,
+        report: ReportError<'_>,
+    ) -> Option<Carried> {
         // The buffer is small, because its stack pages stay with a thread that may be idle afterwards.
         let mut scratch = [0; 1024];
         let mut step = |carried: &mut Carried, input| {
@@ -106,7 +113,7 @@ impl Reactors {
             carried.advance(&mut scratch, Instant::now(), ready)
         };
         let mut next = step(&mut carried, true);
-        let mut polls_left = EARLY_POLLS;
+        let mut polls_left = if may_poll { EARLY_POLLS } else { 0 };
         loop {
             next = match next {
                 Next::Wait(wait) if wait.input && !wait.room && polls_left > 0 => {
@@ -120,13 +127,13 @@ impl Reactors {
                     });
                     match polled {
                         Some(Ok(next)) => next,
-                        _ => return self.enter_or_carry(carried, wait, report),
+                        _ => return self.enter_or_return(carried, wait),
                     }
                 }
-                Next::Wait(wait) => return self.enter_or_carry(carried, wait, report),
+                Next::Wait(wait) => return self.enter_or_return(carried, wait),
                 Next::Close => {
                     carried.close();
-                    return;
+                    return None;
                 }
                 Next::Lend => {
                     carried.keep();
@@ -140,11 +147,9 @@ impl Reactors {
         }
     }
 
-    /// Hands a connection to a reactor, or carries it to its close if no reactor can take it.
-    fn enter_or_carry(&self, carried: Carried, wait: Wait, report: ReportError<'_>) {
-        if let Err(carried) = self.enter(Box::new(carried), wait) {
-            poll_loop::carry(*carried, report);
-        }
+    fn enter_or_return(&self, carried: Carried, wait: Wait) -> Option<Carried> {
+        let entered = self.enter(Box::new(carried), wait);
+        entered.err().map(|carried| *carried)
     }
 }
 

@@ -155,7 +155,8 @@ impl TcpServer {
     /// thread that will lead next, starting one if necessary. Then the leader accepts the client, hands
     /// the lead over, and serves the connection itself. That thread, named `connection`, also calls
     /// `factory`, so a handler needs to be neither `Send` nor `Sync`. Idle threads are reused, and end
-    /// after 10 s without a task.
+    /// after 10 s without a task. If the handlers [never block](RequestHandler::never_blocks), the leader
+    /// keeps the lead, and serves one client after the other.
     ///
     /// The calling thread runs no handler. It takes the lead while no other thread can. An idle server
     /// uses no CPU. If descriptors, threads or kernel memory are short, the server warns once and leaves
@@ -229,8 +230,7 @@ impl TcpServer {
         F: Fn() -> H + Send + Sync + 'static,
         H: RequestHandler + 'static,
     {
-        let factory: HandlerFactory = Arc::new(move || Box::new(factory()));
-        self.serve(factory)
+        self.serve(HandlerFactory::new(factory))
     }
 
     /// Serves exactly one connection, on the calling thread, and returns how the connection ended.

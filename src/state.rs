@@ -228,6 +228,16 @@ impl ServerState {
         }
     }
 
+    /// Returns whether a step of a connection outside of its handler may block: a hook, or the wait for a
+    /// PROXY header.
+    pub(crate) fn may_block(&self) -> bool {
+        #[cfg(feature = "proxy-protocol")]
+        if !self.proxy_protocol.trusted.is_empty() {
+            return true;
+        }
+        self.has_close_hook()
+    }
+
     /// Returns the sources that have the most connections, as text. This looks at all connections, so call
     /// it rarely.
     pub(crate) fn name_largest_sources(&self) -> String {

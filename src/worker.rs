@@ -1,5 +1,8 @@
 //! The threads of a server: each follows, leads, serves the client that it accepted, and follows again.
 //!
+//! If the handlers never block, the leader serves each client itself and keeps the lead. So no other
+//! thread has to wake up for each client.
+//!
 //! An idle thread is a follower. The follower that became idle last leads first, because its stack is
 //! still in the processor's cache. The other followers stay idle, so that threads beyond the need reach
 //! their idle timeout and end.
@@ -18,11 +21,12 @@ use std::time::{Duration, Instant};
 
 use crate::accept::outcome::Shortage;
 use crate::accept::{Lead, Waited, Watch, warn_of_shortage};
+use crate::catch::catch;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::hand_over::hand_over_point;
 use crate::reactor::carried::Carried;
-use crate::reactor::{Job, Reactors, Threads};
+use crate::reactor::{Job, Reactors, Threads, poll_loop};
 use crate::state::ServerState;
 use crate::state::close_reason::CloseReason;
 use crate::state::resource::Resource;
@@ -46,6 +50,8 @@ pub(crate) struct Crew {
     state: Arc<ServerState>,
     hooks: Hooks,
     factory: HandlerFactory,
+    /// Whether the leader serves its clients and keeps the lead, because nothing on the way can block.
+    leader_serves: bool,
     stack_size: Option<usize>,
     reactors: Arc<Reactors>,
     roster: Roster<Box<Lead>>,
@@ -65,6 +71,7 @@ impl Crew {
             let threads: Weak<dyn Threads> = this.clone();
             Self {
                 state: Arc::clone(state),
+                leader_serves: factory.never_blocks && hooks.are_unset() && !state.may_block(),
                 hooks,
                 factory,
                 stack_size,
@@ -285,7 +292,8 @@ impl Crew {
         })
     }
 
-    /// Leads until this thread has accepted a client, then hands the lead over and serves the client.
+    /// Leads until this thread has accepted a client that needs a thread, then hands the lead over and
+    /// serves the client.
     fn lead(&self, mut lead: Box<Lead>) {
         let watched = EndServerOnPanic(self);
         let watch = Watch {
@@ -295,6 +303,17 @@ impl Crew {
         };
         let outcome = loop {
             match lead.wait(watch) {
+                Ok(Waited::Client(index)) if self.leader_serves => match lead.accept(index) {
+                    Ok(Some(conn)) => {
+                        if let Some(carried) = self.begin_as_leader(conn) {
+                            self.hand_over(lead, self.secure_follower());
+                            drop(watched);
+                            return self.carry(carried);
+                        }
+                    }
+                    Ok(None) => {}
+                    Err(error) => break Err(error),
+                },
                 Ok(Waited::Client(index)) => {
                     let follower = self.secure_follower();
                     let accepted = lead.accept(index);
@@ -348,15 +367,35 @@ impl Crew {
         }))
     }
 
-    /// Runs the handler of a connection on this thread, then leaves the connection to a reactor.
+    /// Runs the handler of a connection on this thread, then leaves the connection to a reactor, or
+    /// carries it to its close.
     fn serve(&self, conn: Box<Connection>) {
-        let Ok(conn) = self.hooks.admit(conn) else {
-            return;
-        };
-        let (conn, wish) = self.hooks.serve(conn, &*self.factory);
+        if let Some(carried) = self.begin(conn, true) {
+            self.carry(carried);
+        }
+    }
+
+    /// Begins to serve a connection as the leader. Returns the connection if it needs a thread after all.
+    fn begin_as_leader(&self, conn: Box<Connection>) -> Option<Carried> {
+        // A panic here is a bug of this crate. It must end only this connection, not the server.
+        catch(|| self.begin(conn, false)).unwrap_or_else(|message| {
+            log::error!("the leader panicked on a connection, and closed it: {message}");
+            None
+        })
+    }
+
+    /// Runs the handler of a connection on this thread, then leaves the connection to a reactor. Returns
+    /// the connection if no reactor can take it. `may_poll`: no other client waits for this thread.
+    fn begin(&self, conn: Box<Connection>, may_poll: bool) -> Option<Carried> {
+        let conn = self.hooks.admit(conn).ok()?;
+        let (conn, wish) = self.hooks.serve(conn, &*self.factory.make);
         let carried = Carried::new(conn, wish, Instant::now());
-        self.reactors
-            .take(carried, &|conn, error| self.report(conn, error));
+        let report = |conn: &Connection, error| self.report(conn, error);
+        self.reactors.take(carried, may_poll, &report)
+    }
+
+    fn carry(&self, carried: Carried) {
+        poll_loop::carry(carried, &|conn, error| self.report(conn, error));
     }
 }
 

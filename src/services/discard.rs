@@ -54,4 +54,8 @@ impl RequestHandler for DiscardHandler {
         conn.continue_with(Rest::Discard, &[]);
         Ok(())
     }
+
+    fn never_blocks() -> bool {
+        true
+    }
 }

@@ -9,8 +9,9 @@ use crate::worker::handler::RequestHandler;
 /// Sends back whatever arrives (RFC 862), until the client half-closes.
 ///
 /// Every byte comes back once and in order. The handler only leaves the connection to the server
-/// ([`Connection::continue_with`]). So the thread that accepted the connection is free at once, and
-/// a reactor, one loop for thousands of connections, reads and writes.
+/// ([`Connection::continue_with`]). So it [never blocks](RequestHandler::never_blocks): the thread that
+/// accepted the connection accepts the next at once, and a reactor, one loop for thousands of
+/// connections, reads and writes.
 ///
 /// The server stops reading from a client that does not read its echo, and so holds at most 64 KiB
 /// of a client's data. A client that falls silent costs less than 1 KiB and no thread. Such clients
@@ -68,5 +69,9 @@ impl RequestHandler for EchoHandler {
     fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
         conn.continue_with(Rest::Echo, &[]);
         Ok(())
+    }
+
+    fn never_blocks() -> bool {
+        true
     }
 }

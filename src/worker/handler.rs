@@ -12,7 +12,7 @@ use crate::connection::Connection;
 
 /// Serves one connection.
 ///
-/// The server makes one handler per connection, on that connection's own thread. So the fields of a
+/// The server makes one handler per connection, on the thread that runs the handler. So the fields of a
 /// handler can hold the state of its connection, and a handler needs to be neither `Send` nor `Sync`.
 ///
 /// A panic in any step, or while the handler is dropped, ends its connection and nothing else. This needs
@@ -103,6 +103,54 @@ pub trait RequestHandler {
     /// An error is passed to the [error hook](crate::Builder::handle_error).
     fn finish(&mut self, _conn: &mut Connection) -> io::Result<()> {
         Ok(())
+    }
+
+    /// Returns whether the factory and every step of its handlers return at once. Returns `false` by
+    /// default.
+    ///
+    /// If `true`, the thread that accepts a client also runs the client's handler, instead of waking
+    /// another thread first to accept the next client. A crowd of clients then takes two thirds of the
+    /// processor time to accept. This suits a handler that leaves the connection to the server
+    /// ([`continue_with`](Connection::continue_with)) without reading first, as
+    /// [`EchoHandler`](crate::EchoHandler) does.
+    ///
+    /// A handler that says so and blocks all the same holds up the clients that connect meanwhile, and a
+    /// shutdown. Reads block until the client sends. Writes block once the send buffer of the connection
+    /// is full, so a short greeting does not.
+    ///
+    /// Hooks may block, and so may reading a PROXY header. So a server with a
+    /// [verify](crate::Builder::verify_request), [error](crate::Builder::handle_error) or
+    /// [close](crate::Builder::on_close) hook, or with trusted proxies, runs each handler as if this were
+    /// `false`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use socketserver::{Connection, RequestHandler, Rest};
+    /// use std::io::{self, Write};
+    ///
+    /// /// Greets, then echoes.
+    /// struct Welcome;
+    ///
+    /// impl RequestHandler for Welcome {
+    ///     fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
+    ///         conn.write_all(b"welcome\n")?;
+    ///         conn.continue_with(Rest::Echo, &[]);
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn never_blocks() -> bool {
+    ///         true
+    ///     }
+    /// }
+    /// ```
+    #[doc(alias("inline", "nonblocking"))]
+    #[must_use]
+    fn never_blocks() -> bool
+    where
+        Self: Sized,
+    {
+        false
     }
 }
 
@@ -223,8 +271,24 @@ impl fmt::Display for HandlerError {
     }
 }
 
-/// Makes the handler of a connection.
-pub(crate) type HandlerFactory = Arc<dyn Fn() -> Box<dyn RequestHandler> + Send + Sync>;
+/// Makes the handlers of a server.
+pub(crate) struct HandlerFactory {
+    pub(crate) make: Box<dyn Fn() -> Box<dyn RequestHandler> + Send + Sync>,
+    pub(crate) never_blocks: bool,
+}
+
+impl HandlerFactory {
+    pub(crate) fn new<F, H>(factory: F) -> Self
+    where
+        F: Fn() -> H + Send + Sync + 'static,
+        H: RequestHandler + 'static,
+    {
+        Self {
+            make: Box::new(move || Box::new(factory())),
+            never_blocks: H::never_blocks(),
+        }
+    }
+}
 
 /// Makes a handler, calls its `setup`, `handle` and `finish`, and drops it. Every failure of these steps
 /// goes to `report`. Returns whether all steps succeeded.

@@ -55,6 +55,11 @@ impl Errors {
 }
 
 impl Hooks {
+    /// Returns whether no step of a session runs code of users, except for the handler.
+    pub(crate) fn are_unset(&self) -> bool {
+        self.verify.is_none() && self.handle_error.is_none()
+    }
+
     /// Reads the PROXY header of a connection from a trusted proxy. Returns the connection, or how the
     /// connection was closed if there is no valid header.
     #[cfg_attr(

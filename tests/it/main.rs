@@ -39,6 +39,7 @@ mod handlers;
 mod haproxy;
 mod idle_timeouts;
 mod inherited;
+mod leading;
 mod lecture;
 mod limits;
 mod log;

@@ -180,6 +180,34 @@ fn out_of_descriptors_a_client_that_leaves_makes_room_for_the_next() {
 }
 
 #[test]
+fn out_of_descriptors_for_a_reactor_each_connection_has_a_thread() {
+    let _turn = turn();
+    if !available(&["prlimit"]) {
+        return;
+    }
+    let daemon = Daemon::start(&[]);
+    // There is room for two connections. A reactor would need three descriptors.
+    let next: u64 = next_descriptor(&daemon).parse().unwrap();
+    let unlimited = limit(&daemon, DESCRIPTORS, &(next + 2).to_string());
+    let clients = [connect(daemon.addr), connect(daemon.addr)];
+    // The second message comes back from where the connection stays.
+    for client in clients.iter().chain(&clients) {
+        ping(client, b"without a reactor");
+    }
+    assert!(!has_thread(&daemon, "reactor"));
+    limit(&daemon, DESCRIPTORS, &unlimited);
+    // The thread that accepts may echo this before it hands the connection to a new reactor.
+    ping(&connect(daemon.addr), b"with a reactor");
+    eventually("a reactor", || has_thread(&daemon, "reactor"));
+    for client in &clients {
+        ping(client, b"unhurt");
+    }
+    let output = daemon.stop();
+    assert_eq!(output.code, Some(0), "{}", output.log);
+    assert!(!output.log.contains("WARN"), "{}", output.log);
+}
+
+#[test]
 fn out_of_descriptors_rejected_clients_do_not_delay_the_next() {
     let _turn = turn();
     if !available(&["prlimit"]) {

@@ -39,6 +39,8 @@ struct Plan {
     stops_early: bool,
     /// Whether a listener may become unusable.
     breaks: bool,
+    /// Whether the handlers never block, so that the leader serves.
+    leader_serves: bool,
     /// Whether idle threads stay and a pause never ends, so that only a wake-up can end a wait of the
     /// supervisor.
     waits: bool,
@@ -142,30 +144,37 @@ const PLAN: Plan = Plan {
     jobs: 0,
     stops_early: false,
     breaks: false,
+    leader_serves: false,
     waits: false,
 };
 
 #[test]
 fn every_client_is_accepted_and_every_thread_ends() {
     for max_threads in 1..=3 {
-        check(
-            Plan {
-                max_threads,
-                ..PLAN
-            },
-            RUNS,
-        );
+        for leader_serves in [false, true] {
+            check(
+                Plan {
+                    max_threads,
+                    leader_serves,
+                    ..PLAN
+                },
+                RUNS,
+            );
+        }
     }
 }
 
 #[test]
 fn the_supervisor_holds_the_lead_while_no_thread_can_and_hands_it_to_the_first_that_is_idle() {
-    let plan = Plan {
-        max_threads: 1,
-        waits: true,
-        ..PLAN
-    };
-    check(plan, RUNS);
+    for leader_serves in [false, true] {
+        let plan = Plan {
+            max_threads: 1,
+            leader_serves,
+            waits: true,
+            ..PLAN
+        };
+        check(plan, RUNS);
+    }
 }
 
 #[test]
@@ -188,28 +197,34 @@ fn every_job_is_run_once_while_one_thread_leads() {
 #[test]
 fn a_stop_at_any_time_ends_every_thread_and_loses_no_job() {
     for max_threads in 1..=3 {
-        check(
-            Plan {
-                max_threads,
-                jobs: 2,
-                stops_early: true,
-                ..PLAN
-            },
-            RUNS,
-        );
+        for leader_serves in [false, true] {
+            check(
+                Plan {
+                    max_threads,
+                    jobs: 2,
+                    stops_early: true,
+                    leader_serves,
+                    ..PLAN
+                },
+                RUNS,
+            );
+        }
     }
 }
 
 #[test]
 fn a_listener_that_fails_ends_every_thread() {
-    check(
-        Plan {
-            breaks: true,
-            stops_early: true,
-            ..PLAN
-        },
-        RUNS,
-    );
+    for leader_serves in [false, true] {
+        check(
+            Plan {
+                breaks: true,
+                stops_early: true,
+                leader_serves,
+                ..PLAN
+            },
+            RUNS,
+        );
+    }
 }
 
 const RUNS: usize = 1000;

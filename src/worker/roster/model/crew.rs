@@ -158,6 +158,18 @@ impl Server {
         };
         let outcome = loop {
             match lead.wait(watch) {
+                Waited::Client if self.plan.leader_serves => match lead.accept() {
+                    Ok(true) => {
+                        // Sometimes no reactor can take the connection.
+                        if coin(0.5) {
+                            self.hand_over(lead, self.secure_follower());
+                            return self.serve();
+                        }
+                        self.finish_one();
+                    }
+                    Ok(false) => {}
+                    Err(error) => break Err(error),
+                },
                 Waited::Client => {
                     let follower = self.secure_follower();
                     let accepted = lead.accept();
