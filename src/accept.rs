@@ -7,11 +7,11 @@
 //!
 //! The lead is a value that passes from thread to thread. No lock is held while the leader sleeps.
 
+pub(crate) mod limit_reports;
 pub(crate) mod outcome;
 pub(crate) mod socket_options;
 
 use std::io;
-use std::mem;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,14 +22,14 @@ use crate::connection::Connection;
 use crate::error::Error;
 use crate::hand_over::hand_over_point;
 use crate::reactor::{Reactors, close_rejected};
+use crate::state::ServerState;
 use crate::state::close_reason::{CloseReason, log_close};
 use crate::state::closed::ClosedConnection;
 use crate::state::log_prefix::LogPrefix;
 use crate::state::record::{Record, canonical};
 use crate::state::shutdown::Phase;
-use crate::state::{ServerState, Source};
 use crate::wake::wait;
-use crate::warn_once::WarnOnce;
+use limit_reports::{LimitReports, warn_of_source_limit};
 use outcome::{AcceptOutcome, Shortage, classify, resource};
 use socket_options::SocketOptions;
 
@@ -83,9 +83,7 @@ pub(crate) struct Lead {
     /// The listener whose client was accepted last. The listeners take turns, so the next has precedence.
     last_listener: usize,
     shortage: Shortage,
-    /// Whether all slots were in use when a leader last looked.
-    is_full: bool,
-    limit_warned: WarnOnce,
+    reports: LimitReports,
 }
 
 /// A connection that was just taken from a backlog.
@@ -133,8 +131,7 @@ impl Lead {
             reactors: None,
             last_listener: 0,
             shortage: Shortage::default(),
-            is_full: false,
-            limit_warned: WarnOnce::default(),
+            reports: LimitReports::default(),
         }
     }
 
@@ -160,14 +157,14 @@ impl Lead {
             let now = Instant::now();
             let pause_end = self.shortage.pause_end(now);
             let has_room = self.state.has_room_or_wakes_lead();
-            let episode_end = self.note_room(has_room, now);
+            let episode_end = self.reports.note_room(&self.state, has_room, now);
             let accepts = if has_room {
                 watch.clients
             } else {
                 self.at_limit == AtLimit::Reject
             };
             if !has_room && self.at_limit == AtLimit::Wait {
-                self.warn_of_limit("wait in the backlog");
+                self.reports.warn(&self.state, "wait in the backlog");
             }
             let wakes = [pause_end, watch.until, episode_end];
             let wake_at = wakes.into_iter().flatten().min();
@@ -234,7 +231,7 @@ impl Lead {
 
     /// Accepts and rejects the client that waits at a listener.
     fn reject_one(&mut self, index: usize) -> Result<(), Error> {
-        self.warn_of_limit("are rejected");
+        self.reports.warn(&self.state, "are rejected");
         if let Some(Accepted { stream, peer, .. }) = self.take(index)? {
             self.reject(stream, peer, false);
         }
@@ -352,72 +349,9 @@ impl Lead {
         Ok((woken, ready))
     }
 
-    /// Notes whether a slot is free now, and reports the limits that are no longer reached. Returns when
-    /// the next episode ends, so that the leader wakes up to report it.
-    fn note_room(&mut self, has_room: bool, now: Instant) -> Option<Instant> {
-        // Only the leader takes slots, and a slot that becomes free wakes the leader. So if no slot was
-        // free when a leader last looked, none was free until now.
-        if mem::replace(&mut self.is_full, !has_room) {
-            self.limit_warned.held_until(now);
-        }
-        let prefix = &self.state.prefix;
-        if self.limit_warned.should_report_end(now) {
-            let limit = self.state.max_connections();
-            log::info!(
-                service = prefix, limit;
-                "{prefix}below the limit of {limit} connections again"
-            );
-        }
-        // While no slot is free, the limit is reached, and its episode can't end.
-        let limit_end = self.limit_warned.end().filter(|_| has_room);
-        limit_end.into_iter().chain(self.note_sources(now)).min()
-    }
-
-    /// Reports the end of the episode of the limit per source. Returns when an episode that goes on ends.
-    fn note_sources(&self, now: Instant) -> Option<Instant> {
-        let (prefix, limit) = (self.prefix(), self.state.max_per_source()?);
-        let (is_over, end) = {
-            let mut warned = self.state.source_limit_warned();
-            (warned.should_report_end(now), warned.end())
-        };
-        if is_over {
-            log::info!(
-                service = prefix, limit;
-                "{prefix}no source exceeds the limit of {limit} connections any more"
-            );
-        }
-        end
-    }
-
-    fn warn_of_limit(&mut self, consequence: &str) {
-        if self.limit_warned.should_report(Instant::now()) {
-            let (prefix, limit) = (self.prefix(), self.state.max_connections());
-            let most = self.state.name_largest_sources();
-            let colon = if most.is_empty() { "" } else { "; the most: " };
-            log::warn!(
-                service = prefix, limit, most;
-                "{prefix}limit of {limit} connections reached; new ones {consequence}{colon}{most}"
-            );
-        }
-    }
-
     fn prefix(&self) -> &LogPrefix {
         &self.state.prefix
     }
-}
-
-/// Warns once per episode that a source has reached its limit.
-pub(crate) fn warn_of_source_limit(state: &ServerState, (source, limit): (Source, usize)) {
-    if !state.source_limit_warned().should_report(Instant::now()) {
-        return;
-    }
-    let prefix = &state.prefix;
-    log::warn!(
-        service = prefix, source:%, limit;
-        "{prefix}limit of {limit} connections per source reached by {source}; new ones are closed"
-    );
-    // The leader reports the end of the episode. Wake it, because it may be asleep without a timeout.
-    state.shutdown.lead().wake();
 }
 
 /// Warns that new connections have to wait, because the system is short of something.

@@ -13,14 +13,14 @@
 pub(crate) mod handler;
 mod roster;
 pub(crate) mod session;
+mod supervisor;
 
 use std::io;
 use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::accept::outcome::Shortage;
-use crate::accept::{Lead, Waited, Watch, warn_of_shortage};
+use crate::accept::{Lead, Waited, Watch};
 use crate::catch::catch;
 use crate::connection::Connection;
 use crate::error::Error;
@@ -28,12 +28,9 @@ use crate::hand_over::hand_over_point;
 use crate::reactor::carried::Carried;
 use crate::reactor::{Job, Reactors, Threads, poll_loop};
 use crate::state::ServerState;
-use crate::state::close_reason::CloseReason;
-use crate::state::resource::Resource;
-use crate::state::shutdown::Phase;
 use crate::thread_limit;
 use handler::{HandlerError, HandlerFactory};
-use roster::{Followed, Found, Roster, Task};
+use roster::{Followed, Roster, Task};
 use session::Hooks;
 
 /// The time after which an idle thread ends.
@@ -82,150 +79,14 @@ impl Crew {
         })
     }
 
-    /// Supervises until a stop is requested, on the thread that called `serve_forever`. On return the
-    /// listeners are closed.
-    ///
-    /// # Errors
-    ///
-    /// A listener has become unusable, or `poll(2)` has failed.
-    pub(crate) fn supervise(&self, mut lead: Box<Lead>) -> Result<(), Error> {
-        lead.reject_into(Arc::clone(&self.reactors));
-        let mut shortage = Shortage::default();
-        let mut held = Some(lead);
-        loop {
-            held = match held {
-                Some(lead) => match self.lead_without_serving(lead, &mut shortage)? {
-                    Held::Kept(lead) => Some(lead),
-                    Held::HandedOver => None,
-                    Held::Stopped => return Ok(()),
-                },
-                None => match self.roster.find() {
-                    Found::Outcome(outcome) => return outcome,
-                    Found::Lead(lead, why) => {
-                        self.note_shortage(&mut shortage, &why);
-                        Some(lead)
-                    }
-                    Found::Nothing => {
-                        self.wait_while_a_thread_leads(&mut shortage)?;
-                        None
-                    }
-                },
-            }
-        }
-    }
-
-    /// Waits with the lead until a thread can take it. Accepts no client meanwhile, except to reject it.
-    fn lead_without_serving(
-        &self,
-        mut lead: Box<Lead>,
-        shortage: &mut Shortage,
-    ) -> Result<Held, Error> {
-        if let Some(seat) = self.roster.take_idle_for_lead() {
-            seat.give(Task::Lead(lead));
-            return Ok(Held::HandedOver);
-        }
-        let pause_end = shortage.pause_end(Instant::now());
-        let watch = Watch {
-            clients: pause_end.is_none(),
-            until: pause_end,
-            is_supervisor: true,
-        };
-        match lead.wait(watch)? {
-            Waited::Woken | Waited::TimedOut => Ok(Held::Kept(lead)),
-            Waited::Stopped => Ok(Held::Stopped),
-            Waited::Client(_) => match self.start() {
-                Ok(seat) => {
-                    shortage.end();
-                    self.roster.supervisor_has_handed_over();
-                    seat.give(Task::Lead(lead));
-                    Ok(Held::HandedOver)
-                }
-                Err(error) => {
-                    self.note_shortage(shortage, &error);
-                    Ok(Held::Kept(lead))
-                }
-            },
-        }
-    }
-
-    /// Sleeps while another thread leads. First starts a thread if a job waits for one.
-    fn wait_while_a_thread_leads(&self, shortage: &mut Shortage) -> Result<(), Error> {
-        let now = Instant::now();
-        let mut pause_end = shortage.pause_end(now);
-        if pause_end.is_none() && self.roster.has_jobs() {
-            match self.start() {
-                Ok(seat) => {
-                    shortage.end();
-                    self.roster.release(seat);
-                }
-                Err(error) => {
-                    self.note_shortage(shortage, &error);
-                    pause_end = shortage.pause_end(now);
-                }
-            }
-        }
-        let has_jobs = self.roster.has_jobs();
-        let timeout = pause_end.filter(|_| has_jobs).map(|end| end - now);
-        self.state
-            .shutdown
-            .supervisor()
-            .sleep(timeout)
-            .map_err(|error| Error::new("cannot wait for connections", error))
-    }
-
-    /// Starts a thread to serve a connection that another program has accepted, and tries again while
-    /// threads are short. If a stop is requested before that, closes the connection.
-    pub(crate) fn serve_one(&self, conn: Box<Connection>) -> Result<(), Error> {
-        let mut shortage = Shortage::default();
-        loop {
-            let error = match self.start() {
-                Ok(seat) => {
-                    seat.give(self.serve_task(conn));
-                    return Ok(());
-                }
-                Err(error) => error,
-            };
-            self.note_shortage(&mut shortage, &error);
-            while let Some(end) = shortage.pause_end(Instant::now()) {
-                if self.state.shutdown.phase() != Phase::Serving {
-                    conn.close(CloseReason::Shutdown);
-                    return Ok(());
-                }
-                self.state
-                    .shutdown
-                    .supervisor()
-                    .sleep(Some(end.saturating_duration_since(Instant::now())))
-                    .map_err(|error| Error::new("cannot wait for a thread", error))?;
-            }
-        }
-    }
-
     /// Makes every thread end as soon as it is idle.
     pub(crate) fn close(&self) {
         self.roster.close();
     }
 
-    /// Runs the jobs that wait for a thread: on new threads, or on this one if none can be started. Only a
-    /// server that drains calls this, because a job may block.
-    pub(crate) fn run_jobs(&self) {
-        while let Some(job) = self.roster.take_job() {
-            match self.start() {
-                Ok(seat) => seat.give(Task::Do(job)),
-                Err(_) => job(),
-            }
-        }
-    }
-
     /// Makes each reactor end with its last connection.
     pub(crate) fn end_reactors(&self) {
         self.reactors.end();
-    }
-
-    fn note_shortage(&self, shortage: &mut Shortage, error: &io::Error) {
-        self.state.count_shortage(Resource::Threads);
-        if shortage.begin_pause(Instant::now()) {
-            warn_of_shortage(&self.state.prefix, "start a thread", error);
-        }
     }
 
     /// Returns an idle thread, or starts one. The caller gives it a task or releases it.
@@ -357,16 +218,6 @@ impl Crew {
         }
     }
 
-    /// Returns the task to serve a connection that another program has accepted.
-    fn serve_task(&self, conn: Box<Connection>) -> Task<Box<Lead>> {
-        let this = Weak::clone(&self.this);
-        Task::Do(Box::new(move || {
-            if let Some(crew) = this.upgrade() {
-                crew.serve(conn);
-            }
-        }))
-    }
-
     /// Runs the handler of a connection on this thread, then leaves the connection to a reactor, or
     /// carries it to its close.
     fn serve(&self, conn: Box<Connection>) {
@@ -411,13 +262,6 @@ impl Drop for EndServerOnPanic<'_> {
             self.0.end_lead(Err(Error::new("cannot serve", cause)));
         }
     }
-}
-
-/// What the supervisor has done with the lead that it held.
-enum Held {
-    Kept(Box<Lead>),
-    HandedOver,
-    Stopped,
 }
 
 impl Threads for Crew {

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use log::Level;
 
-use crate::accept::warn_of_source_limit;
+use crate::accept::limit_reports::warn_of_source_limit;
 use crate::catch::catch;
 use crate::connection::Connection;
 use crate::connection::progress::Progress;

@@ -1,7 +1,7 @@
 //! The roster under a model checker, which tries many interleavings of its threads.
 //!
-//! The methods in [`crew`] repeat those of `worker.rs` with the same names, step by step. Only the sockets
-//! are replaced, by a count of waiting clients ([`world`]). The checker reports a thread that waits for
+//! The methods in [`crew`] repeat those of `worker.rs` and `worker/supervisor.rs` with the same names, step by
+//! step. Only the sockets are replaced, by a count of waiting clients ([`world`]). The checker reports a thread that waits for
 //! ever as a deadlock. So it finds a lost lead, a client that no thread accepts, a missing wake-up, and a
 //! thread that never ends.
 

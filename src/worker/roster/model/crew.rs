@@ -1,4 +1,4 @@
-//! The methods of the crew in `worker.rs`, repeated step by step.
+//! The methods of the crew in `worker.rs` and `worker/supervisor.rs`, repeated step by step.
 
 use std::io;
 use std::sync::Arc;
