@@ -142,7 +142,15 @@ impl Connection {
                 }
                 Progress::Draining { unread, .. } => {
                     let most = usize::try_from(unread).unwrap_or(usize::MAX);
-                    return self.receive_once(|| attempt(most));
+                    match self.receive_once(|| attempt(most)) {
+                        // Another thread had received these bytes already when this one counted them as
+                        // unread, so they will never come.
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                            self.end(self.reason_to_close());
+                            return Ok(0);
+                        }
+                        received => return received,
+                    }
                 }
                 Progress::Open | Progress::HandlerInformed | Progress::Ended { .. } => {}
             }

@@ -463,3 +463,22 @@ fn two_threads_of_a_handler_that_read_both_see_the_end() {
         });
     }
 }
+
+#[test]
+fn a_read_sees_the_end_though_what_had_arrived_was_received_elsewhere() {
+    let (sender, ended) = mpsc::channel();
+    let server = TestServer::start(from_fn(move |conn| {
+        conn.wait(None)?;
+        conn.handle().close();
+        // This read counts two bytes as unread.
+        conn.read_exact(&mut [0])?;
+        // A thread whose read began before the close may receive them, but only rarely. So take them
+        // from the stream.
+        conn.stream().read_exact(&mut [0; 2])?;
+        sender.send(conn.read(&mut [0])?).unwrap();
+        Ok(())
+    }));
+    let client = connect(server.addr);
+    (&client).write_all(b"abc").unwrap();
+    assert_eq!(ended.recv_timeout(TIMEOUT), Ok(0));
+}
