@@ -61,11 +61,11 @@ impl Crew {
         mut lead: Box<Lead>,
         shortage: &mut Shortage,
     ) -> Result<Held, Error> {
+        let pause_end = self.start_for_jobs(shortage);
         if let Some(seat) = self.roster.take_idle_for_lead() {
             seat.give(Task::Lead(lead));
             return Ok(Held::HandedOver);
         }
-        let pause_end = shortage.pause_end(Instant::now());
         let watch = Watch {
             clients: pause_end.is_none(),
             until: pause_end,
@@ -89,11 +89,26 @@ impl Crew {
         }
     }
 
-    /// Sleeps while another thread leads. First starts a thread if a job waits for one.
+    /// Sleeps while another thread leads.
     fn wait_while_a_thread_leads(&self, shortage: &mut Shortage) -> Result<(), Error> {
+        let pause_end = self.start_for_jobs(shortage);
+        let has_jobs = self.roster.has_jobs();
+        let timeout = pause_end
+            .filter(|_| has_jobs)
+            .map(|end| end.saturating_duration_since(Instant::now()));
+        self.state
+            .shutdown
+            .supervisor()
+            .sleep(timeout)
+            .map_err(|error| Error::new("cannot wait for connections", error))
+    }
+
+    /// Starts a thread for each job that waits for one, unless threads are short. Returns when the pause
+    /// of a shortage ends.
+    fn start_for_jobs(&self, shortage: &mut Shortage) -> Option<Instant> {
         let now = Instant::now();
         let mut pause_end = shortage.pause_end(now);
-        if pause_end.is_none() && self.roster.has_jobs() {
+        while pause_end.is_none() && self.roster.has_jobs() {
             match self.start() {
                 Ok(seat) => {
                     shortage.end();
@@ -105,13 +120,7 @@ impl Crew {
                 }
             }
         }
-        let has_jobs = self.roster.has_jobs();
-        let timeout = pause_end.filter(|_| has_jobs).map(|end| end - now);
-        self.state
-            .shutdown
-            .supervisor()
-            .sleep(timeout)
-            .map_err(|error| Error::new("cannot wait for connections", error))
+        pause_end
     }
 
     /// Starts a thread to serve a connection that another program has accepted, and tries again while

@@ -44,6 +44,9 @@ struct Plan {
     /// Whether idle threads stay and a pause never ends, so that only a wake-up can end a wait of the
     /// supervisor.
     waits: bool,
+    /// Whether a handler ends only after all jobs, and another server of the process has all threads except
+    /// one until the supervisor holds the lead.
+    waits_for_jobs: bool,
 }
 
 /// The crew, and the world around it.
@@ -85,6 +88,19 @@ fn play(plan: Plan) {
             }
         }
     });
+    let others = if plan.waits_for_jobs {
+        plan.max_threads - 1
+    } else {
+        0
+    };
+    server.world().threads += others;
+    let other_server = thread::spawn({
+        let server = Arc::clone(&server);
+        move || {
+            server.wait_until(|world| world.supervisor_led || world.stopped);
+            server.change(|world| world.threads -= others);
+        }
+    });
     let stopper = thread::spawn({
         let server = Arc::clone(&server);
         move || {
@@ -111,7 +127,7 @@ fn play(plan: Plan) {
     }
     server.roster.close();
     server.drain();
-    for thread in [clients, jobs, stopper] {
+    for thread in [clients, jobs, other_server, stopper] {
         thread.join().unwrap();
     }
     server.wait_until(|world| world.threads == 0);
@@ -146,6 +162,7 @@ const PLAN: Plan = Plan {
     breaks: false,
     leader_serves: false,
     waits: false,
+    waits_for_jobs: false,
 };
 
 #[test]
@@ -192,6 +209,19 @@ fn every_job_is_run_once_while_one_thread_leads() {
             RUNS,
         );
     }
+}
+
+#[test]
+fn jobs_are_run_once_threads_are_no_longer_short_though_the_supervisor_holds_the_lead() {
+    // One thread serves, one leads, and one is for the jobs.
+    let plan = Plan {
+        max_threads: 3,
+        clients: 1,
+        jobs: 2,
+        waits_for_jobs: true,
+        ..PLAN
+    };
+    check(plan, RUNS);
 }
 
 #[test]

@@ -45,6 +45,7 @@ impl Server {
     }
 
     fn lead_without_serving(self: &Arc<Self>, mut lead: Lead, pauses: &mut bool) -> Held {
+        self.start_for_jobs(pauses);
         if let Some(seat) = self.roster.take_idle_for_lead() {
             seat.give(Task::Lead(lead));
             return Held::HandedOver;
@@ -78,18 +79,22 @@ impl Server {
     }
 
     fn wait_while_a_thread_leads(self: &Arc<Self>, pauses: &mut bool) {
-        if !*pauses && self.roster.has_jobs() {
-            match self.start() {
-                Ok(seat) => self.roster.release(seat),
-                Err(_) => *pauses = true,
-            }
-        }
+        self.start_for_jobs(pauses);
         let times_out = *pauses && self.roster.has_jobs();
         if self.sleep(times_out) {
             *pauses = false;
         } else if *pauses {
             // The pause may have ended during the sleep.
             *pauses = coin(0.5);
+        }
+    }
+
+    fn start_for_jobs(self: &Arc<Self>, pauses: &mut bool) {
+        while !*pauses && self.roster.has_jobs() {
+            match self.start() {
+                Ok(seat) => self.roster.release(seat),
+                Err(_) => *pauses = true,
+            }
         }
     }
 

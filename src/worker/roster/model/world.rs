@@ -110,8 +110,8 @@ impl Lead {
         world.waiting -= 1;
         world.done += 1;
         self.server.changed.notify_all();
-        // The client may have gone before it was accepted.
-        let accepted = coin(0.8);
+        // The client may have gone before it was accepted. A handler that waits for the jobs needs its client.
+        let accepted = self.server.plan.waits_for_jobs || coin(0.8);
         world.busy += usize::from(accepted);
         Ok(accepted)
     }
@@ -154,6 +154,9 @@ impl Server {
         if self.plan.waits {
             // If no thread can take the lead, it must reach the supervisor while this thread is busy.
             self.wait_until(|world| world.supervisor_led);
+        }
+        if self.plan.waits_for_jobs {
+            self.wait_until(|world| world.jobs_done == self.plan.jobs);
         }
         self.finish_one();
     }
