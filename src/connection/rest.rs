@@ -78,7 +78,11 @@ impl Connection {
     /// # }
     /// ```
     pub fn continue_with(&self, rest: Rest, unread: &[u8]) {
-        let unread = unread.to_vec();
+        let unread = match rest {
+            Rest::Echo => unread.to_vec(),
+            // Copying these bytes would take memory until the connection ends.
+            Rest::Discard => Vec::new(),
+        };
         *self.wish.lock().unwrap_or_else(PoisonError::into_inner) = Some(Wish { rest, unread });
     }
 

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use socketserver::{EchoHandler, TcpServer};
+use socketserver::{EchoHandler, Rest, TcpServer, from_fn};
 
 use crate::support::{Daemon, connect, eventually, noise, ping, read_to_end};
 use crate::turn;
@@ -50,6 +50,23 @@ fn a_stream_allocates_as_it_begins_and_not_as_it_goes_on() {
     // The buffer grows again after each silence, and a busy machine causes some silences.
     let most = allocations(1, 128) + 100;
     assert!(allocations(200, size) <= most);
+}
+
+#[test]
+fn unread_input_that_is_only_discarded_takes_no_memory() {
+    static UNREAD: [u8; 1 << 20] = [0; 1 << 20];
+    let _turn = turn();
+    let mut server = TcpServer::bind("127.0.0.1:0").unwrap();
+    let client = connect(server.local_addr());
+    client.shutdown(Shutdown::Write).unwrap();
+    let info = allocation_counter::measure(|| {
+        let handler = from_fn(|conn| {
+            conn.continue_with(Rest::Discard, &UNREAD);
+            Ok(())
+        });
+        server.handle_request(handler).unwrap();
+    });
+    assert!(info.bytes_max < 1 << 20, "{info:?}");
 }
 
 /// Sends this many messages. Each goes out `pause` after the echo of the last.
