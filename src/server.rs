@@ -336,7 +336,9 @@ impl TcpServer {
             reactors,
         );
         let outcome = match given {
-            Some(conn) => crew.serve_one(conn).and_then(|()| wait_for_end(&state)),
+            Some(conn) => crew
+                .serve_one(conn)
+                .and_then(|()| wait_for_end(&state, &crew)),
             None if is_listening => crew.supervise(lead),
             None => Ok(()),
         };

@@ -88,8 +88,9 @@ fn log_abort(prefix: &LogPrefix, cause: &str, connections: usize, peers: &[Socke
 }
 
 /// Waits until the only connection of the server has ended, or until a stop is requested.
-pub(super) fn wait_for_end(state: &ServerState) -> Result<(), Error> {
+pub(super) fn wait_for_end(state: &ServerState, crew: &Crew) -> Result<(), Error> {
     while state.shutdown.phase() == Phase::Serving && !state.is_empty_or_wakes_supervisor() {
+        crew.run_jobs();
         sleep_until(state, None)?;
     }
     Ok(())

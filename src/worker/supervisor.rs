@@ -151,7 +151,7 @@ impl Crew {
     }
 
     /// Runs the jobs that wait for a thread: on new threads, or on this one if none can be started. Only a
-    /// server that drains calls this, because a job may block.
+    /// server that accepts no more calls this, because a job may block.
     pub(crate) fn run_jobs(&self) {
         while let Some(job) = self.roster.take_job() {
             match self.start() {
