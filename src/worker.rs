@@ -230,7 +230,11 @@ impl Crew {
     fn begin_as_leader(&self, conn: Box<Connection>) -> Option<Carried> {
         // A panic here is a bug of this crate. It must end only this connection, not the server.
         catch(|| self.begin(conn, false)).unwrap_or_else(|message| {
-            log::error!("the leader panicked on a connection, and closed it: {message}");
+            let prefix = &self.state.prefix;
+            log::error!(
+                service = prefix;
+                "{prefix}the leader panicked on a connection, and closed it: {message}"
+            );
             None
         })
     }

@@ -225,7 +225,11 @@ impl EventLoop {
                     }
                 }
                 Err(_) => {
-                    log::error!("a reactor panicked on a connection, and closes the connection");
+                    let prefix = &self.reactor.state.prefix;
+                    log::error!(
+                        service = prefix;
+                        "{prefix}a reactor panicked on a connection, and closes the connection"
+                    );
                     if let Some(carried) = self.remove(token) {
                         carried.close_after_panic();
                     }
