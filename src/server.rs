@@ -28,7 +28,7 @@ use crate::worker::handler::{HandlerError, HandlerFactory, RequestHandler};
 use builder::Builder;
 use drain::{drain, wait_for_end};
 
-/// A TCP server that runs a handler for each connection, each on its own thread.
+/// A TCP server that runs a handler for each connection, each handler that may block on its own thread.
 ///
 /// [`serve_forever`](Self::serve_forever) serves on the calling thread, [`start`](Self::start) on a new
 /// one, and [`handle_request`](Self::handle_request) serves one connection.
