@@ -186,7 +186,7 @@ impl Reactors {
         any
     }
 
-    /// Asks each reactor to end once its last connection has ended.
+    /// Asks each reactor to close the rejected connections, and to end once its last connection has ended.
     pub(crate) fn end(&self) {
         for reactor in &self.started {
             let reactor = reactor

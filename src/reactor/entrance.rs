@@ -136,8 +136,9 @@ impl Reactor {
         any
     }
 
-    /// Asks the loop to end once its last connection has ended.
+    /// Asks the loop to close the rejected connections, and to end once its last connection has ended.
     pub(super) fn end(&self) {
+        self.releases.store(true, Ordering::Relaxed);
         self.mailbox.end();
         self.waker.wake();
     }

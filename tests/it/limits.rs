@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use socketserver::{Connection, EchoHandler, RequestHandler, TcpServer};
+use socketserver::{AtLimit, Connection, EchoHandler, RequestHandler, TcpServer};
 
 use crate::support::{
     Daemon, TIMEOUT, TestServer, connect, connect_from, eventually, noise, ping, read_to_end,
@@ -241,4 +241,18 @@ fn the_log_says_when_no_source_exceeds_its_limit_any_more() {
     let log = daemon.stop().log;
     assert_eq!(log.matches("reached by 127.0.0.1").count(), 1);
     assert_eq!(log.matches(over).count(), 1);
+}
+
+#[test]
+fn a_rejected_client_that_stays_does_not_keep_a_thread_of_a_server_that_has_ended() {
+    let builder = TcpServer::builder()
+        .at_limit(AtLimit::Reject)
+        .lingering_time(Duration::from_secs(3600));
+    let server = TestServer::with(builder, EchoHandler::new);
+    let handle = server.handle.clone();
+    handle.set_max_connections(0);
+    let client = connect(server.addr);
+    assert_eq!(read_to_end(&client).unwrap(), b"");
+    assert_eq!(server.stop().rejected(), 1);
+    eventually("the end of the reactor", || handle.status().reactors() == 0);
 }
