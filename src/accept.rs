@@ -2,8 +2,9 @@
 //!
 //! One thread of a server, the leader, holds the lead at a time. The leader waits for a free slot and
 //! for a client, and finds a thread that will lead next. Then it accepts the client, hands the lead over,
-//! and serves the connection itself (the pattern Leader/Followers in Schmidt's *POSA 2*). So the thread
-//! that accepts a connection also serves it, and no accepted client waits in a queue of this process.
+//! and serves the connection itself (the pattern Leader/Followers in Schmidt's *POSA 2*). A leader whose
+//! handlers never block keeps the lead instead. So the thread that accepts a connection also serves it,
+//! and no accepted client waits in a queue of this process.
 //!
 //! The lead is a value that passes from thread to thread. No lock is held while the leader sleeps.
 

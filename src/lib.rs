@@ -107,7 +107,7 @@
 //! | error | a handler or a hook panics, except if the error hook receives the panic |
 //! | error | a listener becomes unusable, or the server can't go on for another reason; the server ends |
 //! | error | a reactor or the leader panics on a connection, which is a bug of this library; the connection is closed |
-//! | warn | descriptors, threads or kernel memory are short: once per episode |
+//! | warn | descriptors, threads or kernel memory are short, or `accept(2)` fails for another [reason that may pass](Resource::Other): once per episode |
 //! | warn | the limit of connections is reached, with up to 3 sources that have the most: once per episode |
 //! | warn | a source reaches the limit per source: once per episode of all sources |
 //! | warn | a handler returns an error, and there is no error hook: once per episode, with the number of errors since the last warning |

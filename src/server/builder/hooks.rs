@@ -45,8 +45,9 @@ impl Builder {
     /// slow hook therefore delays new connections at the limit, and nothing else. A stop waits for hooks
     /// as it waits for connections. A panic in the hook is logged, and affects nothing else.
     ///
-    /// The hook runs on a thread of the server. In [`handle_request`](crate::TcpServer::handle_request), and
-    /// for connections whose handlers ignore an abort, it runs on the calling thread.
+    /// The hook runs on a thread of the server. It runs on the calling thread in
+    /// [`handle_request`](crate::TcpServer::handle_request), for connections whose handlers ignore an abort,
+    /// and if a server that no longer accepts can't start a thread.
     ///
     /// The hook does not receive clients that are rejected at a limit: see
     /// [`Totals::rejected`](crate::Totals::rejected).
