@@ -144,13 +144,12 @@ impl Crew {
                 }
             }
         }
-        seat.wait(Some(THREAD_IDLE_TIMEOUT)).or_else(|| {
-            if self.roster.remove(seat) {
-                None
-            } else {
-                seat.wait(None)
+        loop {
+            let task = seat.wait(Some(THREAD_IDLE_TIMEOUT));
+            if task.is_some() || self.roster.remove(seat) {
+                return task;
             }
-        })
+        }
     }
 
     /// Leads until this thread has accepted a client that needs a thread, then hands the lead over and

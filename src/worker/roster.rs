@@ -146,7 +146,7 @@ impl<L> Roster<L> {
     }
 
     /// Takes a thread off the roster whose idle timeout is over. Returns `false` if another thread has just
-    /// taken it off the roster, because then a task will follow.
+    /// taken it off the roster. That thread will give it a task, or release it to be idle again.
     pub(super) fn remove(&self, seat: &Arc<Seat<L>>) -> bool {
         let mut inner = self.lock();
         let index = inner.idle.iter().position(|other| Arc::ptr_eq(other, seat));

@@ -143,16 +143,14 @@ impl Server {
                 }
             }
         }
-        // The model has no clock, so the idle timeout may end at any time.
-        let is_over = !self.plan.waits && coin(0.3);
-        let timeout = is_over.then_some(Duration::ZERO);
-        seat.wait(timeout).or_else(|| {
-            if self.roster.remove(seat) {
-                None
-            } else {
-                seat.wait(None)
+        loop {
+            // The model has no clock, so the idle timeout may end at any time.
+            let is_over = !self.plan.waits && coin(0.3);
+            let task = seat.wait(is_over.then_some(Duration::ZERO));
+            if task.is_some() || self.roster.remove(seat) {
+                return task;
             }
-        })
+        }
     }
 
     fn lead(self: &Arc<Self>, mut lead: Lead) {
