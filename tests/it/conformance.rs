@@ -5,7 +5,7 @@ use std::process::Command;
 
 use socketserver::{Connection, RequestHandler, from_fn};
 
-use crate::support::{Daemon, TestServer, example};
+use crate::support::{Daemon, TestServer, example, reserve_addr};
 
 fn conformance(args: &[&str]) -> (Option<i32>, String) {
     let output = example("conformance").args(args).output().unwrap();
@@ -88,9 +88,8 @@ fn a_server_that_ends_with_its_input_fails_the_half_close() {
 
 #[test]
 fn a_missing_server_and_bad_usage_have_different_exit_codes() {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = free.local_addr().unwrap().to_string();
-    drop(free);
+    let (_reserved, addr) = reserve_addr();
+    let addr = addr.to_string();
     let (code, table) = conformance(&["--only", "nothing", &addr]);
     assert_eq!(code, Some(1));
     assert!(

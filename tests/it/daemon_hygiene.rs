@@ -9,13 +9,13 @@ use std::{env, thread};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{Daemon, Log, connect, eventually, exchange, finish, noise, read_to_end};
+use crate::support::{
+    Daemon, Log, connect, eventually, exchange, finish, noise, read_to_end, reserve_addr,
+};
 
-/// Starts a daemon that does not print its address, at a port that was free a moment ago.
+/// Starts a daemon that does not print its address, and waits until it listens.
 fn start(args: &[&str], stderr: Stdio) -> (Child, SocketAddr) {
-    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let addr = free.local_addr().unwrap();
-    drop(free);
+    let (_reserved, addr) = reserve_addr();
     let child = Daemon::command()
         .args(["--listen", &addr.to_string()])
         .args(args)

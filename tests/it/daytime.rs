@@ -1,17 +1,15 @@
 //! The client of the daytime service: what it prints for exact, unusual and wrong servers.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
-use socket2::{Domain, Socket, Type};
 use socketserver::{Connection, DaytimeHandler, TcpServer, from_fn};
 
-use crate::support::{TestServer, Xinetd, available, example};
+use crate::support::{TestServer, Xinetd, available, example, reserve_addr};
 
 /// New York's time zone, in the notation of POSIX.
 const ZONE: &str = "EST5EDT,M3.2.0,M11.1.0";
@@ -162,13 +160,9 @@ fn the_client_gives_up_on_a_server_without_an_answer_even_if_it_drips() {
 
 #[test]
 fn a_missing_server_is_named() {
-    // The port is bound, so that no other program gets it, but nothing listens.
-    let deaf = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    deaf.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
-        .unwrap();
-    let deaf_addr = deaf.local_addr().unwrap().as_socket().unwrap();
+    let (_reserved, addr) = reserve_addr();
     fails(
-        &deaf_addr.to_string(),
+        &addr.to_string(),
         "no program listens there; is the server running?",
     );
     for wrong in ["[::1]", "localhost:", "localhost:65536", "::1:port"] {

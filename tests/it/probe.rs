@@ -9,11 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::SockRef;
 use socketserver::from_fn;
 
 use crate::support::{
-    Daemon, TIMEOUT, TestServer, available, connect, finish, ping, read_to_end, skip,
+    Daemon, TIMEOUT, TestServer, available, connect, finish, ping, read_to_end, reserve_addr, skip,
 };
 
 /// Runs a probe. Returns the exit code, standard output and standard error.
@@ -92,11 +92,7 @@ fn an_unknown_name_or_service_exits_with_3() {
 
 #[test]
 fn a_closed_port_exits_with_4() {
-    // The port is bound, so that no other program listens on it.
-    let closed = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    closed.bind(&any.into()).unwrap();
-    let addr = closed.local_addr().unwrap().as_socket().unwrap();
+    let (_reserved, addr) = reserve_addr();
     let what = format!("cannot connect to {addr}");
     fails(&addr.to_string(), &[], 4, &what, "connection refused");
 }
@@ -118,11 +114,8 @@ fn a_listener_that_never_answers_exits_with_5() {
 #[test]
 fn an_address_that_drops_syns_exits_with_5() {
     // The kernel drops SYNs to a listener whose backlog is full.
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    listener.bind(&any.into()).unwrap();
+    let (listener, addr) = reserve_addr();
     listener.listen(0).unwrap();
-    let addr = listener.local_addr().unwrap().as_socket().unwrap();
     let mut queued = Vec::new();
     while let Ok(client) = TcpStream::connect_timeout(&addr, Duration::from_millis(200)) {
         queued.push(client);

@@ -9,10 +9,9 @@ use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use socket2::{Domain, Socket, Type};
 use socketserver::from_fn;
 
-use crate::support::{Daemon, TestServer, available, finish};
+use crate::support::{Daemon, TestServer, available, finish, reserve_addr};
 
 fn probe(target: SocketAddr, args: &[&str]) -> Command {
     let mut command = Daemon::command();
@@ -128,11 +127,7 @@ fn the_exit_code_is_that_of_the_worst_probe() {
 
 #[test]
 fn probes_without_an_answer_are_lost_and_have_no_times() {
-    // The port is bound, so that no other program listens on it.
-    let closed = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    closed.bind(&any.into()).unwrap();
-    let addr = closed.local_addr().unwrap().as_socket().unwrap();
+    let (_reserved, addr) = reserve_addr();
     let (code, lines) = run(addr, &["--count=2", "--interval=0", "--format=json"]);
     assert_eq!(code, Some(4), "{lines:?}");
     let summary = &json(&lines)[2];

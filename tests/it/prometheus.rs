@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::metrics::{scrape, with_metrics};
 use crate::support::{
-    available, connect, eventually, exchange, finish, noise, ping, read_to_end, skip,
+    available, connect, eventually, exchange, finish, noise, ping, read_to_end, reserve_addr, skip,
 };
 
 /// A running Prometheus with a folder of its own. It ends when the test ends.
@@ -29,10 +29,8 @@ impl Prometheus {
         fs::create_dir_all(&folder).unwrap();
         fs::write(folder.join("prometheus.yml"), config).unwrap();
         fs::write(folder.join("echod.rules.yml"), rules).unwrap();
-        // With port 0, Prometheus does not say which port it got. So look for a free port.
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let addr = free.local_addr().unwrap();
-        drop(free);
+        // With port 0, Prometheus does not say which port it got.
+        let (_reserved, addr) = reserve_addr();
         let child = Command::new("prometheus")
             .arg(format!("--web.listen-address={addr}"))
             .arg(format!(

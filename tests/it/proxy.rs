@@ -10,7 +10,8 @@ use socket2::SockRef;
 use socketserver::EchoHandler;
 
 use crate::support::{
-    Session, TIMEOUT, TestServer, connect, eventually, exchange, noise, read_to_end, serving,
+    Session, TIMEOUT, TestServer, connect, eventually, exchange, noise, read_to_end, reserve_addr,
+    serving,
 };
 
 /// A running proxy, with an upstream and a client that the test controls.
@@ -125,9 +126,7 @@ fn an_upstream_that_half_closes_first_gets_the_rest_of_the_request() {
 
 #[test]
 fn a_client_is_reset_when_its_upstream_refuses() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let upstream = free.local_addr().unwrap();
-    drop(free);
+    let (_reserved, upstream) = reserve_addr();
     let (proxy, addr) = start(upstream);
     // The reset may come before `connect` has returned.
     let error = TcpStream::connect(addr).and_then(|client| {

@@ -3,14 +3,12 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::iter;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use socket2::{Domain, Socket, Type};
-
 use super::{run, shared};
-use crate::support::{available, example, skip};
+use crate::support::{available, example, reserve_addr, skip};
 
 #[test]
 fn notations_that_only_the_resolver_takes_for_addresses_are_rejected() {
@@ -127,21 +125,11 @@ fn a_refusal_is_reported_rather_than_an_unusable_address() {
     }
 }
 
-fn bound_socket() -> (Socket, SocketAddr) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    socket
-        .bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
-        .unwrap();
-    let addr = socket.local_addr().unwrap().as_socket().unwrap();
-    (socket, addr)
-}
-
 #[test]
 fn a_refusal_is_reported_rather_than_a_silent_address() {
-    // The port is bound, so that no other test gets it, but nothing listens.
-    let (_bound, refusing) = bound_socket();
+    let (_reserved, refusing) = reserve_addr();
     // If its backlog is full, a listener does not answer.
-    let (listener, silent) = bound_socket();
+    let (listener, silent) = reserve_addr();
     listener.listen(0).unwrap();
     let wait = Duration::from_millis(500);
     let _backlog: Vec<_> =

@@ -15,7 +15,7 @@ mod xinetd;
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
@@ -87,6 +87,19 @@ pub(crate) fn drip(addr: SocketAddr, bytes: &[u8]) -> Option<Duration> {
 pub(crate) fn copy_program(from: impl AsRef<OsStr>, to: impl AsRef<OsStr>) {
     let copied = Command::new("cp").arg(from).arg(to).status();
     assert!(copied.unwrap().success());
+}
+
+/// Returns a free address, and a socket that keeps it free: as long as the socket lives, no other program gets
+/// this port by chance, and connections are refused until a program listens on this very address.
+pub(crate) fn reserve_addr() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    // A program that listens sets this option, too, and may then use the address of a socket that does not
+    // listen.
+    socket.set_reuse_address(true).unwrap();
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    socket.bind(&any.into()).unwrap();
+    let addr = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, addr)
 }
 
 /// Connects, with timeouts, so that a hang fails the test.
