@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use socketserver::{Builder, CloseReason, ClosedConnection, EchoHandler, TcpServer, from_fn};
 
-use crate::support::{TestServer, connect, eventually, exchange, ping, read_to_end};
+use crate::support::{TestServer, bind_again, connect, eventually, exchange, ping, read_to_end};
 
 /// Returns a builder whose hook sends each `ClosedConnection` to the receiver.
 fn told() -> (Builder, Receiver<ClosedConnection>) {
@@ -170,7 +170,7 @@ fn a_running_server_has_its_address_and_ends_with_its_value() {
     // Dropping the running server drains the connection and frees the port.
     drop(server);
     assert_eq!(read_to_end(&open).unwrap(), b"");
-    let again = TcpServer::bind(addr).unwrap().start(EchoHandler::new);
+    let again = bind_again(addr).start(EchoHandler::new);
     assert_eq!(exchange(addr, b"x"), b"x");
     let totals = again.unwrap().stop().unwrap();
     assert_eq!(totals.connections(), 1);

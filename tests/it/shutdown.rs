@@ -11,7 +11,8 @@ use socket2::{Domain, Socket, Type};
 use socketserver::{EchoHandler, TcpServer, from_fn};
 
 use crate::support::{
-    TIMEOUT, TestServer, assert_takes, connect, eventually, exchange, noise, ping, read_to_end,
+    TIMEOUT, TestServer, assert_takes, bind_again, connect, eventually, exchange, noise, ping,
+    read_to_end,
 };
 
 #[test]
@@ -26,7 +27,7 @@ fn twenty_immediate_start_and_shutdown_pairs_end() {
 fn ten_start_and_stop_cycles_serve_on_the_same_address() {
     let addr = TestServer::start(EchoHandler::new).addr;
     for round in 0..10_u8 {
-        let server = TestServer::serve(TcpServer::bind(addr).unwrap(), EchoHandler::new);
+        let server = TestServer::serve(bind_again(addr), EchoHandler::new);
         assert_eq!(exchange(addr, &[round]), [round]);
         server.stop();
     }

@@ -22,6 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
+use socketserver::TcpServer;
 
 pub(crate) use comers::while_clients_come;
 pub(crate) use daemon::{Daemon, finish};
@@ -100,6 +101,18 @@ pub(crate) fn reserve_addr() -> (Socket, SocketAddr) {
     socket.bind(&any.into()).unwrap();
     let addr = socket.local_addr().unwrap().as_socket().unwrap();
     (socket, addr)
+}
+
+/// Binds an address that a server of this process has released. When another test starts a program, the new
+/// process has copies of all open sockets, the listening ones too, until it runs the program. So the address may be
+/// in use for a moment longer.
+pub(crate) fn bind_again(addr: SocketAddr) -> TcpServer {
+    let mut server = None;
+    eventually("a free address", || {
+        server = TcpServer::bind(addr).ok();
+        server.is_some()
+    });
+    server.unwrap()
 }
 
 /// Connects, with timeouts, so that a hang fails the test.
