@@ -157,17 +157,24 @@ fn a_reply_reaches_a_client_that_is_still_sending() {
 
 #[test]
 fn a_stream_made_non_blocking_says_so_in_writes_and_still_waits_in_reads() {
-    let server = TestServer::start(from_fn(|conn| {
+    let (sender, errors) = mpsc::channel();
+    let server = TestServer::start(from_fn(move |conn| {
         conn.stream().set_nonblocking(true)?;
         let mut word = [0; 5];
         conn.read_exact(&mut word)?;
-        while conn.write(&[0; 4096]).is_ok() {}
-        let error = conn.write(&[0; 4096]).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        let error = loop {
+            if let Err(error) = conn.write(&[0; 4096]) {
+                break error;
+            }
+        };
+        sender.send(error.kind()).unwrap();
         Ok(())
     }));
     let client = connect(server.addr);
     (&client).write_all(b"ready").unwrap();
+    // The client reads only after a write has failed, because otherwise there might always be room.
+    let error = errors.recv_timeout(TIMEOUT).unwrap();
+    assert_eq!(error, ErrorKind::WouldBlock);
     assert!(read_to_end(&client).unwrap().len() > 4096);
 }
 

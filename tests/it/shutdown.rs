@@ -293,8 +293,9 @@ fn a_slow_reader_that_does_not_get_its_whole_echo_is_counted_as_aborted() {
 
 #[test]
 fn a_reply_that_an_abort_leaves_unsent_is_counted() {
-    // The handler has returned, but the client does not read the reply.
+    // The handler has written, but the client does not read the reply.
     let reply = noise(12, 8 << 20);
+    let (sender, written) = mpsc::channel();
     let server = TestServer::with(
         TcpServer::builder()
             .drain_timeout(Duration::from_millis(100))
@@ -302,13 +303,12 @@ fn a_reply_that_an_abort_leaves_unsent_is_counted() {
         from_fn(move |conn| {
             conn.stream().set_nonblocking(true)?;
             // Write as much as the kernel accepts.
-            let taken = conn.write(&reply)?;
-            assert!(taken > 1 << 20);
+            sender.send(conn.write(&reply)?).unwrap();
             Ok(())
         }),
     );
     let client = connect(server.addr);
-    eventually("the connection", || server.handle.connection_count() == 1);
+    assert!(written.recv_timeout(TIMEOUT).unwrap() > 1 << 20);
     assert_eq!(server.stop().aborted(), 1);
     drop(client);
 }
