@@ -245,9 +245,10 @@ fn a_client_that_has_not_read_its_echo_yet_does_not_lose_it_to_a_reset() {
     assert_eq!((totals.bytes_out(), totals.aborted()), (LEN as u64, 0));
 }
 
-/// Stops a server while its kernel holds the echo of a slow reader that goes on sending. Returns how much of
-/// the echo arrived, and how many connections were aborted.
-fn stop_beside_a_slow_reader(drain_timeout: Duration) -> (usize, u64) {
+/// Stops a server while its kernel holds the echo of a slow reader that goes on sending. The reader pauses for
+/// `pause` after each read of at most 4 KiB. Returns how much of the echo arrived, and how many connections were
+/// aborted.
+fn stop_beside_a_slow_reader(drain_timeout: Duration, pause: Duration) -> (usize, u64) {
     const LEN: usize = 1_000_000;
     let (echoed, all_echoed) = mpsc::channel();
     let server = TestServer::with(
@@ -272,7 +273,7 @@ fn stop_beside_a_slow_reader(drain_timeout: Duration) -> (usize, u64) {
         echo.extend_from_slice(&part[..n]);
         let _ = client.write(b"!");
         // This sets the pace of the reader, and is not a wait for a condition.
-        thread::park_timeout(Duration::from_millis(3));
+        thread::park_timeout(pause);
     }
     drop(client);
     assert!(echo == sent[..echo.len()], "the echo is not a prefix");
@@ -281,12 +282,15 @@ fn stop_beside_a_slow_reader(drain_timeout: Duration) -> (usize, u64) {
 
 #[test]
 fn a_slow_reader_that_goes_on_sending_gets_its_whole_echo_within_the_drain_timeout() {
-    assert_eq!(stop_beside_a_slow_reader(TIMEOUT), (1_000_000, 0));
+    let pause = Duration::from_millis(3);
+    assert_eq!(stop_beside_a_slow_reader(TIMEOUT, pause), (1_000_000, 0));
 }
 
 #[test]
 fn a_slow_reader_that_does_not_get_its_whole_echo_is_counted_as_aborted() {
-    let (received, aborted) = stop_beside_a_slow_reader(Duration::from_millis(100));
+    let drain_timeout = Duration::from_millis(100);
+    // The whole echo would take 7 s.
+    let (received, aborted) = stop_beside_a_slow_reader(drain_timeout, Duration::from_millis(30));
     assert!(received < 1_000_000);
     assert_eq!(aborted, 1);
 }
@@ -393,26 +397,29 @@ fn a_silent_new_connection_does_not_delay_the_drain() {
 
 #[test]
 fn a_handler_that_only_asks_whether_to_end_does_not_delay_the_stop() {
-    // The handler reads nothing, like a service that only sends.
-    let server = TestServer::start(from_fn(|conn| {
-        while !conn.is_closing() {
-            conn.write_all(&[7; 100])?;
-            thread::park_timeout(Duration::from_millis(1));
-        }
-        Ok(())
-    }));
-    let client = connect(server.addr);
-    (&client).read_exact(&mut [0; 100]).unwrap();
-    let handle = server.handle.clone();
-    thread::scope(|scope| {
-        // The client reads everything, so that the reply can be delivered.
-        scope.spawn(|| io::copy(&mut &client, &mut io::sink()).unwrap());
-        let start = Instant::now();
-        assert_eq!(server.stop().aborted(), 0);
-        // The lingering time is 2 s, and the stop must not wait for it.
-        assert!(start.elapsed() < Duration::from_secs(1));
+    // The lingering time is 2 s, and the stop must not wait for it.
+    assert_takes(Duration::ZERO, Duration::from_secs(1), || {
+        // The handler reads nothing, like a service that only sends.
+        let server = TestServer::start(from_fn(|conn| {
+            while !conn.is_closing() {
+                conn.write_all(&[7; 100])?;
+                thread::park_timeout(Duration::from_millis(1));
+            }
+            Ok(())
+        }));
+        let client = connect(server.addr);
+        (&client).read_exact(&mut [0; 100]).unwrap();
+        let handle = server.handle.clone();
+        let taken = thread::scope(|scope| {
+            // The client reads everything, so that the reply can be delivered.
+            scope.spawn(|| io::copy(&mut &client, &mut io::sink()).unwrap());
+            let start = Instant::now();
+            assert_eq!(server.stop().aborted(), 0);
+            start.elapsed()
+        });
+        assert_eq!(handle.connection_count(), 0);
+        taken
     });
-    assert_eq!(handle.connection_count(), 0);
 }
 
 #[test]

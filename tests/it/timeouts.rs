@@ -13,7 +13,8 @@ use crate::support::{
 
 #[test]
 fn an_idle_connection_ends_after_the_idle_timeout_and_a_busy_one_does_not() {
-    let daemon = Daemon::start(&["--idle-timeout", "300ms"]);
+    // Even on a busy machine, the busy client never pauses for as long as this.
+    let daemon = Daemon::start(&["--idle-timeout", "2s"]);
     let start = Instant::now();
     let idle = connect(daemon.addr);
     let busy = connect(daemon.addr);
@@ -29,7 +30,7 @@ fn an_idle_connection_ends_after_the_idle_timeout_and_a_busy_one_does_not() {
                 break elapsed;
             }
         };
-        assert!(elapsed >= Duration::from_millis(300), "{elapsed:?}");
+        assert!(elapsed >= Duration::from_secs(2), "{elapsed:?}");
     });
     ping(&busy, b"still there");
     daemon.wait_for_log("reason=idle");
@@ -47,18 +48,19 @@ fn a_client_that_reads_nothing_ends_after_the_write_timeout() {
         .unwrap();
     // Send until the buffers of both kernels are full.
     let block = noise(4, 1 << 20);
-    while stalled.write(&block).is_ok_and(|n| n > 0) && !daemon.log().contains("stalled") {
+    eventually("a stalled client", || {
+        let _ = stalled.write(&block);
         ping(&neighbour, b"unhurt");
-    }
-    daemon.wait_for_log("reason=stalled");
-    ping(&neighbour, b"unhurt");
+        daemon.log().contains("reason=stalled")
+    });
     assert_eq!(daemon.log().matches("reason=").count(), 1);
 }
 
 #[test]
 fn a_slow_reader_is_not_taken_for_a_stalled_one() {
+    // The timeout is so long that a pause of a busy machine is no stall.
     let server = TestServer::with(
-        TcpServer::builder().write_timeout(Duration::from_millis(500)),
+        TcpServer::builder().write_timeout(Duration::from_secs(2)),
         EchoHandler::new,
     );
     let client = connect(server.addr);
@@ -74,7 +76,7 @@ fn a_slow_reader_is_not_taken_for_a_stalled_one() {
         let mut received = vec![0; 2 << 20];
         for part in received.chunks_mut(128 << 10) {
             (&client).read_exact(part).unwrap();
-            let _ = pause.recv_timeout(Duration::from_millis(60));
+            let _ = pause.recv_timeout(Duration::from_millis(240));
         }
         received.extend(read_to_end(&client).unwrap());
         assert!(received == sent);
