@@ -245,9 +245,9 @@ fn a_client_that_has_not_read_its_echo_yet_does_not_lose_it_to_a_reset() {
     assert_eq!((totals.bytes_out(), totals.aborted()), (LEN as u64, 0));
 }
 
-/// Stops a server while its kernel holds the echo of a slow reader that goes on sending. The reader pauses for
-/// `pause` after each read of at most 4 KiB. Returns how much of the echo arrived, and how many connections were
-/// aborted.
+/// Stops a server while its kernel holds the echo of a slow reader that goes on sending. The reader pauses
+/// for `pause` after each read of at most 4 KiB. Returns how much of the echo arrived, and how many
+/// connections were aborted.
 fn stop_beside_a_slow_reader(drain_timeout: Duration, pause: Duration) -> (usize, u64) {
     const LEN: usize = 1_000_000;
     let (echoed, all_echoed) = mpsc::channel();

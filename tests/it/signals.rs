@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{
-    Daemon, available, connect, eventually, exchange, finish, noise, ping, read_to_end, skip,
+    Daemon, available, connect, copy_program, eventually, exchange, finish, noise, ping,
+    read_to_end, skip,
 };
 
 #[test]
@@ -207,7 +208,7 @@ fn without_a_thread_for_signals_the_daemon_says_why() {
     }
     // The limit does not apply to root. Another user may not have access to the folder of the build.
     let copy = std::env::temp_dir().join(format!("echod-nproc-{}", std::process::id()));
-    std::fs::copy(env!("CARGO_BIN_EXE_echod"), &copy).unwrap();
+    copy_program(env!("CARGO_BIN_EXE_echod"), &copy);
     let output = Command::new("setpriv")
         .args(["--reuid=54321", "--clear-groups", "prlimit", "--nproc=0"])
         .arg(&copy)

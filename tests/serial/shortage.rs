@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -427,7 +427,6 @@ impl Unprivileged {
         // The folder of the build may be closed to that user, so use a copy.
         let binary = std::env::temp_dir().join(format!("echod-{}", std::process::id()));
         copy_program(env!("CARGO_BIN_EXE_echod"), &binary);
-        fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
         Some(Self { binary })
     }
 

@@ -83,15 +83,17 @@ pub(crate) fn drip(addr: SocketAddr, bytes: &[u8]) -> Option<Duration> {
     None
 }
 
-/// Copies a program, in a process of its own. If this process wrote the copy, a child that another test
-/// starts in the meantime could inherit the open file, and the copy could not be run (`ETXTBSY`).
+/// Copies a program so that every user can run the copy, in a process of its own. If this process wrote the
+/// copy, a child that another test starts in the meantime could inherit the open file, and the copy could not
+/// be run (`ETXTBSY`).
 pub(crate) fn copy_program(from: impl AsRef<OsStr>, to: impl AsRef<OsStr>) {
-    let copied = Command::new("cp").arg(from).arg(to).status();
+    let mut install = Command::new("install");
+    let copied = install.arg("--mode=755").arg(from).arg(to).status();
     assert!(copied.unwrap().success());
 }
 
-/// Returns a free address, and a socket that keeps it free: as long as the socket lives, no other program gets
-/// this port by chance, and connections are refused until a program listens on this very address.
+/// Returns a free address, and a socket that keeps it free: as long as the socket lives, no other program
+/// gets this port by chance, and connections are refused until a program listens on this very address.
 pub(crate) fn reserve_addr() -> (Socket, SocketAddr) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     // A program that listens sets this option, too, and may then use the address of a socket that does not
@@ -104,8 +106,8 @@ pub(crate) fn reserve_addr() -> (Socket, SocketAddr) {
 }
 
 /// Binds an address that a server of this process has released. When another test starts a program, the new
-/// process has copies of all open sockets, the listening ones too, until it runs the program. So the address may be
-/// in use for a moment longer.
+/// process has copies of all open sockets, the listening ones too, until it runs the program. So the address
+/// may be in use for a moment longer.
 pub(crate) fn bind_again(addr: SocketAddr) -> TcpServer {
     let mut server = None;
     eventually("a free address", || {
