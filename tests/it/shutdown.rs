@@ -227,14 +227,17 @@ fn a_client_that_has_not_read_its_echo_yet_does_not_lose_it_to_a_reset() {
     let server = TestServer::start(from_fn(move |conn| {
         io::copy(&mut (&*conn).take(LEN as u64), &mut &*conn)?;
         echoed.send(()).unwrap();
-        io::copy(&mut &*conn, &mut &*conn).map(drop)
+        let rest = io::copy(&mut &*conn, &mut &*conn);
+        echoed.send(()).unwrap();
+        rest.map(drop)
     }));
     let mut client = connect_with_small_buffer(server.addr);
     let sent = noise(11, LEN);
     client.write_all(&sent).unwrap();
     all_echoed.recv_timeout(TIMEOUT).unwrap();
     let stopping = thread::spawn(move || server.stop());
-    // By then the server has long given up waiting for more input, but has not closed.
+    // The handler has seen the stop, so it reads no more input. The FIN follows within this pause.
+    all_echoed.recv_timeout(TIMEOUT).unwrap();
     thread::park_timeout(Duration::from_millis(100));
     client.write_all(b"!").unwrap();
     let mut echo = vec![0; sent.len()];
