@@ -7,9 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
-use socketserver::{
-    CloseReason, Connection, ConnectionHandle, EchoHandler, Rest, TcpServer, Wait, from_fn,
-};
+use socketserver::{CloseReason, Connection, Rest, TcpServer, Wait, from_fn};
 
 use crate::support::{
     TIMEOUT, TestServer, assert_takes, connect, eventually, noise, ping, read_to_end,
@@ -49,48 +47,6 @@ fn kind<T>(result: io::Result<T>) -> ErrorKind {
 }
 
 #[test]
-fn bytes_that_drip_do_not_postpone_a_deadline() {
-    assert_takes(ms(300), ms(500), || {
-        let (kind, took, reason) = serve(
-            |conn| {
-                conn.set_deadline(Instant::now() + ms(300));
-                kind(conn.read_exact(&mut [0; 1000]))
-            },
-            |mut client| {
-                let (_open, never) = mpsc::channel::<()>();
-                while client.write_all(b"x").is_ok() {
-                    let _ = never.recv_timeout(ms(20));
-                }
-            },
-        );
-        assert_eq!((kind, reason), (ErrorKind::TimedOut, CloseReason::Deadline));
-        took
-    });
-}
-
-#[test]
-fn a_deadline_in_the_past_fails_the_next_call_and_a_removed_one_fails_none() {
-    let (results, _, reason) = serve(
-        |conn| {
-            conn.set_deadline(Instant::now());
-            let results = (kind(conn.read(&mut [0])), kind(conn.write(b"x")));
-            conn.set_deadline(None);
-            let mut rest = Vec::new();
-            conn.read_to_end(&mut rest).unwrap();
-            conn.write_all(&rest).unwrap();
-            results
-        },
-        |client| {
-            (&client).write_all(b"hello").unwrap();
-            client.shutdown(Shutdown::Write).unwrap();
-            assert_eq!(read_to_end(&client).unwrap(), b"hello");
-        },
-    );
-    assert_eq!(results, (ErrorKind::TimedOut, ErrorKind::TimedOut));
-    assert_eq!(reason, CloseReason::Eof);
-}
-
-#[test]
 fn a_write_to_a_client_that_reads_nothing_fails_at_its_deadline() {
     assert_takes(ms(200), ms(500), || {
         // The deadline must also hold if the first write of the connection had no limit.
@@ -113,46 +69,6 @@ fn a_write_to_a_client_that_reads_nothing_fails_at_its_deadline() {
         assert_eq!((kind, reason), (ErrorKind::TimedOut, CloseReason::Deadline));
         took
     });
-}
-
-#[test]
-fn a_read_after_an_idle_timeout_waits_as_long_again() {
-    assert_takes(ms(200), ms(500), || {
-        let (kinds, took, reason) = serve(
-            |conn| {
-                conn.set_idle_timeout(ms(100));
-                [kind(conn.read(&mut [0])), kind(conn.read(&mut [0]))]
-            },
-            |client| assert_eq!(read_to_end(&client).unwrap(), b""),
-        );
-        assert_eq!(kinds, [ErrorKind::TimedOut; 2]);
-        assert_eq!(reason, CloseReason::Idle);
-        took
-    });
-}
-
-#[test]
-fn limits_that_the_handler_set_hold_for_what_the_server_continues() {
-    for (limit, expected) in [
-        ("idle", CloseReason::Idle),
-        ("deadline", CloseReason::Lifetime),
-    ] {
-        let ((), _, reason) = serve(
-            move |conn| {
-                // Even on a busy machine, the client's message comes before.
-                match limit {
-                    "idle" => conn.set_idle_timeout(ms(1000)),
-                    _ => conn.set_deadline(Instant::now() + ms(1000)),
-                }
-                conn.continue_with(Rest::Echo, b"");
-            },
-            |client| {
-                ping(&client, b"x");
-                assert_eq!(read_to_end(&client).unwrap(), b"");
-            },
-        );
-        assert_eq!(reason, expected);
-    }
 }
 
 #[test]
@@ -230,22 +146,6 @@ fn a_wait_ends_at_a_stop_at_a_close_and_at_the_limits() {
             assert_eq!(read_to_end(&client).unwrap(), b"goodbye");
         }
     }
-}
-
-#[test]
-fn the_descriptors_of_a_wait_are_given_back_with_the_connection() {
-    let (results, result) = mpsc::channel();
-    let server = TestServer::start(from_fn(move |conn| {
-        results.send(conn.wait(ms(1)).unwrap()).unwrap();
-        Ok(())
-    }));
-    let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-    let before = open();
-    for _ in 0..2000 {
-        drop(connect(server.addr));
-        result.recv().unwrap();
-    }
-    eventually("the descriptors", || open() < before + 500);
 }
 
 #[test]
@@ -363,20 +263,6 @@ fn a_half_close_of_the_server_leaves_the_other_direction_open() {
         },
     );
     assert_eq!(read, b"I see");
-}
-
-#[test]
-fn numbers_of_connections_ascend_and_their_list_is_in_that_order() {
-    let server = TestServer::start(EchoHandler::new);
-    let clients: Vec<_> = (0..20).map(|_| connect(server.addr)).collect();
-    clients.iter().for_each(|client| ping(client, b"x"));
-    let ids: Vec<_> = server
-        .handle
-        .connections()
-        .iter()
-        .map(ConnectionHandle::id)
-        .collect();
-    assert_eq!(ids, (1..=20).collect::<Vec<_>>());
 }
 
 #[test]
