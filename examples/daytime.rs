@@ -1,8 +1,8 @@
 //! A client of the daytime service (RFC 867): asks a server for the date and the time.
 //!
 //! ```sh
-//! cargo run -- --service daytime=:1313
-//! cargo run --example daytime -- localhost:1313    # in another terminal; or try time.nist.gov
+//! cargo run -- --service daytime=127.0.0.1:1313
+//! cargo run --example daytime -- 127.0.0.1:1313    # in another terminal; or try time.nist.gov
 //! ```
 
 mod support;

@@ -9,7 +9,7 @@
 //! A second Ctrl-C aborts them. SIGTERM, which service managers and `kill` send, does the same.
 //!
 //! A server of your own needs `cargo add env_logger` and `cargo add ctrlc --features termination`. Without that
-//! feature SIGTERM ends the process at once. [support](support) only reads the address and prints.
+//! feature SIGTERM ends the process at once. The module `support` only reads the address and prints.
 
 mod support;
 
