@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use socketserver::EchoHandler;
 
 use crate::support::{
-    Daemon, TestServer, connect, eventually, example, exchange, finish, noise, skip,
+    Daemon, TestServer, connect, eventually, example, exchange, finish, noise, reserve_addr, skip,
 };
 
 /// The documented address of the examples and of the daemon.
@@ -150,12 +150,9 @@ fn the_client_prints_the_reply() {
 
 #[test]
 fn the_client_says_what_is_wrong() {
-    let free = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let (_reserved, addr) = reserve_addr();
     for (server, words) in [
-        (&*free.to_string(), "is the server running?"),
+        (&*addr.to_string(), "is the server running?"),
         ("no-such-host.invalid:7", "failed to lookup address"),
         ("localhost", "HOST:PORT"),
     ] {
