@@ -12,21 +12,10 @@ use socketserver::{Connection, ConnectionHandle, Rest, ServerHandle, TcpServer, 
 
 use crate::support::{TIMEOUT, TestServer, connect, eventually, ping, read_to_end};
 use crate::turn;
+use crate::usage::own_status;
 
 fn count_descriptors() -> usize {
     fs::read_dir("/proc/self/fd").unwrap().count()
-}
-
-/// Returns the resident memory of this process, in KiB.
-fn memory() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS"));
-    line.unwrap()
-        .split_whitespace()
-        .nth(1)
-        .unwrap()
-        .parse()
-        .unwrap()
 }
 
 /// Waits until the connection is woken or closed.
@@ -85,10 +74,10 @@ fn ten_thousand_closes_wake_ups_and_aborts_leave_nothing() {
     let end = |many| end_in_turn(many, 30, &server.handle, server.addr);
     // The first connections start the threads.
     end(300);
-    let (descriptors, before) = (count_descriptors(), memory());
+    let (descriptors, before) = (count_descriptors(), own_status("VmRSS:"));
     end(MANY);
     eventually("few descriptors", || count_descriptors() <= descriptors);
-    let after = memory();
+    let after = own_status("VmRSS:");
     assert!(after < before + MARGIN, "{before} KiB, then {after} KiB");
     let totals = server.stop();
     assert_eq!(totals.aborted() * 3, totals.connections());
@@ -109,10 +98,10 @@ fn a_thousand_of_them_in_handle_request_leave_nothing() {
         );
         let end = |many| end_in_turn(many, 1, &handle, addr);
         end(100);
-        let (descriptors, before) = (count_descriptors(), memory());
+        let (descriptors, before) = (count_descriptors(), own_status("VmRSS:"));
         end(MANY / 10);
         eventually("few descriptors", || count_descriptors() <= descriptors);
-        let after = memory();
+        let after = own_status("VmRSS:");
         assert!(after < before + MARGIN, "{before} KiB, then {after} KiB");
         handle.shutdown();
     });

@@ -11,6 +11,7 @@
 
 mod handles;
 mod interrupted;
+mod jobs;
 mod panics;
 mod pipes;
 mod resource_usage;

@@ -6,7 +6,18 @@ use crate::support::Daemon;
 
 /// Returns a number from the status of the daemon's process (`proc(5)`).
 pub(crate) fn status(daemon: &Daemon, name: &str) -> u64 {
-    let path = format!("/proc/{}/status", daemon.pid().as_raw_nonzero());
+    number(
+        &format!("/proc/{}/status", daemon.pid().as_raw_nonzero()),
+        name,
+    )
+}
+
+/// Returns a number from the status of this process.
+pub(crate) fn own_status(name: &str) -> u64 {
+    number("/proc/self/status", name)
+}
+
+fn number(path: &str, name: &str) -> u64 {
     let status = fs::read_to_string(path).unwrap();
     let line = status.lines().find(|line| line.starts_with(name)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
