@@ -321,6 +321,8 @@ impl Lead {
         let wakers = [shutdown.lead(), shutdown.supervisor()];
         let wakers = &wakers[..=usize::from(is_supervisor)];
         let listeners = if listens { &self.listeners[..] } else { &[] };
+        // The pipe of a stop stays readable. The leader's waker does not, if the supervisor drains already.
+        let stop = shutdown.stop();
         let mut fds: Vec<_> = wakers
             .iter()
             .map(|waker| PollFd::new(*waker, PollFlags::IN))
@@ -329,11 +331,12 @@ impl Lead {
                     .iter()
                     .map(|(listener, _)| PollFd::new(listener, PollFlags::IN)),
             )
+            .chain([PollFd::new(&stop, PollFlags::IN)])
             .collect();
         wait(&mut fds, timeout)
             .map_err(|error| Error::new("cannot wait for connections", error))?;
         let is_ready = |index: usize| !fds[index].revents().is_empty();
-        let mut woken = false;
+        let mut woken = is_ready(fds.len() - 1);
         for (index, waker) in wakers.iter().enumerate() {
             if is_ready(index) {
                 waker.clear();

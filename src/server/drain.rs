@@ -24,7 +24,7 @@ pub(super) fn drain(state: &ServerState, crew: &Crew) -> Result<(), Error> {
     // If a listener became unusable, no stop was requested yet, and the connections would not drain.
     shutdown.request(Phase::Draining);
     let timeout = state.timeouts.drain;
-    let deadline = Instant::now().checked_add(timeout);
+    let deadline = shutdown.deadline(timeout);
     let prefix = &state.prefix;
     let connections = state.connection_count();
     if connections > 0 {
@@ -98,7 +98,7 @@ pub(super) fn wait_for_end(state: &ServerState, crew: &Crew) -> Result<(), Error
 
 /// Sleeps until the last connection ends, the shutdown's phase advances, or `until`.
 ///
-/// No thread holds the lead any more, so this thread also clears the leader's waker. Otherwise a
+/// No thread waits with the lead any more, so this thread also clears the leader's waker. Otherwise a
 /// watchdog would find a draining server unresponsive.
 fn sleep_until(state: &ServerState, until: Option<Instant>) -> Result<(), Error> {
     let wakers = [state.shutdown.supervisor(), state.shutdown.lead()];

@@ -14,7 +14,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::hand_over::hand_over_point;
 use crate::wake::{Broadcast, Waker};
@@ -34,6 +35,8 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct Shutdown {
     phase: AtomicU8,
+    /// When a stop was first requested.
+    requested: OnceLock<Instant>,
     /// Held during each `accept(2)` and while the phase changes, so that the server accepts no connection
     /// after a request to stop has returned.
     gate: Mutex<()>,
@@ -47,6 +50,7 @@ impl Shutdown {
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             phase: AtomicU8::new(Phase::Serving as u8),
+            requested: OnceLock::new(),
             gate: Mutex::default(),
             lead: Waker::new()?,
             supervisor: Waker::new()?,
@@ -58,6 +62,7 @@ impl Shutdown {
     /// Advances to `phase`, unless the server has passed it, and wakes every sleeping thread.
     pub(crate) fn request(&self, phase: Phase) {
         let gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        self.requested.get_or_init(Instant::now);
         // Release pairs with the acquire in `phase`: a thread that sees the new phase also sees all writes
         // before the request.
         self.phase.fetch_max(phase as u8, Ordering::Release);
@@ -78,6 +83,12 @@ impl Shutdown {
             1 => Phase::Draining,
             _ => Phase::Aborting,
         }
+    }
+
+    /// Returns the time `timeout` after the request to stop. Returns `None` if no stop has been requested,
+    /// or if the clock can't represent this time.
+    pub(crate) fn deadline(&self, timeout: Duration) -> Option<Instant> {
+        self.requested.get()?.checked_add(timeout)
     }
 
     /// Runs `accept`, which must not block, unless a stop has been requested.

@@ -114,11 +114,9 @@ pub trait RequestHandler {
     /// ([`continue_with`](Connection::continue_with)) without reading first, as
     /// [`EchoHandler`](crate::EchoHandler) does.
     ///
-    /// A handler that says so and blocks all the same holds up the clients that connect meanwhile. It also
-    /// holds up a shutdown: the drain begins only once the handler has returned, and until then neither the
-    /// [drain timeout](crate::Builder::drain_timeout) nor
-    /// [`shutdown_now`](crate::ServerHandle::shutdown_now) aborts a connection. Reads block until the client
-    /// sends. Writes block once the send buffer of the connection is full, so a short greeting does not.
+    /// A handler that says so and blocks all the same holds up the clients that connect meanwhile, and
+    /// delays a shutdown by half a second. Reads block until the client sends. Writes block once the send
+    /// buffer of the connection is full, so a short greeting does not.
     ///
     /// Hooks may block, and so may reading a PROXY header. So a server with a
     /// [verify](crate::Builder::verify_request), [error](crate::Builder::handle_error) or

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Crew;
 use super::roster::{Found, Task};
@@ -15,6 +15,12 @@ use crate::state::close_reason::CloseReason;
 use crate::state::resource::Resource;
 use crate::state::shutdown::Phase;
 
+/// How long the supervisor waits for the leader after a request to stop.
+///
+/// A leader returns within milliseconds, unless it serves with a handler that blocks although it said that
+/// it never does. Then the drain must begin without the leader, so that it can abort that connection, too.
+const LEAD_GRACE: Duration = Duration::from_millis(500);
+
 /// What the supervisor has done with the lead that it held.
 enum Held {
     Kept(Box<Lead>),
@@ -24,7 +30,7 @@ enum Held {
 
 impl Crew {
     /// Supervises until a stop is requested, on the thread that called `serve_forever`. On return the
-    /// listeners are closed.
+    /// listeners are closed, unless a handler blocks the leader.
     ///
     /// # Errors
     ///
@@ -47,7 +53,11 @@ impl Crew {
                         Some(lead)
                     }
                     Found::Nothing => {
-                        self.wait_while_a_thread_leads(&mut shortage)?;
+                        let grace_end = self.state.shutdown.deadline(LEAD_GRACE);
+                        if grace_end.is_some_and(|end| Instant::now() >= end) {
+                            return Ok(());
+                        }
+                        self.wait_while_a_thread_leads(&mut shortage, grace_end)?;
                         None
                     }
                 },
@@ -89,13 +99,16 @@ impl Crew {
         }
     }
 
-    /// Sleeps while another thread leads.
-    fn wait_while_a_thread_leads(&self, shortage: &mut Shortage) -> Result<(), Error> {
+    /// Sleeps while another thread leads, at most until `grace_end`.
+    fn wait_while_a_thread_leads(
+        &self,
+        shortage: &mut Shortage,
+        grace_end: Option<Instant>,
+    ) -> Result<(), Error> {
         let pause_end = self.start_for_jobs(shortage);
-        let has_jobs = self.roster.has_jobs();
-        let timeout = pause_end
-            .filter(|_| has_jobs)
-            .map(|end| end.saturating_duration_since(Instant::now()));
+        let pause_end = pause_end.filter(|_| self.roster.has_jobs());
+        let end = pause_end.into_iter().chain(grace_end).min();
+        let timeout = end.map(|end| end.saturating_duration_since(Instant::now()));
         self.state
             .shutdown
             .supervisor()

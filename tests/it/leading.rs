@@ -4,10 +4,13 @@
 use std::io::{self, Read, Write};
 use std::sync::mpsc::{self, Sender};
 use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
 
 use socketserver::{Builder, CloseReason, Connection, RequestHandler, Rest, TcpServer, Totals};
 
-use crate::support::{TIMEOUT, TestServer, connect, exchange, ping, read_to_end};
+use crate::support::{
+    TIMEOUT, TestServer, assert_takes, connect, eventually, exchange, ping, read_to_end,
+};
 
 /// Sends the id of its thread to the test, and then does what `then` does.
 struct Reporting<const NEVER_BLOCKS: bool> {
@@ -109,4 +112,35 @@ fn a_greeting_on_the_leader_comes_before_the_echo() {
     (&silent).read_exact(&mut greeting).unwrap();
     assert_eq!(&greeting, b"welcome\n");
     ping(&silent, b"still here");
+}
+
+#[test]
+fn a_handler_that_blocks_the_leader_is_aborted_at_the_drain_timeout() {
+    /// Sends without end, although it says that it never blocks.
+    struct Blocks;
+    impl RequestHandler for Blocks {
+        fn handle(&mut self, conn: &mut Connection) -> io::Result<()> {
+            while conn.write_all(&[0; 4096]).is_ok() {}
+            Ok(())
+        }
+
+        fn never_blocks() -> bool {
+            true
+        }
+    }
+    let drain = Duration::from_millis(700);
+    for (at_once, time) in [(false, drain), (true, Duration::ZERO)] {
+        assert_takes(time, Duration::from_secs(1), || {
+            let builder = TcpServer::builder().drain_timeout(drain);
+            let server = TestServer::with(builder, || Blocks);
+            let _client = connect(server.addr);
+            eventually("a connection", || server.handle.connection_count() == 1);
+            let start = Instant::now();
+            if at_once {
+                server.handle.shutdown_now();
+            }
+            assert_eq!(server.stop().aborted(), 1);
+            start.elapsed()
+        });
+    }
 }

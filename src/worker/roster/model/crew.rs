@@ -1,4 +1,5 @@
-//! The methods of the crew in `worker.rs` and `worker/supervisor.rs`, repeated step by step.
+//! The methods of the crew in `worker.rs` and `worker/supervisor.rs`, repeated step by step. The
+//! model has no clock, so its supervisor waits for the leader without a limit.
 
 use std::io;
 use std::sync::Arc;
