@@ -42,11 +42,14 @@ pub(crate) fn run(options: &Probe) -> Result<u8, Box<dyn Error>> {
     if !is_single {
         summarize_at_interrupt(Arc::clone(&report))?;
     }
-    let mut next = Instant::now();
+    let mut due = Instant::now();
     let mut probes = 0;
     while options.count == 0 || probes < options.count {
-        thread::sleep(next.saturating_duration_since(Instant::now()));
-        next += options.interval;
+        if probes > 0 {
+            // Sleep before the addition, because a very long interval would overflow the clock.
+            thread::sleep(options.interval.saturating_sub(due.elapsed()));
+            due += options.interval;
+        }
         let (tally, addr) = probe(&addrs, &payload, options)?;
         lock(&report).add(&tally, addr).map_err(cannot_print)?;
         probes += 1;
@@ -130,7 +133,7 @@ fn progress(connections: usize) -> ProgressBar {
         return ProgressBar::hidden();
     }
     // Three steps for each connection: open, test, close.
-    let bar = ProgressBar::new(3 * connections as u64);
+    let bar = ProgressBar::new((connections as u64).saturating_mul(3));
     match ProgressStyle::with_template("{msg:10} {wide_bar} {percent:>3} %") {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,

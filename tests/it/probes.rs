@@ -283,6 +283,14 @@ fn a_thousand_probes_of_another_echo_server_are_right() {
 }
 
 #[test]
+fn an_interval_may_be_longer_than_the_clock_counts() {
+    let daemon = Daemon::start(&[]);
+    let longest = format!("--interval={}s", i64::MAX);
+    let (code, lines) = run(daemon.addr, &["--count=1", &longest]);
+    assert_eq!(code, Some(0), "{lines:?}");
+}
+
+#[test]
 fn wrong_options_are_named_and_exit_with_2() {
     for (arg, cause) in [
         ("--size=0", "greater than 0"),
