@@ -163,14 +163,14 @@ fn write_examples(page: &mut Roff, examples: &str) {
     page.control("nh", []);
 }
 
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 9] = [
     (
         "/etc/default/echod",
         "the environment of both services, with every variable and its default",
     ),
     (
         "/usr/share/doc/echod/README.md",
-        "running echod as a service, another port, a restart without systemd",
+        "running echod as a service, another port, how many connections",
     ),
     (
         "/usr/share/doc/echod/access.md",
@@ -183,6 +183,10 @@ const FILES: [(&str, &str); 8] = [
     (
         "/usr/share/doc/echod/monitoring.md",
         "metrics and systat: every metric, alerts, and sockets of systemd for both",
+    ),
+    (
+        "/usr/share/doc/echod/other-managers.md",
+        "s6, runit, supervisor, containers, and a restart without a gap",
     ),
     ("echod.socket", "listens on port 7 for echod.service"),
     (

@@ -251,8 +251,8 @@ pub(super) const MANUAL_SECTIONS: &[Section] = &[
             ),
             (
                 "journal",
-                "if standard error is the journal, lines have its priorities and no time: journalctl -u \
-                 echod -p warning shows what needs attention",
+                "if standard error is the journal, lines have its priorities, and lines of text no time: \
+                 journalctl -u echod -p warning shows what needs attention",
             ),
         ],
     },
