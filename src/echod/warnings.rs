@@ -1,6 +1,7 @@
 //! Warnings at the start: about settings without effect, and about unknown `ECHOD_` variables.
 
 use std::collections::BTreeSet;
+use std::str::FromStr;
 use std::{env, fs};
 
 use clap::CommandFactory;
@@ -48,6 +49,17 @@ pub(crate) fn log_all(cli: &Cli, inherited: &Inherited) {
     {
         log::warn!("{name} is {backlog}, but the kernel takes at most {most} (net.core.somaxconn)");
     }
+    if let (Some(name), Some(size), Some(most)) = (
+        cli.given.name("socket_buffers"),
+        cli.socket_buffers(),
+        max_buffer(),
+    ) && !binds_nothing
+        && size > most
+    {
+        log::warn!(
+            "{name} is {size} bytes, but the kernel takes at most {most} (net.core.rmem_max, net.core.wmem_max)"
+        );
+    }
     if let Some(name) = cli
         .given
         .name("busy_poll")
@@ -59,7 +71,17 @@ pub(crate) fn log_all(cli: &Cli, inherited: &Inherited) {
 }
 
 fn somaxconn() -> Option<u32> {
-    let text = fs::read_to_string("/proc/sys/net/core/somaxconn").ok()?;
+    sysctl("somaxconn")
+}
+
+/// Returns the maximum size that both buffers of a connection can be set to.
+fn max_buffer() -> Option<usize> {
+    Some(sysctl::<usize>("rmem_max")?.min(sysctl("wmem_max")?))
+}
+
+/// Returns a setting of the kernel in `net.core`, or `None` if it can't be read.
+fn sysctl<N: FromStr>(name: &str) -> Option<N> {
+    let text = fs::read_to_string(format!("/proc/sys/net/core/{name}")).ok()?;
     text.trim().parse().ok()
 }
 

@@ -260,12 +260,17 @@ fn settings_without_effect_and_unknown_variables_are_warned_of_once() {
             .map(|(_, text)| text.to_owned())
             .collect::<Vec<_>>()
     };
-    let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
-    let somaxconn: u32 = somaxconn.trim().parse().unwrap();
+    let sysctl = |name: &str| -> u32 {
+        let value = std::fs::read_to_string(format!("/proc/sys/net/core/{name}")).unwrap();
+        value.trim().parse().unwrap()
+    };
+    let somaxconn = sysctl("somaxconn");
+    let buffer = sysctl("rmem_max").min(sysctl("wmem_max"));
     let mut command = Daemon::command();
     command
         .args(["--listen=127.0.0.1:0", "--busy-poll=1s"])
         .env("ECHOD_BACKLOG", (somaxconn + 1).to_string())
+        .env("ECHOD_SOCKET_BUFFERS", (buffer + 1).to_string())
         .env("ECHOD_LISTN", ":7")
         .env("ECHOD_PORT", "tcp://10.0.0.1:7")
         .env("ECHOD_SERVICE_HOST", "10.0.0.1");
@@ -276,6 +281,11 @@ fn settings_without_effect_and_unknown_variables_are_warned_of_once() {
             format!(
                 "ECHOD_BACKLOG is {}, but the kernel takes at most {somaxconn} (net.core.somaxconn)",
                 somaxconn + 1
+            ),
+            format!(
+                "ECHOD_SOCKET_BUFFERS is {} bytes, but the kernel takes at most {buffer} (net.core.rmem_max, \
+                 net.core.wmem_max)",
+                buffer + 1
             ),
             "--busy-poll is 1s, above the maximum of 20ms, which is used instead".to_owned(),
         ]

@@ -314,8 +314,9 @@ pub(super) const MANUAL_SECTIONS: &[Section] = &[
                  with the default of vm.max_map_count, because a thread takes four memory mappings",
             ),
             (
-                "backlog",
-                "the kernel caps --backlog at net.core.somaxconn; the start warns of that",
+                "backlog, buffers",
+                "the kernel caps --backlog at net.core.somaxconn, and --socket-buffers at net.core.rmem_max and \
+                 net.core.wmem_max; the start warns of both",
             ),
             (
                 "--busy-poll",
