@@ -20,7 +20,7 @@ use crate::logging::Format;
 use crate::service::{self, Service};
 use commands::Command;
 use source::Given;
-pub(crate) use source::log_format;
+pub(crate) use source::{is_subcommand, log_format};
 use values::{count, duration, network, size, times};
 
 /// TCP echo server: sends back what it receives (RFC 862)

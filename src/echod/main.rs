@@ -52,6 +52,8 @@ fn main() -> ExitCode {
         },
         // `--help` or `--version`: clap returns their text as an error for standard output.
         Err(answer) if !answer.use_stderr() => print(|| answer.print()),
+        // A subcommand has neither a log nor a service manager, and reads no variables.
+        Err(error) if cli::is_subcommand() => error.exit(),
         Err(error) => match logging::start(LevelFilter::Error, cli::log_format()) {
             Ok(log) => fail(log, &error),
             Err(_) => error.exit(),

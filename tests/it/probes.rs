@@ -301,10 +301,13 @@ fn wrong_options_are_named_and_exit_with_2() {
         ("--listen=:7", "unexpected argument"),
     ] {
         let output = probe("127.0.0.1:7".parse().unwrap(), &[arg])
+            // The variables are for the daemon alone.
+            .env("ECHOD_LOG_FORMAT", "json")
             .output()
             .unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(stderr.starts_with("error: "), "{stderr}");
         let flag = arg.split('=').next().unwrap();
         assert!(stderr.contains(flag) && stderr.contains(cause), "{stderr}");
     }

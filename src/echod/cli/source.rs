@@ -99,7 +99,7 @@ pub(crate) fn log_format() -> Format {
 }
 
 /// Returns whether the first argument is a subcommand. No flag may stand before a subcommand.
-fn is_subcommand() -> bool {
+pub(crate) fn is_subcommand() -> bool {
     let first = env::args_os().nth(1);
     first.is_some_and(|first| Cli::command().find_subcommand(first).is_some())
 }
