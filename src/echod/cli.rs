@@ -8,8 +8,7 @@ mod values;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use clap::builder::BoolishValueParser;
-use clap::{ArgAction, Parser, ValueEnum, value_parser};
+use clap::{ArgAction, Parser, ValueEnum};
 use log::LevelFilter;
 use socketserver::{Builder, Network};
 
@@ -21,7 +20,7 @@ use crate::service::{self, Service};
 use commands::Command;
 use source::Given;
 pub(crate) use source::{is_subcommand, log_format};
-use values::{count, duration, network, size, times};
+use values::{backlog, count, duration, network, number, reactors, size, times, truth};
 
 /// TCP echo server: sends back what it receives (RFC 862)
 ///
@@ -66,7 +65,7 @@ pub(crate) struct Cli {
         long,
         value_name = "N",
         env = "ECHOD_MAX_CONNECTIONS",
-        value_parser = count,
+        value_parser = count::<NonZeroUsize>,
         default_value_t = default_max_connections()
     )]
     pub(crate) max_connections: NonZeroUsize,
@@ -84,7 +83,7 @@ pub(crate) struct Cli {
 
     /// Maximum simultaneous connections from one IPv4 address or IPv6 /64; further ones are closed
     /// [default: 0, unlimited]
-    #[arg(long, value_name = "N", env = "ECHOD_MAX_PER_SOURCE")]
+    #[arg(long, value_name = "N", env = "ECHOD_MAX_PER_SOURCE", value_parser = number::<usize>)]
     max_per_source: Option<usize>,
 
     /// Trust proxies in these networks: require a PROXY protocol header, version 1 or 2, on each of their
@@ -143,7 +142,7 @@ pub(crate) struct Cli {
     pub(crate) busy_poll: Duration,
 
     /// Event loops per service, each on one thread [default: one for every two processors]
-    #[arg(long, value_name = "N", env = "ECHOD_REACTORS", value_parser = count)]
+    #[arg(long, value_name = "N", env = "ECHOD_REACTORS", value_parser = reactors)]
     pub(crate) reactors: Option<NonZeroUsize>,
 
     /// Listen backlog per address (capped by net.core.somaxconn)
@@ -151,14 +150,14 @@ pub(crate) struct Cli {
         long,
         value_name = "N",
         env = "ECHOD_BACKLOG",
-        value_parser = value_parser!(u32).range(1..),
+        value_parser = backlog,
         default_value_t = Builder::BACKLOG
     )]
     pub(crate) backlog: u32,
 
     /// Share each address with another echod of the same user, for a restart without a gap:
     /// start the new one, which gets all new clients, then stop the old one
-    #[arg(long, env = "ECHOD_REUSE_PORT", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "ECHOD_REUSE_PORT", value_parser = truth)]
     pub(crate) reuse_port: bool,
 
     /// Size of the kernel's send and receive buffers of each connection; bounds memory, and the rate over
@@ -172,7 +171,7 @@ pub(crate) struct Cli {
     pub(crate) banner: Option<Banner>,
 
     /// Once listening, print one address a line, then close standard output
-    #[arg(long, env = "ECHOD_PRINT_ADDR", value_parser = BoolishValueParser::new())]
+    #[arg(long, env = "ECHOD_PRINT_ADDR", value_parser = truth)]
     pub(crate) print_addr: bool,
 
     /// Log text, or one JSON object a line

@@ -33,7 +33,8 @@ fn bad_usage_names_the_flag_and_the_cause_and_exits_with_2() {
             "--max-connections",
             "1 or more",
         ),
-        (["--backlog", "0"], "--backlog", "0 is not in 1"),
+        (["--backlog", "0"], "--backlog", "1 or more"),
+        (["--reactors", "1025"], "--reactors", "1 to 1024"),
         (["--listen", "7007"], "--listen", "127.0.0.1:7007"),
         (
             ["--listen", "127.1:7007"],

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::values::{count, duration, positive, size};
+use super::values::{count, duration, number, positive, size};
 use crate::address::ListenAddr;
 use crate::generate::Artifact;
 use crate::help;
@@ -40,7 +40,7 @@ pub(crate) struct Probe {
     pub(crate) timeout: Duration,
 
     /// Number of probes; 0 means until Ctrl-C
-    #[arg(short, long, value_name = "N", default_value_t = 1)]
+    #[arg(short, long, value_name = "N", value_parser = number::<u64>, default_value_t = 1)]
     pub(crate) count: u64,
 
     /// Time from the start of a probe to the start of the next
@@ -52,7 +52,7 @@ pub(crate) struct Probe {
     pub(crate) size: NonZeroU64,
 
     /// Connections per probe; all are opened before the first is tested
-    #[arg(long, value_name = "N", value_parser = count, default_value = "1")]
+    #[arg(long, value_name = "N", value_parser = count::<NonZeroUsize>, default_value = "1")]
     pub(crate) connections: NonZeroUsize,
 
     /// Print text, or one JSON object per probe and one at the end

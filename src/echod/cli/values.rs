@@ -1,6 +1,7 @@
 //! Parses the values of flags and variables.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -8,9 +9,39 @@ use clap::builder::{BoolishValueParser, TypedValueParser};
 use jiff::SignedDuration;
 use socketserver::{Network, NetworkError};
 
+/// The highest number of reactors. Memory for all of them is allocated at the start, and more of them than
+/// processors make nothing faster.
+const MAX_REACTORS: usize = 1024;
+
+/// Parses a number that may be 0.
+pub(super) fn number<N: FromStr>(text: &str) -> Result<N, &'static str> {
+    text.parse().map_err(|_| "expected a number, 0 or more")
+}
+
 /// Parses a number above 0.
-pub(super) fn count(text: &str) -> Result<NonZeroUsize, &'static str> {
+pub(super) fn count<N: FromStr>(text: &str) -> Result<N, &'static str> {
     text.parse().map_err(|_| "expected a number, 1 or more")
+}
+
+/// Parses a number of connections in the backlog.
+pub(super) fn backlog(text: &str) -> Result<u32, &'static str> {
+    count(text).map(NonZeroU32::get)
+}
+
+/// Parses a number of reactors.
+pub(super) fn reactors(text: &str) -> Result<NonZeroUsize, String> {
+    let count = text.parse().ok();
+    count
+        .filter(|count: &NonZeroUsize| count.get() <= MAX_REACTORS)
+        .ok_or_else(|| format!("expected a number, 1 to {MAX_REACTORS}"))
+}
+
+/// Parses whether a flag is given.
+pub(super) fn truth(text: &str) -> Result<bool, &'static str> {
+    let command = clap::Command::new("");
+    BoolishValueParser::new()
+        .parse_ref(&command, None, text.as_ref())
+        .map_err(|_| "expected true or false")
 }
 
 /// Parses a duration such as `1h30m`. Zero needs no unit.
@@ -47,10 +78,8 @@ pub(super) fn network(text: &str) -> Result<Network, NetworkError> {
 
 /// Parses how many times a flag is given. `true` and `yes` mean once, `false` and `no` mean never.
 pub(super) fn times(text: &str) -> Result<u8, &'static str> {
-    let command = clap::Command::new("");
-    let is_given = || BoolishValueParser::new().parse_ref(&command, None, text.as_ref());
     text.parse()
-        .or_else(|_| is_given().map(u8::from))
+        .or_else(|_| truth(text).map(u8::from))
         .map_err(|_| "expected a number, 0 to 255, or true or false")
 }
 
@@ -106,6 +135,21 @@ mod tests {
         for wrong in ["", "big", "-1", "1 parsec", "99999999999999999999"] {
             assert!(size(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn numbers_have_a_hint_with_their_bounds() {
+        assert_eq!(number("0"), Ok(0_u64));
+        assert_eq!(number::<u64>("x"), Err("expected a number, 0 or more"));
+        assert_eq!(backlog("4294967295"), Ok(u32::MAX));
+        assert_eq!(backlog("0"), Err("expected a number, 1 or more"));
+        assert_eq!(reactors("1024"), Ok(NonZeroUsize::new(1024).unwrap()));
+        for wrong in ["0", "1025", "18446744073709551615", "x"] {
+            let hint = "expected a number, 1 to 1024";
+            assert_eq!(reactors(wrong).unwrap_err(), hint, "{wrong:?}");
+        }
+        assert_eq!(truth("Yes"), Ok(true));
+        assert_eq!(truth("x"), Err("expected true or false"));
     }
 
     #[test]
