@@ -366,7 +366,8 @@ impl Builder {
     /// Sets the size in bytes of each connection's receive and send buffer in the kernel (`SO_RCVBUF`,
     /// `SO_SNDBUF`). Defaults to `None`: the kernel sizes them by the traffic.
     ///
-    /// By default a buffer grows on Linux to 6 MB for input and 4 MB for output (`tcp_rmem`, `tcp_wmem`).
+    /// By default a buffer grows on Linux to 6 MB (on newer kernels 32 MB) for input and 4 MB for output
+    /// (`tcp_rmem`, `tcp_wmem`).
     /// A fixed size limits the memory that a client can occupy by sending much and reading nothing. It also
     /// limits the rate of a connection to about one buffer per round-trip time. Linux doubles the size for
     /// its own bookkeeping, and clamps it (`net.core.rmem_max`, `net.core.wmem_max`; `socket(7)`).

@@ -304,9 +304,10 @@ pub(super) const MANUAL_SECTIONS: &[Section] = &[
             ),
             (
                 "memory, busy",
-                "a client that does not read can take 64 KiB of the process, and up to 6 MB of the kernel's \
-                 buffers (tcp_rmem, tcp_wmem) unless --socket-buffers bounds them. A fixed size also bounds \
-                 the rate: about one size per round-trip time",
+                "a client that stops reading can take 64 KiB of the process, and the kernel's buffers up to the \
+                 maxima of tcp_rmem and tcp_wmem, together 10 MB or, on newer kernels, 36 MB, unless \
+                 --socket-buffers bounds them. A fixed size also bounds the rate: about one size per \
+                 round-trip time",
             ),
             (
                 "threads",
