@@ -94,16 +94,20 @@ fn no_message_makes_the_server_busy_poll_longer_than_the_limit() {
     let client = connect(daemon.addr);
     // Each round ends with a pause, in which busy-polling finds nothing.
     let rounds = 50;
-    let time = spent(&daemon, || {
-        for _ in 0..rounds {
-            converse(&client, 3, Duration::ZERO);
-            converse(&client, 1, 2 * BUSY_POLL);
-        }
+    let has_busy_polled = (0..20).any(|_| {
+        let time = spent(&daemon, || {
+            for _ in 0..rounds {
+                converse(&client, 3, Duration::ZERO);
+                converse(&client, 1, 2 * BUSY_POLL);
+            }
+        });
+        // Each round may busy-poll once without success. As much again is for the messages themselves.
+        assert!(time <= 2 * rounds * BUSY_POLL, "{time:?}");
+        time > BUSY_POLL
     });
-    // Each round may busy-poll once without success. As much again is for the messages themselves.
-    assert!(time <= 2 * rounds * BUSY_POLL, "{time:?}");
-    // Without any busy-polling, the test would prove nothing.
-    assert!(time > BUSY_POLL, "no busy-polling: {time:?}");
+    // Without any busy-polling, the test would prove nothing. While other programs keep all processors busy,
+    // there may be none.
+    assert!(has_busy_polled);
 }
 
 #[test]
