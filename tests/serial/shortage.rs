@@ -347,7 +347,7 @@ fn at_its_own_bound_of_threads_the_server_names_it_and_clients_wait() {
         return;
     };
     // The server leaves an eighth of the limit to other processes.
-    let mut command = as_user(64_999, "prlimit");
+    let mut command = as_user(without_processes(), "prlimit");
     let daemon = Daemon::spawn(command.arg("--nproc=80").arg(&other_user.binary).args([
         "-v",
         "--listen",
@@ -417,6 +417,11 @@ fn out_of_memory_for_a_thread_clients_wait_and_are_served_after_the_relief() {
     });
 }
 
+/// Returns a user who has no process, also while another run of these tests has one.
+fn without_processes() -> u32 {
+    60_000 + std::process::id() % 5_000
+}
+
 /// A user who has no other process. The limit counts threads per user, and does not apply to root.
 struct Unprivileged {
     binary: PathBuf,
@@ -445,7 +450,7 @@ impl Unprivileged {
     }
 
     fn daemon(&self) -> Daemon {
-        let mut command = as_user(64_999, &self.binary);
+        let mut command = as_user(without_processes(), &self.binary);
         Daemon::spawn(
             command
                 .args(["-v", "--listen", "127.0.0.1:0"])
