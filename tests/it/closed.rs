@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use socketserver::{Builder, CloseReason, ClosedConnection, EchoHandler, TcpServer, from_fn};
 
-use crate::support::{TestServer, bind_again, connect, eventually, exchange, ping, read_to_end};
+use crate::support::{
+    TIMEOUT, TestServer, bind_again, connect, eventually, exchange, ping, read_to_end,
+};
 
 /// Returns a builder whose hook sends each `ClosedConnection` to the receiver.
 fn told() -> (Builder, Receiver<ClosedConnection>) {
@@ -93,7 +95,7 @@ fn every_reason_is_reported_and_counted() {
             read => assert_eq!(read.unwrap(), b""),
         }
         drop(client);
-        let closed = closed.recv().unwrap();
+        let closed = closed.recv_timeout(TIMEOUT).unwrap();
         assert_eq!((closed.id(), closed.reason()), (id, reason));
     }
     let totals = server.stop();

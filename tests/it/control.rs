@@ -131,7 +131,7 @@ fn a_wait_ends_at_a_stop_at_a_close_and_at_the_limits() {
             conn.write_all(b"goodbye").or(Ok(()))
         }));
         let client = connect(server.addr);
-        waits.recv().unwrap();
+        waits.recv_timeout(TIMEOUT).unwrap();
         match how {
             "stop" => server.handle.shutdown(),
             "close" => server.handle.connections()[0].close(),
@@ -141,7 +141,11 @@ fn a_wait_ends_at_a_stop_at_a_close_and_at_the_limits() {
             "stop" | "close" => Ok(Wait::Closing),
             _ => Err(ErrorKind::TimedOut),
         };
-        assert_eq!(result.recv().unwrap(), (expected, expected), "{how}");
+        assert_eq!(
+            result.recv_timeout(TIMEOUT).unwrap(),
+            (expected, expected),
+            "{how}"
+        );
         if expected.is_ok() {
             assert_eq!(read_to_end(&client).unwrap(), b"goodbye");
         }
@@ -192,7 +196,7 @@ fn a_close_ends_reads_waits_and_what_the_server_continues() {
         assert_eq!(rest, if how == "reads" { &b"bye"[..] } else { b"" });
         drop(one);
         assert_eq!(
-            closed.recv().unwrap(),
+            closed.recv_timeout(TIMEOUT).unwrap(),
             (handle.id(), CloseReason::Closed),
             "{how}"
         );
@@ -228,14 +232,18 @@ fn an_abort_resets_at_once_whatever_the_connection_does() {
             }),
         );
         let client = connect(server.addr);
-        started.recv().unwrap();
+        started.recv_timeout(TIMEOUT).unwrap();
         if how == "echo" {
             ping(&client, b"x");
         }
         let handle = server.handle.connections().remove(0);
         handle.abort();
         handle.abort();
-        assert_eq!(closed.recv().unwrap(), CloseReason::Aborted, "{how}");
+        assert_eq!(
+            closed.recv_timeout(TIMEOUT).unwrap(),
+            CloseReason::Aborted,
+            "{how}"
+        );
         let error = read_to_end(&client).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{how}");
         let totals = server.stop();

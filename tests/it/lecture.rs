@@ -10,26 +10,19 @@ mod shared;
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::path::Path;
-use std::process;
 
 use rustix::process::Signal;
 use socketserver::from_fn;
 
-use crate::support::{Daemon, Session, TestServer, example, noise, skip};
+use crate::support::{Daemon, Session, TestServer, example, noise, private_addr, skip};
 
 /// Runs an example without input. Returns the exit code and the output.
 fn run(name: &str, args: &[&str]) -> (Option<i32>, String, String) {
     let ended = Session::start(example(name).args(args)).leaves();
     let stdout = String::from_utf8(ended.stdout).unwrap();
     (ended.code, stdout, ended.stderr)
-}
-
-/// Returns an address of the loopback network that only this process uses.
-fn private_addr(port: u16) -> String {
-    let ip = Ipv4Addr::from(0x7f00_0000 | process::id());
-    format!("{ip}:{port}")
 }
 
 fn no_services() -> bool {
@@ -158,7 +151,7 @@ fn has_row(table: &str, port: u16, host: &str) -> bool {
 
 #[test]
 fn well_known_ports_are_listed_with_what_they_are_for() {
-    let addr = private_addr(7);
+    let addr = private_addr(7).to_string();
     if no_services() {
         return;
     }
@@ -259,7 +252,7 @@ fn the_echo_client_reports_a_server_that_does_not_echo() {
     assert_eq!((ended.code, &*ended.stdout), (Some(1), &b"hel"[..]));
     assert!(ended.stderr.contains("hung up"), "{}", ended.stderr);
 
-    let (code, stdout, stderr) = run("echo_client", &[&private_addr(9)]);
+    let (code, stdout, stderr) = run("echo_client", &[&private_addr(9).to_string()]);
     assert_eq!((code, &*stdout), (Some(1), ""));
     assert!(stderr.contains("refused"), "{stderr}");
     assert_eq!(run("echo_client", &["localhost"]).0, Some(1));

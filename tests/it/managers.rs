@@ -292,7 +292,7 @@ fn s6_restarts_without_a_gap_by_two_services() {
         let run = fs::read_to_string(folder.work().join("echod/run")).unwrap();
         let run = run.replace(
             "--listen :7",
-            "--listen :7 --reuse-port --shutdown-delay 200ms",
+            "--listen :7 --reuse-port --shutdown-delay 500ms",
         );
         fs::write(folder.work().join("echod/run"), run).unwrap();
         let copies =

@@ -104,7 +104,7 @@ fn a_listener_that_never_answers_exits_with_5() {
     let what = format!("no echo from {addr}");
     fails(
         &addr.to_string(),
-        &["--timeout=100ms"],
+        &["--timeout=500ms"],
         5,
         &what,
         "timed out",

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use socketserver::from_fn;
 
-use crate::support::{Daemon, TestServer, available, finish, reserve_addr};
+use crate::support::{Daemon, TestServer, available, finish, private_addr, reserve_addr};
 
 fn probe(target: SocketAddr, args: &[&str]) -> Command {
     let mut command = Daemon::command();
@@ -264,8 +264,7 @@ fn a_thousand_probes_of_another_echo_server_are_right() {
     if !available(&["ncat"]) {
         return;
     }
-    // No other test listens on this address of the loopback.
-    let addr: SocketAddr = "127.77.0.1:7007".parse().unwrap();
+    let addr = private_addr(7007);
     let mut ncat = Command::new("ncat")
         .args(["-4", "-l", "-k", "-m", "100", "-e", "/bin/cat"])
         .args([addr.ip().to_string(), addr.port().to_string()])
@@ -288,6 +287,18 @@ fn an_interval_may_be_longer_than_the_clock_counts() {
     let longest = format!("--interval={}s", i64::MAX);
     let (code, lines) = run(daemon.addr, &["--count=1", &longest]);
     assert_eq!(code, Some(0), "{lines:?}");
+}
+
+#[test]
+fn more_connections_than_descriptors_are_refused_at_once() {
+    let daemon = Daemon::start(&[]);
+    let output = probe(daemon.addr, &["--connections=4294967296"])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    let what = "cannot hold 4294967296 connections: the limit on descriptors is ";
+    assert!(stderr.contains(what), "{stderr}");
 }
 
 #[test]

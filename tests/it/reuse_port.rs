@@ -151,7 +151,7 @@ fn if_the_new_process_stops_the_old_one_gets_clients_again() {
 }
 
 /// The time for which the old process accepts the clients that connected before the new process listened.
-const DELAY: &str = "--shutdown-delay=200ms";
+const DELAY: &str = "--shutdown-delay=500ms";
 
 #[test]
 fn a_restart_refuses_and_resets_no_client() {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use socket2::{Domain, SockRef, Socket, Type};
 use socketserver::{Builder, CloseReason, EchoHandler, TcpServer, from_fn};
 
-use crate::support::{TestServer, bind_again, connect, eventually, exchange, ping};
+use crate::support::{TIMEOUT, TestServer, bind_again, connect, eventually, exchange, ping};
 
 #[test]
 fn port_0_reports_the_real_port() {
@@ -84,7 +84,7 @@ fn accepted_connections_have_the_socket_options() {
     exchange(server.addr, b"");
     let seconds = Duration::from_secs;
     assert_eq!(
-        receiver.recv().unwrap(),
+        receiver.recv_timeout(TIMEOUT).unwrap(),
         (true, true, true, seconds(33), true, false)
     );
 }
@@ -99,7 +99,7 @@ fn buffers_of_a_set_size_bound_what_a_client_that_never_reads_makes_the_kernel_h
         client.set_send_buffer_size(64 * 1024).unwrap();
         client.connect(&server.addr.into()).unwrap();
         client
-            .set_write_timeout(Some(Duration::from_millis(500)))
+            .set_write_timeout(Some(Duration::from_secs(1)))
             .unwrap();
         let mut client = TcpStream::from(client);
         let (chunk, mut sent) = ([7; 16 * 1024], 0);

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{
-    Daemon, available, connect, copy_program, eventually, exchange, finish, noise, ping,
+    Daemon, TIMEOUT, available, connect, copy_program, eventually, exchange, finish, noise, ping,
     read_to_end, skip,
 };
 
@@ -72,7 +72,7 @@ fn under_load_every_client_gets_an_exact_prefix() {
                 }
             });
         }
-        (0..20).for_each(|_| flows.recv().unwrap());
+        (0..20).for_each(|_| flows.recv_timeout(TIMEOUT).unwrap());
         let output = daemon.stop();
         assert_eq!(output.code, Some(0), "{}", output.log);
         assert!(output.log.contains("stopped: connections=20 "));

@@ -104,7 +104,7 @@ fn interrupt_while<T: Send>(run: impl FnOnce() -> T + Send) -> T {
             thread.send(gettid()).unwrap();
             done.send(run()).unwrap();
         });
-        interrupt(threads.recv().unwrap(), &is_done)
+        interrupt(threads.recv_timeout(TIMEOUT).unwrap(), &is_done)
     })
 }
 

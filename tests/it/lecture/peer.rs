@@ -6,8 +6,8 @@ use std::thread;
 
 use rustix::process::Signal;
 
-use super::{private_addr, run};
-use crate::support::{Daemon, Session, connect, example, read_to_end};
+use super::run;
+use crate::support::{Daemon, Session, connect, example, private_addr, read_to_end};
 
 /// A running peer: its session, its name, and its address.
 struct Peer {
@@ -160,7 +160,7 @@ fn peers_that_join_and_speak_at_once_hear_every_line_once_and_in_order() {
 #[test]
 fn two_peers_that_connect_to_each_other_hear_every_line_once() {
     for _ in 0..5 {
-        let addrs = [7001, 7002].map(private_addr);
+        let addrs = [7001, 7002].map(|port| private_addr(port).to_string());
         let [mut ann, mut bob] = thread::scope(|scope| {
             let ann = scope.spawn(|| Peer::start("ann", &addrs[0], &[&addrs[1]]));
             let bob = Peer::start("bob", &addrs[1], &[&addrs[0]]);
@@ -240,7 +240,7 @@ fn a_peer_says_why_it_cannot_start_or_reach_another() {
     let expected = format!("cannot bind {}: Address already in use", ann.addr);
     assert!(stderr.starts_with(&expected), "{stderr}");
 
-    let [unused, myself] = [9, 7003].map(private_addr);
+    let [unused, myself] = [9, 7003].map(|port| private_addr(port).to_string());
     let daemon = Daemon::start(&[]);
     let echod = daemon.addr.to_string();
     let bob = Peer::start("bob", &myself, &[&unused, &myself, &echod, &ann.addr]);

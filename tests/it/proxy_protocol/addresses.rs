@@ -8,7 +8,7 @@ use std::thread;
 use socketserver::{CloseReason, EchoHandler, Network, TcpServer, from_fn};
 
 use super::{CLIENT, PROXY, addr, proxy, trusting, v1_header, v2_header};
-use crate::support::{Daemon, TestServer, connect_from, eventually, ping, read_to_end};
+use crate::support::{Daemon, TIMEOUT, TestServer, connect_from, eventually, ping, read_to_end};
 
 /// Returns a connection of the proxy for a client with this address. It has been served.
 fn client(server: std::net::SocketAddr, source: &str) -> TcpStream {
@@ -85,7 +85,7 @@ fn a_client_beyond_its_limit_is_rejected_and_reported_to_the_hook() {
     let refused = client(server.addr, "192.0.2.7:2");
     assert_eq!(read_to_end(&refused).unwrap(), b"");
     drop(refused);
-    let refused = closed.recv().unwrap();
+    let refused = closed.recv_timeout(TIMEOUT).unwrap();
     assert_eq!(refused.peer_addr(), addr("192.0.2.7:2"));
     assert_eq!(refused.reason(), CloseReason::Limit);
     drop(inside);
@@ -130,13 +130,16 @@ fn hooks_and_handles_see_the_client() {
     assert_eq!(read_to_end(&served).unwrap(), b"");
     drop(served);
     for what in ["verify", "error", "close"] {
-        assert_eq!(seen.recv().unwrap(), (what, source));
+        assert_eq!(seen.recv_timeout(TIMEOUT).unwrap(), (what, source));
     }
     let denied = client(server.addr, "192.0.2.7:2");
     assert_eq!(read_to_end(&denied).unwrap(), b"");
     drop(denied);
     for what in ["verify", "close"] {
-        assert_eq!(seen.recv().unwrap(), (what, addr("192.0.2.7:2")));
+        assert_eq!(
+            seen.recv_timeout(TIMEOUT).unwrap(),
+            (what, addr("192.0.2.7:2"))
+        );
     }
     assert_eq!(server.stop().closed_by(CloseReason::Denied), 1);
 }

@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::eventually;
+use super::{eventually, soon};
 
 /// A running `echod`. It ends when the test ends.
 pub(crate) struct Daemon {
@@ -112,17 +112,15 @@ impl Daemon {
     }
 
     pub(crate) fn wait_for_log(&self, text: &str) {
-        eventually(&format!("{text:?} in the log"), || {
-            self.log().contains(text)
-        });
+        let found = soon(|| self.log().contains(text));
+        assert!(found, "no {text:?} in the log: {}", self.log());
     }
 
     /// Waits for a line of the log that has all of these texts.
     pub(crate) fn wait_for_line(&self, texts: &[&str]) {
-        eventually(&format!("a line with {texts:?} in the log"), || {
-            let has_all = |line: &str| texts.iter().all(|text| line.contains(text));
-            self.log().lines().any(has_all)
-        });
+        let has_all = |line: &str| texts.iter().all(|text| line.contains(text));
+        let found = soon(|| self.log().lines().any(has_all));
+        assert!(found, "no line with {texts:?} in the log: {}", self.log());
     }
 
     /// Waits until the daemon has ended.

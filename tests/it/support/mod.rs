@@ -17,7 +17,7 @@ use std::ffi::OsStr;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{self, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -117,6 +117,11 @@ pub(crate) fn bind_again(addr: SocketAddr) -> TcpServer {
     server.unwrap()
 }
 
+/// Returns an address of the loopback network that only this process uses.
+pub(crate) fn private_addr(port: u16) -> SocketAddr {
+    (Ipv4Addr::from(0x7f00_0000 | process::id()), port).into()
+}
+
 /// Connects, with timeouts, so that a hang fails the test.
 pub(crate) fn connect(addr: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect_timeout(&addr, TIMEOUT).unwrap();
@@ -181,12 +186,20 @@ pub(crate) fn assert_takes(time: Duration, slack: Duration, measure: impl Fn() -
 }
 
 /// Waits until `condition` holds, and fails if it doesn't within [`TIMEOUT`].
-pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, condition: impl FnMut() -> bool) {
+    assert!(soon(condition), "not in time: {what}");
+}
+
+/// Returns whether `condition` holds within [`TIMEOUT`].
+fn soon(mut condition: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + TIMEOUT;
     while !condition() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
+        if Instant::now() >= deadline {
+            return false;
+        }
         thread::park_timeout(Duration::from_millis(1));
     }
+    true
 }
 
 /// Returns the words in `text` that begin with `prefix`, without punctuation after them.
