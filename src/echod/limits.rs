@@ -20,6 +20,11 @@ pub(crate) fn raise_descriptors() {
     }
 }
 
+/// Returns the soft limit on descriptors, or `None` if there is none.
+pub(crate) fn max_descriptors() -> Option<u64> {
+    getrlimit(Resource::Nofile).current
+}
+
 /// Descriptors that the library opens later: the pipes of streams (see `EchoHandler`), and those of the
 /// reactors.
 const LIBRARY_DESCRIPTORS: u64 = 64 + 36;
@@ -56,7 +61,7 @@ pub(crate) fn check(connections: usize, services: &[Service]) {
 }
 
 fn check_descriptors(connections: usize, services: usize, operators: usize) {
-    let Some(limit) = getrlimit(Resource::Nofile).current else {
+    let Some(limit) = max_descriptors() else {
         return;
     };
     let room = limit.saturating_sub((open() + operators) as u64 + LIBRARY_DESCRIPTORS);

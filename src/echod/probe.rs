@@ -7,6 +7,7 @@ mod report;
 mod tally;
 
 use std::error::Error;
+use std::io;
 use std::iter;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,6 +36,7 @@ pub(crate) fn run(options: &Probe) -> Result<u8, Box<dyn Error>> {
         cause: Cause::Unresolved(error),
     })?;
     limits::raise_descriptors();
+    check_descriptors(options)?;
     let payload = Payload::random(options.size.get());
     let report = Report::new(options, Tally::new()?);
     let is_single = report.is_single;
@@ -57,6 +59,20 @@ pub(crate) fn run(options: &Probe) -> Result<u8, Box<dyn Error>> {
     let report = lock(&report);
     report.finish().map_err(cannot_print)?;
     Ok(report.total.exit_code)
+}
+
+/// Checks that this process may have all the connections of a probe at the same time.
+fn check_descriptors(options: &Probe) -> Result<(), Failure> {
+    let connections = options.connections.get();
+    match limits::max_descriptors() {
+        Some(limit) if connections as u64 >= limit => Err(Failure {
+            what: format!("cannot hold {connections} connections"),
+            cause: Cause::Other(io::Error::other(format!(
+                "the limit on descriptors is {limit} (ulimit -Hn)"
+            ))),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Makes SIGINT, SIGTERM and SIGHUP print the summary and end the process.
