@@ -42,6 +42,9 @@ use step::{Ready, Wait};
 /// fast as in 4 KiB.
 pub(crate) const BUFFER: usize = 64 * 1024;
 
+/// The most reactors of a server.
+pub(crate) const MAX_REACTORS: usize = 1024;
+
 /// The busy-polls that a thread makes on a connection before a reactor gets the connection: one for
 /// the first message, and one for the FIN.
 const EARLY_POLLS: u32 = 2;
@@ -87,7 +90,9 @@ impl Reactors {
             state,
             threads,
             #[cfg(any(target_os = "linux", target_os = "android"))]
-            started: (0..count.max(1)).map(|_| Mutex::default()).collect(),
+            started: (0..count.clamp(1, MAX_REACTORS))
+                .map(|_| Mutex::default())
+                .collect(),
             turn: AtomicUsize::new(0),
             busy_poll,
         }

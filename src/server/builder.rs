@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::accept::AtLimit;
 #[cfg(feature = "proxy-protocol")]
 use crate::proxy_protocol::ProxyProtocol;
+use crate::reactor::MAX_REACTORS;
 use crate::state::closed::CloseHook;
 use crate::state::timeouts::{BLOCKING_SLICE, Timeouts};
 use crate::worker::session::Hooks;
@@ -74,6 +75,8 @@ impl Builder {
     /// sleep in between.
     pub const BUSY_POLL: Duration = Duration::from_micros(50);
 
+    /// The maximum of [`reactors`](Self::reactors): 1024.
+    pub const MAX_REACTORS: usize = MAX_REACTORS;
     /// The maximum of [`busy_poll`](Self::busy_poll): 20 ms.
     ///
     /// A connection that is silent for longer is idle, so the server does not busy-poll it.
@@ -266,7 +269,8 @@ impl Builder {
     }
 
     /// Sets the number of reactors, which carry the connections whose handlers have returned. Defaults to
-    /// `None`: one for every two processors, at least one. 0 counts as 1.
+    /// `None`: one for every two processors, at least one. 0 counts as 1, and a number above
+    /// [`MAX_REACTORS`](Self::MAX_REACTORS) as that.
     ///
     /// A reactor is one thread with one `epoll(7)` set, and starts with its first connection. On two
     /// processors a second reactor made an echo slower, because the two loops and the client compete for

@@ -7,11 +7,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::builder::{BoolishValueParser, TypedValueParser};
 use jiff::SignedDuration;
-use socketserver::{Network, NetworkError};
-
-/// The highest number of reactors. Memory for all of them is allocated at the start, and more of them than
-/// processors make nothing faster.
-const MAX_REACTORS: usize = 1024;
+use socketserver::{Builder, Network, NetworkError};
 
 /// Parses a number that may be 0.
 pub(super) fn number<N: FromStr>(text: &str) -> Result<N, &'static str> {
@@ -32,8 +28,8 @@ pub(super) fn backlog(text: &str) -> Result<u32, &'static str> {
 pub(super) fn reactors(text: &str) -> Result<NonZeroUsize, String> {
     let count = text.parse().ok();
     count
-        .filter(|count: &NonZeroUsize| count.get() <= MAX_REACTORS)
-        .ok_or_else(|| format!("expected a number, 1 to {MAX_REACTORS}"))
+        .filter(|count: &NonZeroUsize| count.get() <= Builder::MAX_REACTORS)
+        .ok_or_else(|| format!("expected a number, 1 to {}", Builder::MAX_REACTORS))
 }
 
 /// Parses whether a flag is given.

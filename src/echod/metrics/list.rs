@@ -219,7 +219,7 @@ impl Collector for List {
         family.build_info()?;
         let since = self.0.since().and_then(seconds);
         if let Some(since) = since {
-            let help = "Start time of the process, in seconds since 1970.";
+            let help = "When the process began to listen, in seconds since 1970.";
             family.one(
                 Gauge,
                 "process_start_time",
