@@ -7,6 +7,20 @@ use super::Connection;
 
 /// What the server does with the rest of a connection that a handler has
 /// [left](Connection::continue_with) to it.
+///
+/// # Examples
+///
+/// ```
+/// use socketserver::{Rest, from_fn};
+/// use std::io::Write;
+///
+/// let refuse = from_fn(|conn| {
+///     conn.write_all(b"closed for today\n")?;
+///     // Otherwise the server would drop the client's input for the lingering time only.
+///     conn.continue_with(Rest::Discard, &[]);
+///     Ok(())
+/// });
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Rest {

@@ -9,6 +9,26 @@ use super::Connection;
 use crate::wake::wait;
 
 /// What ended a [wait](Connection::wait).
+///
+/// # Examples
+///
+/// ```
+/// use socketserver::{Connection, Wait};
+/// use std::io::{self, Write};
+/// use std::time::Duration;
+///
+/// /// Counts the seconds until the client sends something or the server stops.
+/// fn count(conn: &mut Connection) -> io::Result<()> {
+///     for second in 1.. {
+///         match conn.wait(Duration::from_secs(1))? {
+///             Wait::TimedOut => writeln!(conn, "{second}")?,
+///             Wait::Input | Wait::Closing => break,
+///             _ => {}
+///         }
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Wait {

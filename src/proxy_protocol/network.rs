@@ -96,6 +96,18 @@ impl fmt::Display for Network {
 /// The error of a text that is not a [`Network`].
 ///
 /// The message says what is wrong and what to write instead, but does not quote the text.
+///
+/// # Examples
+///
+/// ```
+/// use socketserver::{Network, NetworkError};
+///
+/// let error: NetworkError = "10.1.2.3/8".parse::<Network>().unwrap_err();
+/// assert_eq!(
+///     error.to_string(),
+///     "10.1.2.3 is an address in the network 10.0.0.0/8; write one of them",
+/// );
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkError(Kind);
 

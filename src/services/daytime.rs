@@ -70,6 +70,18 @@ impl RequestHandler for DaytimeHandler {
 }
 
 /// The format in which a [`DaytimeHandler`] sends the day and the time.
+///
+/// # Examples
+///
+/// ```no_run
+/// # fn main() -> Result<(), socketserver::Error> {
+/// use socketserver::{DaytimeFormat, DaytimeHandler, TcpServer};
+///
+/// let server = TcpServer::bind("127.0.0.1:1313")?;
+/// server.serve_forever(|| DaytimeHandler::new().format(DaytimeFormat::Long))?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DaytimeFormat {

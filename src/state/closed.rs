@@ -11,6 +11,19 @@ use crate::state::record::Record;
 ///
 /// The hook of [`Builder::on_close`](crate::Builder::on_close) receives it, and
 /// [`TcpServer::handle_request`](crate::TcpServer::handle_request) returns it.
+///
+/// # Examples
+///
+/// ```
+/// use socketserver::{ClosedConnection, TcpServer};
+///
+/// fn account(closed: &ClosedConnection) {
+///     let (peer, bytes) = (closed.peer_addr(), closed.bytes_in() + closed.bytes_out());
+///     println!("{peer}: {bytes} bytes in {:?}, then {}", closed.duration(), closed.reason());
+/// }
+///
+/// let builder = TcpServer::builder().on_close(account);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClosedConnection {
     id: u64,

@@ -5,6 +5,19 @@ use std::fmt;
 /// A resource of which the system had none left when the server needed it for a connection.
 ///
 /// [`Totals::shortages`](crate::Totals::shortages) counts the shortages of each.
+///
+/// # Examples
+///
+/// ```
+/// use socketserver::{Resource, Totals};
+///
+/// fn print_shortages(totals: &Totals) {
+///     for of in [Resource::Descriptors, Resource::Memory, Resource::Threads] {
+///         println!("{of}: {} shortages", totals.shortages(of));
+///     }
+/// }
+/// # print_shortages(&Totals::default());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Resource {

@@ -6,6 +6,21 @@ use std::sync::atomic::{AtomicU8, Ordering};
 /// The stage of a connection between `accept(2)` and `close(2)`.
 ///
 /// A connection may skip a stage, and never goes back to an earlier one.
+///
+/// # Examples
+///
+/// Counting the handlers that are running:
+///
+/// ```
+/// use socketserver::{ServerHandle, Stage};
+///
+/// fn count_handlers(server: &ServerHandle) -> usize {
+///     let connections = server.connections();
+///     connections.iter().filter(|conn| conn.stage() == Stage::Handler).count()
+/// }
+/// # let server = socketserver::TcpServer::bind("127.0.0.1:0").unwrap();
+/// # assert_eq!(count_handlers(&server.handle()), 0);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {

@@ -216,6 +216,20 @@ where
 }
 
 /// A handler that calls a function, made by [`from_fn`].
+///
+/// # Examples
+///
+/// ```
+/// use socketserver::{Connection, FnHandler, from_fn};
+/// use std::io::{self, Write};
+///
+/// fn greet(conn: &mut Connection) -> io::Result<()> {
+///     conn.write_all(b"hello\n")
+/// }
+///
+/// let factory = from_fn(greet);
+/// let handler: FnHandler<_> = factory();
+/// ```
 pub struct FnHandler<F>(Arc<F>);
 
 impl<F> RequestHandler for FnHandler<F>

@@ -68,6 +68,18 @@ pub struct Daytime {
 }
 
 /// A change to the last minute of a month, which keeps UTC near the rotation of the earth.
+///
+/// # Examples
+///
+/// ```
+/// # fn main() -> Result<(), socketserver::DaytimeError> {
+/// use socketserver::{Daytime, LeapSecond};
+///
+/// let daytime: Daytime = "57753 16-12-31 12:00:00 00 1 0 725.6 UTC(NIST) *".parse()?;
+/// assert_eq!(daytime.leap_second(), Some(LeapSecond::Added));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeapSecond {
     /// The minute has 61 seconds.

@@ -17,6 +17,17 @@ use super::line::{Daytime, LeapSecond, MJD_OF_1970};
 /// The message names the field, quotes up to 20 characters of it, and says what was expected, such as
 /// `time "25:00:00": expected HH:MM:SS`. As an [`io::Error`] it has the kind
 /// [`InvalidData`](ErrorKind::InvalidData).
+///
+/// # Examples
+///
+/// ```
+/// use socketserver::{Daytime, DaytimeError};
+///
+/// let error: DaytimeError = "53604 05-08-22 25:00:00 50 0 0 725.6 UTC(NIST) *"
+///     .parse::<Daytime>()
+///     .unwrap_err();
+/// assert_eq!(error.to_string(), "time \"25:00:00\": expected HH:MM:SS");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DaytimeError(String);
 
