@@ -61,7 +61,8 @@
 //!
 //! A handler that from now on would only echo or discard input can leave that to the reactor, too,
 //! with [`Connection::continue_with`]. [`EchoHandler`] is that one call. A connection in a reactor
-//! takes less than 1 KiB of the process's memory.
+//! takes less than 1 KiB of the process's memory. A handler that returns at once needs no thread of its
+//! own either: see [`RequestHandler::never_blocks`].
 //!
 //! # Services
 //!
