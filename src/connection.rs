@@ -15,8 +15,7 @@ pub(crate) mod rest;
 pub(crate) mod transfer;
 pub(crate) mod wait;
 
-use std::fmt;
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,7 +36,8 @@ use limits::Limits;
 use progress::Progress;
 use rest::Wish;
 
-/// A client's connection, as its handler gets it: [`Read`], [`Write`], and the addresses of both ends.
+/// A client's connection, as its handler gets it: [`Read`](io::Read), [`Write`](io::Write), and the
+/// addresses of both ends.
 ///
 /// Both traits are also implemented for `&Connection`, as they are for `&TcpStream`, so one part
 /// of a handler can read through a [`BufReader`](std::io::BufReader) while another writes.
@@ -62,7 +62,7 @@ use rest::Wish;
 ///
 /// [`lines`](std::io::BufRead::lines) and [`read_line`](std::io::BufRead::read_line) have two traps. A
 /// client that never ends its line fills the memory, and bytes that are not UTF-8 are an error. To
-/// bound each line, call [`take`](Read::take) and set its limit again for each line. To read any bytes,
+/// bound each line, call [`take`](io::Read::take) and set its limit again for each line. To read any bytes,
 /// call [`read_until`](std::io::BufRead::read_until):
 ///
 /// ```
@@ -340,77 +340,5 @@ impl Connection {
         let mut fds = [PollFd::new(self.stream(), event)];
         // If `poll(2)` fails, let the caller try: the next call on the stream reports what is wrong.
         wait(&mut fds, Some(timeout)).unwrap_or(true)
-    }
-}
-
-impl Read for &Connection {
-    /// Receives bytes (`recv(2)`), after waiting for at least one. Returns 0 at the end of file.
-    ///
-    /// # Errors
-    ///
-    /// - [`TimedOut`](io::ErrorKind::TimedOut): the [idle timeout](Connection::set_idle_timeout) or the
-    ///   [deadline](Connection::set_deadline) is over.
-    /// - [`ConnectionReset`](io::ErrorKind::ConnectionReset) and others of `recv(2)`: the peer has reset the
-    ///   connection, or has become unreachable.
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if buf.is_empty() {
-            return Ok(0);
-        }
-        self.receive(buf)
-    }
-}
-
-impl Write for &Connection {
-    /// Hands bytes to the kernel (`send(2)`), after waiting for room. Raises no SIGPIPE.
-    ///
-    /// # Errors
-    ///
-    /// - [`TimedOut`](io::ErrorKind::TimedOut): the peer has read nothing for the
-    ///   [write timeout](crate::Builder::write_timeout), the [deadline](Connection::set_deadline) is over, or
-    ///   the [lifetime](crate::Builder::max_lifetime) and one
-    ///   [lingering time](crate::Builder::lingering_time) after it are over.
-    /// - [`BrokenPipe`](io::ErrorKind::BrokenPipe), [`ConnectionReset`](io::ErrorKind::ConnectionReset) and
-    ///   others of `send(2)`: the peer has reset the connection or has become unreachable, or the handler has
-    ///   sent a [FIN](Connection::shutdown_write).
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.send(buf)
-    }
-
-    /// Formats first and writes once, so that a `write!` is one system call and one packet, instead of
-    /// one for each fragment of its format string.
-    fn write_fmt(&mut self, args: fmt::Arguments<'_>) -> io::Result<()> {
-        match args.as_str() {
-            Some(text) => self.write_all(text.as_bytes()),
-            None => self.write_all(args.to_string().as_bytes()),
-        }
-    }
-
-    /// Does nothing, because a write has handed its bytes to the kernel already.
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Read for Connection {
-    /// Receives bytes, as for `&Connection`.
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        (&*self).read(buf)
-    }
-}
-
-impl Write for Connection {
-    /// Hands bytes to the kernel, as for `&Connection`.
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        (&*self).write(buf)
-    }
-
-    /// Formats first and writes once, as for `&Connection`.
-    fn write_fmt(&mut self, args: fmt::Arguments<'_>) -> io::Result<()> {
-        (&*self).write_fmt(args)
-    }
-
-    /// Does nothing, because a write has handed its bytes to the kernel already.
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }

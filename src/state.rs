@@ -20,6 +20,7 @@ mod slot;
 mod sources;
 pub(crate) mod stage;
 pub(crate) mod status;
+mod threads;
 pub(crate) mod timeouts;
 pub(crate) mod totals;
 
@@ -28,7 +29,6 @@ use std::io;
 use std::net::{Shutdown as ShutDirection, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
 
 use crate::catch::catch;
 use crate::hand_over::hand_over_point;
@@ -325,13 +325,6 @@ impl ServerState {
         self.live().totals.shortages[of as usize] += 1;
     }
 
-    /// Counts a thread for handlers, until the guard is dropped.
-    pub(crate) fn count_thread(self: &Arc<Self>) -> CountedThread {
-        // Relaxed is enough, because no thread reads other memory by what the count says.
-        self.threads.fetch_add(1, Ordering::Relaxed);
-        CountedThread(Arc::clone(self))
-    }
-
     /// Aborts every live connection. Counts those whose peers may have lost data by it, and returns these
     /// peers, the oldest connection first.
     pub(crate) fn abort(&self) -> Vec<SocketAddr> {
@@ -368,48 +361,11 @@ impl ServerState {
             .collect()
     }
 
-    /// Adds a reactor, so that a watchdog asks it, too.
-    pub(crate) fn add_reactor(&self, waker: &Arc<Waker>) {
-        self.reactors().push(Arc::clone(waker));
-    }
-
-    /// Removes a reactor that ends.
-    pub(crate) fn remove_reactor(&self, waker: &Arc<Waker>) {
-        self.reactors().retain(|other| !Arc::ptr_eq(other, waker));
-    }
-
-    /// Returns whether every loop of the server responds within `timeout`.
-    pub(crate) fn is_responsive(&self, timeout: Duration) -> bool {
-        let now = Instant::now();
-        // A timeout that the clock can't hold counts as a year.
-        let deadline = now.checked_add(timeout).unwrap_or(now + YEAR);
-        let reactors = self.reactors().clone();
-        [self.shutdown.supervisor(), self.shutdown.lead()]
-            .into_iter()
-            .chain(reactors.iter().map(|waker| &**waker))
-            .all(|waker| waker.is_cleared_by(deadline))
-    }
-
     fn live(&self) -> MutexGuard<'_, Live> {
         // No code panics while it holds the lock. Even if it did, every count would be complete, so go on.
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn reactors(&self) -> MutexGuard<'_, Vec<Arc<Waker>>> {
-        self.reactors.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
-
-/// A guard of `count_thread`: the thread counts as long as the guard exists.
-pub(crate) struct CountedThread(Arc<ServerState>);
-
-impl Drop for CountedThread {
-    fn drop(&mut self) {
-        self.0.threads.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 #[cfg(test)]
 mod tests;

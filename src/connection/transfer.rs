@@ -2,7 +2,8 @@
 //!
 //! The caller passes the system call (`recv`, `send` or `splice`) as the closure `attempt`.
 
-use std::io::{self, ErrorKind};
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -22,6 +23,78 @@ use crate::wake::wait;
 pub(super) const NO_SIGNAL: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 pub(super) const NO_SIGNAL: SendFlags = SendFlags::empty();
+
+impl Read for &Connection {
+    /// Receives bytes (`recv(2)`), after waiting for at least one. Returns 0 at the end of file.
+    ///
+    /// # Errors
+    ///
+    /// - [`TimedOut`](io::ErrorKind::TimedOut): the [idle timeout](Connection::set_idle_timeout) or the
+    ///   [deadline](Connection::set_deadline) is over.
+    /// - [`ConnectionReset`](io::ErrorKind::ConnectionReset) and others of `recv(2)`: the peer has reset the
+    ///   connection, or has become unreachable.
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if buf.is_empty() {
+            return Ok(0);
+        }
+        self.receive(buf)
+    }
+}
+
+impl Write for &Connection {
+    /// Hands bytes to the kernel (`send(2)`), after waiting for room. Raises no SIGPIPE.
+    ///
+    /// # Errors
+    ///
+    /// - [`TimedOut`](io::ErrorKind::TimedOut): the peer has read nothing for the
+    ///   [write timeout](crate::Builder::write_timeout), the [deadline](Connection::set_deadline) is over, or
+    ///   the [lifetime](crate::Builder::max_lifetime) and one
+    ///   [lingering time](crate::Builder::lingering_time) after it are over.
+    /// - [`BrokenPipe`](io::ErrorKind::BrokenPipe), [`ConnectionReset`](io::ErrorKind::ConnectionReset) and
+    ///   others of `send(2)`: the peer has reset the connection or has become unreachable, or the handler has
+    ///   sent a [FIN](Connection::shutdown_write).
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.send(buf)
+    }
+
+    /// Formats first and writes once, so that a `write!` is one system call and one packet, instead of
+    /// one for each fragment of its format string.
+    fn write_fmt(&mut self, args: fmt::Arguments<'_>) -> io::Result<()> {
+        match args.as_str() {
+            Some(text) => self.write_all(text.as_bytes()),
+            None => self.write_all(args.to_string().as_bytes()),
+        }
+    }
+
+    /// Does nothing, because a write has handed its bytes to the kernel already.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Read for Connection {
+    /// Receives bytes, as for `&Connection`.
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buf)
+    }
+}
+
+impl Write for Connection {
+    /// Hands bytes to the kernel, as for `&Connection`.
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        (&*self).write(buf)
+    }
+
+    /// Formats first and writes once, as for `&Connection`.
+    fn write_fmt(&mut self, args: fmt::Arguments<'_>) -> io::Result<()> {
+        (&*self).write_fmt(args)
+    }
+
+    /// Does nothing, because a write has handed its bytes to the kernel already.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 impl Connection {
     /// Reads some input, after waiting for it within the limits of the connection.
