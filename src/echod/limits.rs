@@ -7,6 +7,7 @@ use std::path::Path;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use socketserver::TcpServer;
 
+use crate::cli::Cli;
 use crate::service::Service;
 
 /// Raises the soft limit on descriptors to the hard one (`setrlimit(2)`, `RLIMIT_NOFILE`).
@@ -38,29 +39,34 @@ const MEMORY_BASE: u64 = 64 * 1024 * 1024;
 /// Threads that carry no handler: listeners, reactors, the log, signals, the notification.
 const THREADS_BASE: usize = 16;
 
-/// Warns if `connections` of each service need more descriptors, threads or memory than the system allows.
-pub(crate) fn check(connections: usize, services: &[Service]) {
+/// Warns if the connections of each service need more descriptors, threads or memory than the system allows.
+/// The warnings name the flag or the variable that gave the number of connections.
+pub(crate) fn check(cli: &Cli, services: &[Service]) {
+    let connections = cli.max_connections.get();
+    let name = cli.given.name("max_connections");
+    let name = name.unwrap_or("--max-connections");
     let (operators, services): (Vec<Service>, Vec<Service>) = services
         .iter()
         .partition(|service| service.is_for_operators());
     // The services for operators have a small limit of their own.
     let limit_of = |service: &Service| service.max_connections(connections);
     let operators = operators.iter().map(limit_of).sum();
-    check_descriptors(connections, services.len(), operators);
+    check_descriptors(name, connections, services.len(), operators);
     let with_threads: Vec<_> = services
         .iter()
         .filter(|service| service.needs_threads())
         .map(ToString::to_string)
         .collect();
-    check_threads(connections, &with_threads, operators);
+    check_threads(name, connections, &with_threads, operators);
     check_memory(
+        name,
         connections
             .saturating_mul(services.len())
             .saturating_add(operators),
     );
 }
 
-fn check_descriptors(connections: usize, services: usize, operators: usize) {
+fn check_descriptors(name: &str, connections: usize, services: usize, operators: usize) {
     let Some(limit) = max_descriptors() else {
         return;
     };
@@ -76,13 +82,13 @@ fn check_descriptors(connections: usize, services: usize, operators: usize) {
         };
         log::warn!(
             connections, limit, room;
-            "--max-connections {connections}{each} does not fit under the descriptor limit of {limit}: \
+            "{name} {connections}{each} does not fit under the descriptor limit of {limit}: \
              {rest}; raise the limit (ulimit -Hn, LimitNOFILE=)"
         );
     }
 }
 
-fn check_threads(connections: usize, services: &[String], operators: usize) {
+fn check_threads(name: &str, connections: usize, services: &[String], operators: usize) {
     let tasks = cgroup_limit("pids.max").and_then(|limit| usize::try_from(limit).ok());
     let tasks = tasks.map_or(usize::MAX, |limit| limit.saturating_sub(THREADS_BASE));
     let limit = TcpServer::max_threads().min(tasks);
@@ -91,14 +97,14 @@ fn check_threads(connections: usize, services: &[String], operators: usize) {
         let names = services.join(", ");
         log::warn!(
             connections, limit;
-            "--max-connections {connections} does not fit under the limit of {limit} threads, one for \
+            "{name} {connections} does not fit under the limit of {limit} threads, one for \
              each connection of {names}: beyond it new ones will wait; raise the limit (TasksMax=, \
              vm.max_map_count, kernel.threads-max)"
         );
     }
 }
 
-fn check_memory(connections: usize) {
+fn check_memory(name: &str, connections: usize) {
     let Some(limit) = cgroup_limit("memory.max") else {
         return;
     };
@@ -109,7 +115,7 @@ fn check_memory(connections: usize) {
         log::warn!(
             connections, limit, needed;
             "{connections} busy connections may take {needed_mib} MiB, and the memory limit is \
-             {limit_mib} MiB (memory.max, MemoryMax=): raise it, or lower --max-connections"
+             {limit_mib} MiB (memory.max, MemoryMax=): raise it, or lower {name}"
         );
     }
 }

@@ -156,7 +156,7 @@ fn serve(
     handles.set(&servers, cli.drain_timeout);
     if !has_one_connection {
         let services: Vec<_> = servers.iter().map(|(service, _)| *service).collect();
-        limits::check(cli.max_connections.get(), &services);
+        limits::check(cli, &services);
     }
     let addrs = addrs(&servers);
     run::serve(servers, cli.banner.as_ref(), handles, || {

@@ -53,7 +53,7 @@ MemoryMax=100M
 CONF
     systemctl start echod-standalone
     in_the_journal echod-standalone.service \
-        '^--max-connections 5000 does not fit under the limit of 184 threads, one for each connection of chargen' -p warning
+        '^ECHOD_MAX_CONNECTIONS 5000 does not fit under the limit of 184 threads, one for each connection of chargen' -p warning
     in_the_journal echod-standalone.service \
         '^10000 busy connections may take 689 MiB, and the memory limit is 100 MiB' -p warning
 fi
