@@ -58,7 +58,7 @@ fn a_client_that_reads_nothing_ends_after_the_write_timeout() {
 
 #[test]
 fn a_slow_reader_is_not_taken_for_a_stalled_one() {
-    // The timeout is so long that a pause of a busy machine is no stall.
+    // On a busy machine the reader may pause for longer than it means to, so the timeout is long.
     let server = TestServer::with(
         TcpServer::builder().write_timeout(Duration::from_secs(2)),
         EchoHandler::new,
@@ -155,6 +155,18 @@ fn a_stream_that_outlives_its_lifetime_is_echoed_up_to_its_end() {
     }
 }
 
+/// Starts a server whose handler writes without end, and whose lifetime and lingering time are both `time`.
+fn serve_without_end(time: Duration) -> TestServer {
+    TestServer::with(
+        TcpServer::builder().max_lifetime(time).lingering_time(time),
+        from_fn(|conn| {
+            loop {
+                conn.write_all(&[0; 4096])?;
+            }
+        }),
+    )
+}
+
 #[test]
 fn a_stalled_write_fails_after_the_lifetime_and_the_linger() {
     // The server retries the write every second, but must not wait for the next try.
@@ -162,16 +174,7 @@ fn a_stalled_write_fails_after_the_lifetime_and_the_linger() {
         Duration::from_millis(100),
         Duration::from_millis(700),
         || {
-            let server = TestServer::with(
-                TcpServer::builder()
-                    .max_lifetime(Duration::from_millis(50))
-                    .lingering_time(Duration::from_millis(50)),
-                from_fn(|conn| {
-                    loop {
-                        conn.write_all(&[0; 4096])?;
-                    }
-                }),
-            );
+            let server = serve_without_end(Duration::from_millis(50));
             let start = Instant::now();
             let _stalled = connect(server.addr);
             eventually("the end of the connection", || {
@@ -210,16 +213,7 @@ fn a_peer_that_reads_nothing_holds_its_slot_for_the_lifetime_and_one_linger() {
 
 #[test]
 fn a_handler_that_only_writes_ends_with_its_lifetime_and_the_linger() {
-    let server = TestServer::with(
-        TcpServer::builder()
-            .max_lifetime(Duration::from_millis(100))
-            .lingering_time(Duration::from_millis(100)),
-        from_fn(|conn| {
-            loop {
-                conn.write_all(&[0; 4096])?;
-            }
-        }),
-    );
+    let server = serve_without_end(Duration::from_millis(100));
     let start = Instant::now();
     let mut client = connect(server.addr);
     // The client reads everything, so no write is blocked for long.

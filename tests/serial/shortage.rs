@@ -347,7 +347,7 @@ fn at_its_own_bound_of_threads_the_server_names_it_and_clients_wait() {
         return;
     };
     // The server leaves an eighth of the limit to other processes.
-    let mut command = as_user(without_processes(), "prlimit");
+    let mut command = as_user(user_without_processes(), "prlimit");
     let daemon = Daemon::spawn(command.arg("--nproc=80").arg(&other_user.binary).args([
         "-v",
         "--listen",
@@ -417,19 +417,20 @@ fn out_of_memory_for_a_thread_clients_wait_and_are_served_after_the_relief() {
     });
 }
 
-/// Returns a user who has no process, also while another run of these tests has one.
-fn without_processes() -> u32 {
+/// Returns the number of a user without processes. Each run of these tests has another user, so that the limit
+/// does not count the threads of a run beside it.
+fn user_without_processes() -> u32 {
     60_000 + std::process::id() % 5_000
 }
 
-/// A user who has no other process. The limit counts threads per user, and does not apply to root.
+/// A user to run the daemon as, because the limit on threads does not apply to root.
 struct Unprivileged {
     binary: PathBuf,
 }
 
 impl Unprivileged {
-    /// Returns such a user for a test that counts on being its only process, or `None`, and says so. The
-    /// limit counts the threads of all processes of a user.
+    /// Returns such a user without other processes, whose threads the limit would count, too. Returns `None`,
+    /// and says so, if there is no such user.
     fn without_other_processes() -> Option<Self> {
         if geteuid().is_root() {
             return Self::new();
@@ -438,7 +439,7 @@ impl Unprivileged {
         None
     }
 
-    /// Returns `None`, and says so, if the programs that it takes are missing.
+    /// Returns `None`, and says so, if the programs to become that user are missing.
     fn new() -> Option<Self> {
         if !available(&["prlimit", "setpriv"]) {
             return None;
@@ -450,7 +451,7 @@ impl Unprivileged {
     }
 
     fn daemon(&self) -> Daemon {
-        let mut command = as_user(without_processes(), &self.binary);
+        let mut command = as_user(user_without_processes(), &self.binary);
         Daemon::spawn(
             command
                 .args(["-v", "--listen", "127.0.0.1:0"])
